@@ -1,0 +1,351 @@
+"""The broker: three sockets, one poll loop.
+
+One turn of the loop waits for a message or the next deadline, reads a bounded number of messages from each
+readable socket, lets the dispatcher expire what is overdue, hands tasks to idle workers and sends the replies
+that were decided. What to do is decided in `dispatch`, what it looks like on the wire in `wire`; here it is
+received and sent.
+
+Everything is sent without blocking. A ROUTER that is told ROUTER_MANDATORY says at the first frame whether the
+peer is there (zmq_setsockopt(3)): a worker that is not costs nothing, a client that is not is counted.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from math import ceil
+from time import monotonic
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import zmq
+
+from zmqbroker import wire
+from zmqbroker.dispatch import DEFAULT_TRIES, FAILED, Dispatcher, Frames, Task
+from zmqbroker.limited_log import LimitedLog
+from zmqbroker.sockets import LINGER_MS, NOBLOCK, bind, open_socket, raise_descriptor_limit, receive_rest, send
+
+DEFAULT_DRAIN = 10.0  # seconds
+BATCH = 256  # messages read from one socket in one turn, so that none starves the others
+UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
+STALL = 0.1  # seconds; a loop held up for longer than this may have results that came in time unread
+PAUSE = 0.1  # seconds; how long it reads before deadlines are judged
+LONGEST_WAIT = 3600.0  # seconds of one poll
+
+STOP = b"\0"  # what `stop` sends through the loop's own pipe; signals send their number
+
+log = logging.getLogger("zmqbroker")
+
+
+class Addresses(NamedTuple):
+    """The addresses that the three sockets are bound to, wildcards resolved."""
+
+    requests: str
+    ready: str
+    results: str
+
+
+class Broker:
+    """A task broker on three addresses. It is bound when constructed, and works while `run` runs."""
+
+    def __init__(
+        self,
+        requests: str,
+        ready: str,
+        results: str,
+        *,
+        tries: int = DEFAULT_TRIES,
+        timeout: float | None = None,
+        retry_delay: float = 0.0,
+        max_waiting: int | None = None,
+        max_size: int | None = None,
+        drain: float = DEFAULT_DRAIN,
+        context: zmq.Context[Any] | None = None,
+    ) -> None:
+        """Bind the three sockets.
+
+        `timeout`, `retry_delay` and `drain` are in seconds, `max_waiting` in tasks, `max_size` in bytes of a task's
+        body; 0 or None means no limit (`retry_delay` and `drain`: at once). `context` is shared with the peers of
+        inproc addresses; None makes one. Raises ValueError for an address that cannot be bound and a negative limit.
+        """
+        limits = dict(
+            tries=tries,
+            timeout=timeout,
+            retry_delay=retry_delay,
+            max_waiting=max_waiting,
+            max_size=max_size,
+            drain=drain,
+        )
+        for name, limit in limits.items():
+            if limit is not None and not 0 <= limit < float("inf"):
+                raise ValueError(f"{name} must be 0 or more, not {limit}")
+        self._dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay, run=os.urandom(8))
+        self._max_waiting = max_waiting or 0
+        self._max_size = max_size or 0
+        self._drain = drain
+        self._draining_until: float | None = None  # None: not asked to stop
+        self._finished = False
+        self._reading = True  # requests; not while the queue is full
+        self._now = monotonic()  # of this turn of the loop
+        self._wait = 0.0  # seconds that this turn meant to wait at most
+        self._pause_until = self._next_pause = self._now  # see _may_expire
+        self._verbose = log.isEnabledFor(logging.DEBUG)
+        self._complaints = LimitedLog(log)
+        self._wake_up, self._woken = socket.socketpair()
+        self._wake_up.setblocking(False)
+        self._woken.setblocking(False)
+        self._own_context = context is None
+        self._context = context or zmq.Context()
+        self._poller = zmq.Poller()
+        self._poller.register(self._woken, zmq.POLLIN)
+        raise_descriptor_limit()
+        try:
+            self._requests, requests = self._open(zmq.ROUTER, requests, UNREAD_REPLIES)
+            self._ready, ready = self._open(zmq.ROUTER, ready, 0)  # a worker gets no more than it asked for
+            self._results, results = self._open(zmq.PULL, results, 0)
+        except BaseException:
+            self.close(linger_ms=0)
+            raise
+        self.addresses = Addresses(requests, ready, results)
+
+    def _open(self, kind: int, address: str, send_mark: int) -> tuple[zmq.Socket[bytes], str]:
+        """Return a socket bound to `address`, and the address with its wildcards resolved."""
+        opened = open_socket(self._context, kind, send_mark, self._max_size)
+        self._poller.register(opened, zmq.POLLIN)
+        return opened, bind(opened, address)
+
+    def __enter__(self) -> "Broker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def counters(self) -> dict[str, int]:
+        """Return a snapshot of the counters, and of the tasks and workers in each state right now."""
+        dispatcher = self._dispatcher
+        return asdict(dispatcher.counters) | {
+            "waiting": dispatcher.waiting,
+            "delayed": dispatcher.delayed,
+            "running": dispatcher.running,
+            "idle": dispatcher.idle,
+        }
+
+    def stop(self) -> None:
+        """Ask `run` to drain and return; asked a second time, to return at once. For any thread or signal handler."""
+        with suppress(OSError):  # full: it was asked often enough; closed: it has stopped
+            self._wake_up.send(STOP)
+
+    def run(self) -> None:
+        """Serve until stopped. Every task accepted has its reply when this returns, or raises."""
+        try:
+            with self._woken_by_signals():
+                while not self._finished:
+                    self._turn()
+        finally:
+            self._leave()
+
+    def close(self, linger_ms: int = LINGER_MS) -> None:
+        """Close the sockets, waiting at most `linger_ms` milliseconds for the last replies to be sent."""
+        for opened, _ in self._poller.sockets:
+            if isinstance(opened, zmq.Socket):
+                opened.close(linger_ms)
+        self._wake_up.close()
+        self._woken.close()
+        if self._own_context:
+            self._context.term()
+
+    # The loop
+
+    @contextmanager
+    def _woken_by_signals(self) -> Iterator[None]:
+        """Let a signal end the poll it interrupts: pyzmq would go on polling after the handler (PEP 475)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.set_wakeup_fd(self._wake_up.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+
+    def _turn(self) -> None:
+        dispatcher = self._dispatcher
+        readable = dict(self._poller.poll(ceil(self._wait * 1000)))
+        expected, self._now = self._now + self._wait, monotonic()
+        caught_up = self._results not in readable or self._receive_results()
+        if self._requests in readable:
+            self._receive_requests()
+        if self._ready in readable:
+            self._receive_ready()
+        if self._may_expire(caught_up and self._now - expected < STALL):
+            dispatcher.expire(self._now)
+        self._hand_out()
+        self._send_replies()
+        if self._woken.fileno() in readable:
+            self._hear_stop()
+        if self._draining_until is not None:
+            self._finished = self._now >= self._draining_until or not dispatcher.unsettled
+        self._plan_next_turn()
+
+    def _may_expire(self, caught_up: bool) -> bool:
+        """Tell whether deadlines may be judged now.
+
+        A loop that was held up, or has more results to read, first gets a pause to read what came in time; but not
+        twice in a second, so that nobody can put off the deadlines of others for ever.
+        """
+        if not caught_up and self._now >= self._next_pause:
+            self._pause_until = self._now + PAUSE
+            self._next_pause = self._pause_until + 1.0
+        return self._now >= self._pause_until
+
+    def _plan_next_turn(self) -> None:
+        """Decide whether the next turn reads requests, and how long it may wait."""
+        reading = self._room() > 0
+        if reading != self._reading:
+            self._poller.modify(self._requests, zmq.POLLIN if reading else 0)
+            self._reading = reading
+        due = self._dispatcher.next_due()
+        if due is None:
+            due = self._now + LONGEST_WAIT
+        due = max(due, self._pause_until)
+        if self._draining_until is not None:
+            due = min(due, self._draining_until)
+        self._wait = min(max(due - self._now, 0.0), LONGEST_WAIT)
+
+    def _room(self) -> int:
+        """Return how many requests may be read in a turn."""
+        if not self._max_waiting or self._draining_until is not None:
+            return BATCH
+        return max(0, min(BATCH, self._max_waiting - self._dispatcher.waiting - self._dispatcher.delayed))
+
+    # Receiving
+
+    def _receive_requests(self) -> bool:
+        """Read a batch of requests; True when none is left."""
+        receive = self._requests.recv
+        for _ in range(self._room()):
+            try:
+                message: Frames = [receive(NOBLOCK)]  # the routing id, which more frames always follow
+            except zmq.Again:
+                return True
+            receive_rest(receive, message)
+            try:
+                envelope, body = wire.parse_request(message)
+            except wire.Malformed as error:
+                self._count_malformed("requests", error)
+                self._reply(message[:1], [])
+                continue
+            if self._draining_until is not None:
+                self._refuse(envelope, "a request was refused: the broker is shutting down")
+            elif self._max_size and sum(map(len, body)) > self._max_size:
+                size = sum(map(len, body))
+                self._refuse(envelope, f"a task of {size} bytes was refused: the limit is {self._max_size} bytes")
+            else:
+                self._dispatcher.submit(envelope, body)
+        return False
+
+    def _receive_ready(self) -> None:
+        receive = self._ready.recv
+        for _ in range(BATCH):
+            try:
+                message: Frames = [receive(NOBLOCK)]
+            except zmq.Again:
+                return
+            receive_rest(receive, message)
+            try:
+                self._dispatcher.ready(wire.parse_ready(message))
+            except wire.Malformed as error:
+                self._count_malformed("ready", error)
+
+    def _receive_results(self) -> bool:
+        """Read a batch of results; True when none is left."""
+        receive = self._results.recv
+        for _ in range(BATCH):
+            message: Frames = []
+            try:
+                receive_rest(receive, message)
+            except zmq.Again:
+                return True
+            try:
+                if wire.is_control(message):
+                    self._obey(wire.parse_control(message))
+                else:
+                    self._dispatcher.result(message[0], message[1:])
+            except wire.Malformed as error:
+                self._count_malformed("results", error)
+        return False
+
+    def _obey(self, control: wire.Control) -> None:
+        dispatcher = self._dispatcher
+        if control.verb == wire.FAIL:
+            dispatcher.fail(control.attempt_id, control.reason, self._now)
+        elif control.verb == wire.REJECT:
+            dispatcher.reject(control.attempt_id, control.reason)
+        elif control.verb == wire.RELEASE:
+            dispatcher.release(control.attempt_id)
+        else:
+            dispatcher.touch(control.attempt_id, control.seconds, self._now)
+
+    def _hear_stop(self) -> None:
+        """Drain at the first `stop`, finish at the second; signals only wake the loop."""
+        for _ in range(self._woken.recv(4096).count(STOP)):
+            if self._draining_until is None:
+                log.info("draining: %d tasks to finish, for up to %g s", self._dispatcher.unsettled, self._drain)
+                self._draining_until = self._now + self._drain
+            else:
+                self._draining_until = self._now
+
+    # Sending
+
+    def _hand_out(self) -> None:
+        dispatcher = self._dispatcher
+        while (pair := dispatcher.hand_out(self._now)) is not None:
+            envelope, task = pair
+            if self._verbose:
+                log.debug("%s: attempt %d%s", _name(task), task.attempts, f" ({task.reason})" if task.reason else "")
+            if not send(self._ready, wire.task_message(envelope, task.attempt_id, task.body)):
+                dispatcher.take_back(task)
+
+    def _send_replies(self) -> None:
+        settled = self._dispatcher.settled
+        for task in settled:
+            if task.status is FAILED:
+                self._complaints.warn(FAILED, f"{_name(task)} failed: {task.reason}", self._now)
+            elif self._verbose:
+                log.debug("%s: done", _name(task))
+            self._reply(task.envelope, task.body)
+        settled.clear()
+
+    def _reply(self, envelope: Frames, body: Frames) -> None:
+        if not send(self._requests, wire.reply_message(envelope, body)):
+            self._dispatcher.counters.undeliverable += 1
+            self._complaints.warn("undeliverable", "a reply was dropped: its client is gone or does not read", self._now)
+
+    def _refuse(self, envelope: Frames, why: str) -> None:
+        self._dispatcher.counters.refused += 1
+        self._complaints.warn("refused", why, self._now)
+        self._reply(envelope, [])
+
+    def _count_malformed(self, where: str, error: wire.Malformed) -> None:
+        self._dispatcher.counters.malformed += 1
+        self._complaints.warn(where, f"ignored what is no message of the protocol: {error}", self._now)
+
+    def _leave(self) -> None:
+        """Answer whoever still waits: what was accepted, and what lies unread."""
+        self._draining_until = self._now = monotonic()
+        self._dispatcher.abandon("the broker was shut down")
+        self._send_replies()
+        self._requests.unbind(self.addresses.requests)
+        until = self._now + LINGER_MS / 1000
+        while not self._receive_requests() and monotonic() < until:
+            pass
+
+
+def _name(task: Task) -> str:
+    return f"task {task.number}" if task.number else "a task"

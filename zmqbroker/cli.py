@@ -1,0 +1,152 @@
+"""The command line: options in, exit status out. `broker.py` is `zmqbroker serve` under another name."""
+
+import argparse
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from zmqbroker import __version__
+from zmqbroker.broker import DEFAULT_DRAIN, Broker
+from zmqbroker.dispatch import DEFAULT_TRIES
+
+USAGE_ERROR = 2  # exit status
+SERVE = "hand out the tasks of clients to the workers that ask for them"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is, and exit with status 2."""
+        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def number(kind: type[float] | type[int], zero: str) -> Callable[[str], float]:
+    """Return a parser of numbers from 0 up; `zero` says what 0 means."""
+
+    def parse(text: str) -> float:
+        try:
+            value: float = kind(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            whole = "whole " if kind is int else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is no {whole}number from 0 up (0: {zero})")
+        return value
+
+    return parse
+
+
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what the broker takes."""
+    count, seconds, add = number(int, "no limit"), number(float, "none"), parser.add_argument
+    add("-t", "--tries", type=count, default=DEFAULT_TRIES, metavar="N",
+        help="attempts at a task before its client gets a failure (default: %(default)s; 0: no limit)")
+    add("-T", "--timeout", type=seconds, default=0, metavar="SECONDS",
+        help="time for an attempt before the task goes to another worker; fractions allowed (default: 0, no limit)")
+    add("--retry-delay", type=seconds, default=0, metavar="SECONDS",
+        help="time before a lost attempt is tried again (default: 0, at once)")
+    add("--max-waiting", type=count, default=0, metavar="N",
+        help="tasks that may wait for a worker; at the bound no requests are read and their senders wait "
+        "(default: 0, no limit)")
+    add("--max-size", type=count, default=0, metavar="BYTES",
+        help="size of a task's body; a larger one gets a failure at once (default: 0, no limit)")
+    add("--drain", type=seconds, default=DEFAULT_DRAIN, metavar="SECONDS",
+        help="time to finish what was accepted, after the first SIGTERM or Ctrl-C (default: %(default)g; 0: none)")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="store_true", help="log every attempt and its outcome")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
+    add("--version", action="version", version=f"zmqbroker {__version__}")
+    add("requests", metavar="REQUESTS", help="address for clients: tcp://*:4161, tcp://127.0.0.1:*, tcp://[::1]:4161, "
+        "ipc:///tmp/requests, ...")
+    add("ready", metavar="READY", help="address for workers asking for tasks")
+    add("results", metavar="RESULTS", help="address for the results of workers")
+
+
+def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Run a broker until a signal ends it."""
+    level = logging.DEBUG if options.verbose else logging.WARNING if options.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s")
+    try:
+        broker = Broker(
+            options.requests,
+            options.ready,
+            options.results,
+            tries=options.tries,
+            timeout=options.timeout,
+            retry_delay=options.retry_delay,
+            max_waiting=options.max_waiting,
+            max_size=options.max_size,
+            drain=options.drain,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    with broker:
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, lambda *_: broker.stop())
+        if not options.quiet:
+            show_start(broker, options)
+        broker.run()
+        if not options.quiet:
+            show_totals(broker.counters())
+    return 0
+
+
+def show_start(broker: Broker, options: argparse.Namespace) -> None:
+    """Print where the broker listens, and the limits in force."""
+    for name, address in zip(broker.addresses._fields, broker.addresses, strict=True):
+        print(f"{name:9} {address}")
+    limits = [
+        f"{options.tries} tries a task" if options.tries else "any number of tries a task",
+        f"{options.timeout:g} s an attempt" if options.timeout else "no timeout",
+        f"retry after {options.retry_delay:g} s" if options.retry_delay else "retry at once",
+        f"at most {options.max_waiting} tasks waiting" if options.max_waiting else "any number of tasks waiting",
+        f"at most {options.max_size} bytes a task" if options.max_size else "tasks of any size",
+        f"{options.drain:g} s to drain",
+    ]
+    print(f"limits    {', '.join(limits)}", flush=True)
+
+
+def show_totals(counters: dict[str, int]) -> None:
+    """Print what the broker did."""
+    print(
+        "{done} tasks done, {failed} failed, {retried} attempts retried; {late} results came late, "
+        "{malformed} messages were malformed, {refused} requests refused, "
+        "{undeliverable} replies not delivered".format(**counters),
+        flush=True,
+    )
+
+
+def broker_main(arguments: Sequence[str] | None = None) -> int:
+    """Run `broker.py`; None means the arguments of the command line."""
+    parser = Parser(prog="broker.py", description=SERVE.capitalize() + ".")
+    add_serve_options(parser)
+    return _run(serve, parser.parse_args(arguments), parser)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `zmqbroker`; None means the arguments of the command line."""
+    parser = Parser(prog="zmqbroker", description="A task broker over plain ZeroMQ sockets.")
+    parser.add_argument("--version", action="version", version=f"zmqbroker {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    serve_parser = commands.add_parser("serve", help=SERVE, description=SERVE.capitalize() + ".")
+    add_serve_options(serve_parser)
+    serve_parser.set_defaults(command=serve, parser=serve_parser)
+    options = parser.parse_args(arguments)
+    return _run(options.command, options, options.parser)
+
+
+def _run(
+    command: Callable[[argparse.Namespace, argparse.ArgumentParser], int],
+    options: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+) -> int:
+    try:
+        return command(options, parser)
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
