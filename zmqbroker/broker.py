@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from math import ceil
@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.dispatch import DEFAULT_TRIES, FAILED, Dispatcher, Frames, Task
+from zmqbroker.dispatch import DEFAULT_TRIES, FAILED, Dispatcher, Task
 from zmqbroker.limited_log import LimitedLog
 from zmqbroker.sockets import LINGER_MS, NOBLOCK, bind, open_socket, raise_descriptor_limit, receive_rest, send
+from zmqbroker.wire import Frames
 
 DEFAULT_DRAIN = 10.0  # seconds
 BATCH = 256  # messages read from one socket in one turn, so that none starves the others
@@ -72,14 +73,8 @@ class Broker:
         body; 0 or None means no limit (`retry_delay` and `drain`: at once). `context` is shared with the peers of
         inproc addresses; None makes one. Raises ValueError for an address that cannot be bound and a negative limit.
         """
-        limits = dict(
-            tries=tries,
-            timeout=timeout,
-            retry_delay=retry_delay,
-            max_waiting=max_waiting,
-            max_size=max_size,
-            drain=drain,
-        )
+        limits = {"tries": tries, "timeout": timeout, "retry_delay": retry_delay, "drain": drain}
+        limits |= {"max_waiting": max_waiting, "max_size": max_size}
         for name, limit in limits.items():
             if limit is not None and not 0 <= limit < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, not {limit}")
@@ -237,7 +232,7 @@ class Broker:
             receive_rest(receive, message)
             try:
                 envelope, body = wire.parse_request(message)
-            except wire.Malformed as error:
+            except wire.MalformedError as error:
                 self._count_malformed("requests", error)
                 self._reply(message[:1], [])
                 continue
@@ -260,7 +255,7 @@ class Broker:
             receive_rest(receive, message)
             try:
                 self._dispatcher.ready(wire.parse_ready(message))
-            except wire.Malformed as error:
+            except wire.MalformedError as error:
                 self._count_malformed("ready", error)
 
     def _receive_results(self) -> bool:
@@ -277,7 +272,7 @@ class Broker:
                     self._obey(wire.parse_control(message))
                 else:
                     self._dispatcher.result(message[0], message[1:])
-            except wire.Malformed as error:
+            except wire.MalformedError as error:
                 self._count_malformed("results", error)
         return False
 
@@ -325,14 +320,16 @@ class Broker:
     def _reply(self, envelope: Frames, body: Frames) -> None:
         if not send(self._requests, wire.reply_message(envelope, body)):
             self._dispatcher.counters.undeliverable += 1
-            self._complaints.warn("undeliverable", "a reply was dropped: its client is gone or does not read", self._now)
+            self._complaints.warn(
+                "undeliverable", "a reply was dropped: its client is gone or does not read", self._now
+            )
 
     def _refuse(self, envelope: Frames, why: str) -> None:
         self._dispatcher.counters.refused += 1
         self._complaints.warn("refused", why, self._now)
         self._reply(envelope, [])
 
-    def _count_malformed(self, where: str, error: wire.Malformed) -> None:
+    def _count_malformed(self, where: str, error: wire.MalformedError) -> None:
         self._dispatcher.counters.malformed += 1
         self._complaints.warn(where, f"ignored what is no message of the protocol: {error}", self._now)
 

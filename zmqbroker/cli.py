@@ -44,25 +44,60 @@ def number(kind: type[float] | type[int], zero: str) -> Callable[[str], float]:
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
     """Declare what the broker takes."""
     count, seconds, add = number(int, "no limit"), number(float, "none"), parser.add_argument
-    add("-t", "--tries", type=count, default=DEFAULT_TRIES, metavar="N",
-        help="attempts at a task before its client gets a failure (default: %(default)s; 0: no limit)")
-    add("-T", "--timeout", type=seconds, default=0, metavar="SECONDS",
-        help="time for an attempt before the task goes to another worker; fractions allowed (default: 0, no limit)")
-    add("--retry-delay", type=seconds, default=0, metavar="SECONDS",
-        help="time before a lost attempt is tried again (default: 0, at once)")
-    add("--max-waiting", type=count, default=0, metavar="N",
+    add(
+        "-t",
+        "--tries",
+        type=count,
+        default=DEFAULT_TRIES,
+        metavar="N",
+        help="attempts at a task before its client gets a failure (default: %(default)s; 0: no limit)",
+    )
+    add(
+        "-T",
+        "--timeout",
+        type=seconds,
+        default=0,
+        metavar="SECONDS",
+        help="time for an attempt before the task goes to another worker; fractions allowed (default: 0, no limit)",
+    )
+    add(
+        "--retry-delay",
+        type=seconds,
+        default=0,
+        metavar="SECONDS",
+        help="time before a lost attempt is tried again (default: 0, at once)",
+    )
+    add(
+        "--max-waiting",
+        type=count,
+        default=0,
+        metavar="N",
         help="tasks that may wait for a worker; at the bound no requests are read and their senders wait "
-        "(default: 0, no limit)")
-    add("--max-size", type=count, default=0, metavar="BYTES",
-        help="size of a task's body; a larger one gets a failure at once (default: 0, no limit)")
-    add("--drain", type=seconds, default=DEFAULT_DRAIN, metavar="SECONDS",
-        help="time to finish what was accepted, after the first SIGTERM or Ctrl-C (default: %(default)g; 0: none)")
+        "(default: 0, no limit)",
+    )
+    add(
+        "--max-size",
+        type=count,
+        default=0,
+        metavar="BYTES",
+        help="size of a task's body; a larger one gets a failure at once (default: 0, no limit)",
+    )
+    add(
+        "--drain",
+        type=seconds,
+        default=DEFAULT_DRAIN,
+        metavar="SECONDS",
+        help="time to finish what was accepted, after the first SIGTERM or Ctrl-C (default: %(default)g; 0: none)",
+    )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="log every attempt and its outcome")
     loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
     add("--version", action="version", version=f"zmqbroker {__version__}")
-    add("requests", metavar="REQUESTS", help="address for clients: tcp://*:4161, tcp://127.0.0.1:*, tcp://[::1]:4161, "
-        "ipc:///tmp/requests, ...")
+    add(
+        "requests",
+        metavar="REQUESTS",
+        help="address for clients: tcp://*:4161, tcp://127.0.0.1:*, tcp://[::1]:4161, ipc:///tmp/requests, ...",
+    )
     add("ready", metavar="READY", help="address for workers asking for tasks")
     add("results", metavar="RESULTS", help="address for the results of workers")
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-Frames = list[Sized]  # bytes, or the transport's own frame type where a frame is large
+from zmqbroker.wire import Frames
 
 DEFAULT_TRIES = 3
 TASK_NUMBER_BYTES = 8
@@ -56,8 +56,8 @@ class Task:
         self.envelope = envelope  # where the reply goes
         self.body = body  # what to do; once settled, the reply's body (empty for a failure)
         self.status = WAITING
-        self.id: bytes | None = None  # given at the first hand-out
-        self.attempt_id: bytes | None = None  # of the attempt that is running
+        self.id = b""  # given at the first hand-out
+        self.attempt_id = b""  # of the attempt that is running; else empty
         self.attempts = 0  # hand-outs that count against the limit
         self.hand_outs = 0  # all of them: the attempts, and what was given back unexecuted
         self.worker: Sized = b""  # the connection of the worker that had it last
@@ -68,7 +68,7 @@ class Task:
     @property
     def number(self) -> int:
         """Which of the tasks handed out this is, from 1; 0 before its first hand-out."""
-        return int.from_bytes(self.id[-TASK_NUMBER_BYTES:], "big") if self.id else 0
+        return int.from_bytes(self.id[-TASK_NUMBER_BYTES:], "big")
 
 
 class Worker:
@@ -270,7 +270,7 @@ class Dispatcher:
     # How a task moves
 
     def _start_running(self, task: Task, worker: Worker, now: float) -> None:
-        if task.id is None:
+        if not task.id:
             task.id = self._run + self._next_task().to_bytes(TASK_NUMBER_BYTES, "big")
             self._tasks[task.id] = task
         task.hand_outs += 1
@@ -286,7 +286,8 @@ class Dispatcher:
 
     def _stop_running(self, task: Task) -> None:
         self.running -= 1
-        task.attempt_id = task.due = None
+        task.attempt_id = b""
+        task.due = None
 
     def _lose_attempt(self, task: Task, reason: str, now: float) -> None:
         if self.tries and task.attempts >= self.tries:
@@ -319,7 +320,7 @@ class Dispatcher:
             self.delayed -= 1
         else:
             self.waiting -= 1  # the task stays in its queue, to be passed over there
-        if task.id is not None:
+        if task.id:
             del self._tasks[task.id]
         task.status = status
         task.due = None

@@ -44,7 +44,7 @@ def open_socket(context: zmq.Context[Any], kind: int, send_mark: int, max_size: 
 
     `send_mark` limits the messages kept for one peer, `max_size` is the size of the largest task in bytes; 0: no limit.
     """
-    opened = context.socket(kind)
+    opened: zmq.Socket[bytes] = context.socket(kind)
     opened.linger = LINGER_MS
     opened.sndhwm = send_mark
     opened.backlog = BACKLOG
@@ -70,7 +70,7 @@ def bind(opened: zmq.Socket[Any], address: str) -> str:
     except zmq.ZMQError as error:
         hint = WHAT_TO_DO.get(error.errno or 0, error.strerror)
         raise ValueError(f"cannot listen on {address}: {hint}") from None
-    return opened.last_endpoint.rstrip(b"\0").decode()
+    return opened.get_string(zmq.LAST_ENDPOINT)
 
 
 def _leave_others_alone(address: str) -> None:
@@ -109,7 +109,7 @@ def receive_rest(receive: Callable[..., Any], message: Frames) -> None:
 
 def send(to: zmq.Socket[bytes], message: Frames) -> bool:
     """Send a message; False when its addressee is gone or full. The verdict falls on the first frame."""
-    send_frame = to.send
+    send_frame: Callable[..., Any] = to.send
     last = message.pop()
     try:
         for frame in message:

@@ -1,7 +1,7 @@
 """Frames to messages and back, for all three roles: PROTOCOL.md, as code.
 
 Nothing here knows a socket. A message is a list of frames; a frame is bytes, or the transport's own frame type
-where it is large. `parse_...` functions take a message as it was received and raise `Malformed` when it fits no
+where it is large. `parse_...` functions take a message as it was received and raise `MalformedError` when it fits no
 rule; the others build messages to send.
 
 An envelope is all that stands before the first empty frame: the routing id that the receiving ROUTER put there,
@@ -12,7 +12,7 @@ from collections.abc import Sized
 from math import isfinite
 from typing import NamedTuple
 
-Frames = list[Sized]
+Frames = list[Sized]  # of bytes; large ones may be of the transport's own type
 
 EMPTY = b""
 LONGEST_REASON = 1000  # characters of a worker's reason that are kept
@@ -24,7 +24,7 @@ RELEASE = b"release"
 TOUCH = b"touch"
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """A message that fits no rule of the protocol; the text says which part is wrong."""
 
 
@@ -45,10 +45,10 @@ def parse_request(message: Frames) -> tuple[Frames, Frames]:
     try:
         empty = message.index(EMPTY)
     except ValueError:
-        raise Malformed("a request without an empty frame before its body") from None
+        raise MalformedError("a request without an empty frame before its body") from None
     body = message[empty + 1 :]
     if not body:
-        raise Malformed("a request without a body")
+        raise MalformedError("a request without a body")
     return message[:empty], body
 
 
@@ -57,7 +57,7 @@ def parse_ready(message: Frames) -> Frames:
     try:
         return message[: message.index(EMPTY)]
     except ValueError:
-        raise Malformed("a ready message without an empty frame") from None
+        raise MalformedError("a ready message without an empty frame") from None
 
 
 def is_control(message: Frames) -> bool:
@@ -70,7 +70,7 @@ def parse_control(message: Frames) -> Control:
     if len(message) == 1 and message[0]:
         return Control(FAIL, message[0], "the worker reported a failure")
     if len(message) < 3:
-        raise Malformed("a control message without a verb and an attempt id")
+        raise MalformedError("a control message without a verb and an attempt id")
     verb, attempt_id = message[1], message[2]
     argument = _head(message[3], 4 * LONGEST_REASON) if len(message) > 3 else b""
     if verb in (FAIL, REJECT):
@@ -79,7 +79,7 @@ def parse_control(message: Frames) -> Control:
         return Control(RELEASE, attempt_id)
     if verb == TOUCH:
         return Control(TOUCH, attempt_id, seconds=_parse_seconds(argument) if argument else None)
-    raise Malformed(f"an unknown verb: {_head(verb, 20)!r}")
+    raise MalformedError(f"an unknown verb: {_head(verb, 20)!r}")
 
 
 def _head(frame: Sized, size: int) -> bytes:
@@ -93,7 +93,7 @@ def _parse_seconds(argument: bytes) -> float:
     except ValueError:
         seconds = -1.0
     if not (isfinite(seconds) and 0 < seconds <= LONGEST_TOUCH):
-        raise Malformed(f"a touch whose argument is not a number of seconds: {argument[:20]!r}")
+        raise MalformedError(f"a touch whose argument is not a number of seconds: {argument[:20]!r}")
     return seconds
 
 
