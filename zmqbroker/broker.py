@@ -35,6 +35,7 @@ BATCH = 256  # messages read from one socket in one turn, so that none starves t
 UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
 STALL = 0.1  # seconds; a loop held up for longer than this may have results that came in time unread
 PAUSE = 0.1  # seconds; how long it reads before deadlines are judged
+QUIET_MS = 50  # a broker that leaves answers requests until none has come for so long
 LONGEST_WAIT = 3600.0  # seconds of one poll
 
 STOP = b"\0"  # what `stop` sends through the loop's own pipe; signals send their number
@@ -221,14 +222,13 @@ class Broker:
 
     # Receiving
 
-    def _receive_requests(self) -> bool:
-        """Read a batch of requests; True when none is left."""
+    def _receive_requests(self) -> None:
         receive = self._requests.recv
         for _ in range(self._room()):
             try:
                 message: Frames = [receive(NOBLOCK)]  # the routing id, which more frames always follow
             except zmq.Again:
-                return True
+                return
             receive_rest(receive, message)
             try:
                 envelope, body = wire.parse_request(message)
@@ -243,7 +243,6 @@ class Broker:
                 self._refuse(envelope, f"a task of {size} bytes was refused: the limit is {self._max_size} bytes")
             else:
                 self._dispatcher.submit(envelope, body)
-        return False
 
     def _receive_ready(self) -> None:
         receive = self._ready.recv
@@ -340,8 +339,8 @@ class Broker:
         self._send_replies()
         self._requests.unbind(self.addresses.requests)
         until = self._now + LINGER_MS / 1000
-        while not self._receive_requests() and monotonic() < until:
-            pass
+        while self._requests.poll(QUIET_MS) and monotonic() < until:
+            self._receive_requests()
 
 
 def _name(task: Task) -> str:

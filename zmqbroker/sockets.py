@@ -18,6 +18,7 @@ from zmqbroker.wire import Frames
 
 LARGE_FRAME = 65536  # bytes; from here on a frame is passed on without being copied
 LINGER_MS = 2000  # what closing waits, at most, for the last messages to be sent
+LAST_PORT = 65535
 BACKLOG = 4096  # connections that may wait to be accepted, after a restart say
 LARGEST_FRAME_FACTOR = 4  # a frame this many times the largest task cuts its sender off, see PROTOCOL.md
 LARGEST_FRAME_LEAST = 64 << 20  # bytes; nobody is cut off below this
@@ -63,8 +64,11 @@ def bind(opened: zmq.Socket[Any], address: str) -> str:
     """
     if address.startswith("ipc://"):
         _leave_others_alone(address)
-    if address.startswith("tcp://["):
-        opened.ipv6 = True
+    if address.startswith("tcp://"):
+        _, _, port = address.rpartition(":")
+        if port != "*" and not (port.isdecimal() and int(port) <= LAST_PORT):  # libzmq would take 70000 for 4464
+            raise ValueError(f"cannot listen on {address}: {WHAT_TO_DO[errno.EINVAL]}")
+        opened.ipv6 = "[" in address  # tcp://[::]:PORT listens on IPv4 as well, tcp://*:PORT on IPv4 only
     try:
         opened.bind(address)
     except zmq.ZMQError as error:
