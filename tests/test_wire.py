@@ -16,10 +16,19 @@ def test_an_empty_body_is_a_body():
     assert wire.parse_request([b"id", b"", b""]) == ([b"id"], [b""])
 
 
-@pytest.mark.parametrize("message", [[b"id"], [b"id", b"x"], [b"id", b""], [b"id", b"hop", b""]])
-def test_a_request_without_an_empty_frame_or_a_body_is_malformed(message: list[bytes]):
-    with pytest.raises(wire.MalformedError, match="a request without"):
+@pytest.mark.parametrize(
+    ("message", "envelope"),
+    [
+        ([b"id"], [b"id"]),
+        ([b"id", b"x"], [b"id"]),
+        ([b"id", b""], [b"id"]),
+        ([b"id", b"hop", b""], [b"id", b"hop"]),
+    ],
+)
+def test_a_malformed_request_still_says_whom_to_answer(message: list[bytes], envelope: list[bytes]):
+    with pytest.raises(wire.MalformedError, match="a request without") as raised:
         wire.parse_request(message)
+    assert raised.value.envelope == envelope
 
 
 @pytest.mark.parametrize("body", [[b"ready"], [b"requesting task"], [b"", b"several", b"frames"], []])

@@ -234,7 +234,7 @@ class Broker:
                 envelope, body = wire.parse_request(message)
             except wire.MalformedError as error:
                 self._count_malformed("requests", error)
-                self._reply(message[:1], [])
+                self._reply(error.envelope or message[:1], [])
                 continue
             if self._draining_until is not None:
                 self._refuse(envelope, "a request was refused: the broker is shutting down")

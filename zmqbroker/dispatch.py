@@ -25,7 +25,7 @@ from zmqbroker.wire import Frames
 
 DEFAULT_TRIES = 3
 TASK_NUMBER_BYTES = 8
-ATTEMPT_NUMBER_BYTES = 4
+ATTEMPT_NUMBER_BYTES = 8
 STALE_ENTRIES_KEPT = 1000  # stale entries a heap or a queue may hold, beyond as many as it has live ones
 
 WAITING = "waiting"
@@ -92,7 +92,7 @@ class Counters:
     attempts: int = 0  # hand-outs, without those that found their worker gone
     retried: int = 0  # attempts lost with another one to come
     released: int = 0  # attempts given back unexecuted
-    late: int = 0  # results for settled tasks, and control messages for attempts no longer running
+    late: int = 0  # results for tasks settled (or never seen), and control messages for attempts not running
     malformed: int = 0  # messages that fit no rule of the protocol
     undeliverable: int = 0  # replies whose client was gone or did not read
     gone: int = 0  # idle workers found gone at hand-out

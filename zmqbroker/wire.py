@@ -27,6 +27,10 @@ TOUCH = b"touch"
 class MalformedError(ValueError):
     """A message that fits no rule of the protocol; the text says which part is wrong."""
 
+    def __init__(self, text: str, envelope: Frames | None = None) -> None:
+        super().__init__(text)
+        self.envelope = envelope  # where a failure can be sent; None: nobody waits for an answer
+
 
 class Control(NamedTuple):
     """What a worker says of an attempt, other than its result."""
@@ -45,10 +49,10 @@ def parse_request(message: Frames) -> tuple[Frames, Frames]:
     try:
         empty = message.index(EMPTY)
     except ValueError:
-        raise MalformedError("a request without an empty frame before its body") from None
+        raise MalformedError("a request without an empty frame before its body", message[:1]) from None
     body = message[empty + 1 :]
     if not body:
-        raise MalformedError("a request without a body")
+        raise MalformedError("a request without a body", message[:empty])
     return message[:empty], body
 
 

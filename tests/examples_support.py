@@ -1,0 +1,60 @@
+"""The code blocks, tables and links of the documents, read from the Markdown itself."""
+
+import re
+from typing import NamedTuple
+
+from helpers import TOP
+
+README = "README.md"
+PROTOCOL = "PROTOCOL.md"
+
+
+class Section(NamedTuple):
+    """What stands below one heading, up to the next one of any level."""
+
+    heading: str
+    prose: str  # without its code blocks
+    blocks: dict[str, list[str]]  # the code blocks, by language
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The cells of each line of its tables, headers and rulers included."""
+        lines = [line for line in self.prose.splitlines() if line.startswith("|")]
+        return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+    def block(self, language: str) -> str:
+        """Return its first code block in this language."""
+        return self.blocks[language][0]
+
+
+def sections(document: str) -> list[Section]:
+    """Split a document, named by its path from the top of the tree, at its headings."""
+    found = [Section("", "", {})]
+    lines = iter((TOP / document).read_text(encoding="utf-8").splitlines(keepends=True))
+    for line in lines:
+        if line.startswith("#"):
+            found.append(Section(line.strip("# \n"), "", {}))
+        elif line.startswith("```"):
+            block = "".join(iter(lambda: next(lines), "```\n"))
+            found[-1].blocks.setdefault(line[3:].strip(), []).append(block)
+        else:
+            found[-1] = found[-1]._replace(prose=found[-1].prose + line)
+    return found
+
+
+def section(document: str, heading: str) -> Section:
+    """Return the one section with this heading."""
+    (found,) = (part for part in sections(document) if part.heading == heading)
+    return found
+
+
+def anchors(document: str) -> set[str]:
+    """Return the anchors of its headings, as they are formed on the web."""
+    return {re.sub(r"[^\w -]", "", part.heading.lower()).replace(" ", "-") for part in sections(document)}
+
+
+def links(document: str) -> list[tuple[str, str]]:
+    """Return the target file and the anchor of each link, the document itself where no file is named."""
+    text = "".join(part.prose for part in sections(document))
+    targets = (target.partition("#") for target in re.findall(r"\]\(([^)\s]+)\)", text))
+    return [(file or document, anchor) for file, _, anchor in targets]

@@ -1,0 +1,240 @@
+"""What README.md and PROTOCOL.md show is run, and what they list is compared with the code."""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from examples_support import PROTOCOL, README, anchors, links, section
+from helpers import PATIENCE, TOP, Program, bound_addresses
+
+import zmqbroker.broker
+import zmqbroker.limited_log
+import zmqbroker.sockets
+import zmqbroker.wire
+from zmqbroker import cli
+
+SHORT_TIMEOUT = "0.2"  # seconds, instead of the README's: so that the tasks dropped do not take half a minute
+LANGUAGES = ("Python", "C")
+HEADER_PROBE = "#include <zmq.h>\nint main(void) { return zmq_errno(); }\n"
+
+Run = Callable[..., Program]
+
+
+@pytest.fixture
+def programs() -> Iterator[Run]:
+    """Return a function that starts a program which ends with the test."""
+    with ExitStack() as stack:
+
+        def run(script: str, *arguments: str) -> Program:
+            program = Program(script, *arguments)
+            stack.callback(program.clean_up)
+            return program
+
+        yield run
+
+
+# The commands of the README
+
+
+def commands(heading: str) -> list[list[str]]:
+    return [shlex.split(line) for line in section(README, heading).block("sh").splitlines()]
+
+
+def on_other_addresses(arguments: list[str], addresses: dict[str, str]) -> list[str]:
+    """Replace the address of each of the README's ports."""
+    return [
+        addresses[found[1]] if (found := re.fullmatch(r"tcp://.*:(\d+)", argument)) else argument
+        for argument in arguments
+    ]
+
+
+def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(programs):
+    (broker_script, *broker_options), (worker_script, *worker_options), (client_script, *client_options) = commands(
+        "Try it"
+    )
+    ports = re.findall(r":(\d+)", " ".join(broker_options))
+    any_port = on_other_addresses(broker_options, dict.fromkeys(ports, "tcp://127.0.0.1:*"))
+    any_port[any_port.index("-T") + 1] = SHORT_TIMEOUT
+    broker = programs(broker_script, *any_port)
+    addresses = dict(zip(ports, bound_addresses(broker), strict=True))
+    workers = [programs(worker_script, *on_other_addresses(worker_options, addresses)) for _ in range(2)]
+    client = programs(client_script, *on_other_addresses(client_options, addresses))
+
+    assert client.wait() == 0
+    replies = dict(re.findall(r"^Client 0: (\d+) -> (.*)$", client.output, re.MULTILINE))
+    assert list(map(int, replies)) == list(range(100))
+    assert {reply for number, reply in replies.items() if reply != f"-{number}"} <= {"failure"}
+    assert [worker.end() for worker in workers] == [0, 0]
+    attempts = re.findall(r"^Task (\d+): (answer|dropp)ing it$", "\n".join(w.output for w in workers), re.MULTILINE)
+    answered = {number for number, deed in attempts if deed == "answer"}
+    replied = {number for number, reply in replies.items() if reply != "failure"}
+    assert answered >= replied  # those that were dropped have come back
+    assert broker.end() == 0
+    done, failed, retried = map(
+        int, broker.wait_for(r"^(\d+) tasks done, (\d+) failed, (\d+) attempts retried").groups()
+    )
+    assert (done, failed) == (len(replied), len(replies) - len(replied))
+    assert retried >= len(attempts) - len(replies)
+
+
+def test_the_readme_shows_what_the_programs_print(programs):
+    shown, totals = section(README, "Try it").blocks["text"]
+    broker_script, *options = commands("Try it")[0]
+    limits = re.search(r"limits .*(?=, \.\.\.)", shown)
+    broker = programs(broker_script, *options[:-3], *["tcp://127.0.0.1:*"] * 3)
+    assert limits is not None
+    broker.wait_for(re.escape(limits[0]))
+    broker.end()
+    assert re.sub(r"\d+", "0", totals).strip() in broker.output
+
+
+@pytest.mark.parametrize("script", [line[0] for line in commands("Try it")])
+def test_the_programs_of_the_readme_can_be_executed(script):
+    assert os.access(TOP / script, os.X_OK)
+
+
+@pytest.mark.parametrize("target", [line[1] for line in commands("Set up")])
+def test_the_set_up_commands_are_in_the_makefile(target):
+    assert re.search(rf"^{target}:", (TOP / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_embedded_broker_of_the_readme_prints_what_it_shows(tmp_path):
+    part = section(README, "In your own program")
+    (tmp_path / "embedding.py").write_text(part.block("python"))
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "embedding.py"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+    )
+    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+
+
+# What the documents list
+
+
+def broker_actions() -> list[argparse.Action]:
+    parser = cli.Parser(prog="broker.py")
+    cli.add_serve_options(parser)
+    return parser._actions
+
+
+def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
+    expected = {}
+    for action in broker_actions():
+        names = ", ".join(f"`{name}`" for name in action.option_strings or [action.metavar])
+        if action.option_strings and action.metavar:
+            names = f"{names[:-1]} {action.metavar}`"
+        expected[names] = f"{action.default:g}" if isinstance(action.default, int | float) and action.nargs != 0 else ""
+    _, _, *rows = section(README, "Options").rows
+    assert {names: default for names, default, _ in rows} == expected
+
+
+def test_the_limits_of_the_protocol_are_those_of_the_code():
+    modules = (zmqbroker.broker, zmqbroker.sockets, zmqbroker.wire, zmqbroker.limited_log)
+    constants = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
+    options = {f"`{name}`": action.default for action in broker_actions() for name in action.option_strings}
+    _, _, *rows = section(PROTOCOL, "Limits").rows
+    for what, value, where in rows:
+        if where.startswith("`"):
+            number = re.match(r"[\d,]+", value)
+            stated = int(number[0].replace(",", "")) if number else 0
+            assert stated == (options | {f"`{name}`": value for name, value in constants.items()})[where], what
+
+
+def test_the_verbs_of_the_protocol_are_those_of_the_code():
+    rows = section(PROTOCOL, "Results: worker to broker").rows
+    verbs = {row[0].strip("`").encode() for row in rows if row[0].startswith("`")}
+    assert verbs == {zmqbroker.wire.FAIL, zmqbroker.wire.REJECT, zmqbroker.wire.RELEASE, zmqbroker.wire.TOUCH}
+
+
+@pytest.mark.parametrize(("document", "file", "anchor"), [(d, *link) for d in (README, PROTOCOL) for link in links(d)])
+def test_links_lead_somewhere(document, file, anchor):
+    assert (TOP / file).is_file()
+    assert not anchor or anchor in anchors(file)
+
+
+# The programs of the protocol
+
+
+def compile_c(text: str, command: list[str], directory: Path) -> str:
+    """Compile a C program as its document says; return what the compiler had to say."""
+    (source,) = (word for word in command if word.endswith(".c"))
+    (directory / source).write_text(text)
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE).stderr
+
+
+@pytest.fixture(scope="module")
+def make_program(tmp_path_factory) -> Callable[[str, str], list[str]]:
+    """Return a function that turns a section of the protocol into the command that runs its program."""
+    directory = tmp_path_factory.mktemp("programs")
+
+    def make(role: str, language: str) -> list[str]:
+        part = section(PROTOCOL, f"A {role} in {language}")
+        if language == "Python":
+            (directory / f"{role}.py").write_text(part.block("python"))
+            return [sys.executable, str(directory / f"{role}.py")]
+        if shutil.which("gcc") is None:
+            pytest.skip("there is no gcc")
+        if compile_c(HEADER_PROBE, ["gcc", "-o", "probe", "probe.c", "-lzmq"], directory):
+            pytest.skip("there is no zmq.h, or no libzmq to link with")
+        command = re.search(r"`(gcc [^`]*)`", part.prose)
+        assert command is not None
+        assert compile_c(part.block("c"), shlex.split(command[1]), directory) == ""
+        return [str(directory / role)]
+
+    return make
+
+
+def run_client(command: list[str], *arguments: str) -> str:
+    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+@pytest.mark.parametrize("client_language", LANGUAGES)
+@pytest.mark.parametrize("worker_language", LANGUAGES)
+def test_the_client_and_the_worker_of_the_protocol_work_together(
+    worker_language: str, client_language: str, make_program: Callable[..., list[str]], running: Any
+):
+    worker_command = make_program("worker", worker_language)
+    client_command = make_program("client", client_language)
+    requests, ready, results = running.addresses
+    with subprocess.Popen([*worker_command, ready, results]) as worker:
+        try:
+            assert run_client(client_command, requests, "one task", "another") == "ONE TASK\nANOTHER\n"
+        finally:
+            worker.kill()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_client_of_the_protocol_prints_a_failure(
+    language: str, make_program: Callable[..., list[str]], start: Callable[..., Any]
+):
+    command = make_program("client", language)
+    broker = start(max_size=4)
+    assert run_client(command, broker.addresses.requests, "too large") == "failure\n"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_worker_of_the_protocol_handles_bodies_of_several_frames(
+    language: str, make_program: Callable[..., list[str]], running: Any
+):
+    command = make_program("worker", language)
+    client = running.client()
+    client.send_multipart([b"one", b"", b"two"])
+    with subprocess.Popen([*command, running.addresses.ready, running.addresses.results]) as worker:
+        try:
+            assert client.recv_multipart() == [b"ONE", b"", b"TWO"]
+        finally:
+            worker.kill()
