@@ -30,7 +30,7 @@ def test_the_benchmark_prints_every_row_and_writes_the_same_figures(tmp_path):
     assert written["tables"]["memory"]["medians"]["tasks/s meanwhile"]["1,500"] > 0
 
 
-def test_a_benchmark_that_cannot_go_on_says_so_in_one_line():
+def test_a_number_out_of_bounds_is_refused_in_one_line():
     run = subprocess.run([*BENCH, "--tasks", "1"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.returncode == 2
-    assert run.stderr.splitlines()[-1] == "bench: error: argument --tasks: 1 is not 2 or more"
+    assert run.stderr.splitlines()[-1] == "bench: error: argument --tasks: '1' is no whole number from 2 up"

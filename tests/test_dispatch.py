@@ -364,3 +364,14 @@ def test_withdrawn_retries_do_not_pile_up():
         dispatcher.settled.clear()
     assert dispatcher.waiting == 0
     assert len(dispatcher._retries) <= STALE_ENTRIES_KEPT + 1
+
+
+def test_a_task_offered_to_many_workers_that_are_gone_leaves_no_pile_of_deadlines():
+    dispatcher = Dispatcher(timeout=60.0)
+    for number in range(5 * STALE_ENTRIES_KEPT):
+        ready(dispatcher, f"worker {number}")
+    (task,) = submit(dispatcher, "a")
+    while dispatcher.hand_out(now=0.0) is not None:
+        dispatcher.take_back(task)
+    assert (task.attempts, dispatcher.idle, dispatcher.waiting) == (0, 0, 1)
+    assert len(dispatcher._timers) <= STALE_ENTRIES_KEPT + 3

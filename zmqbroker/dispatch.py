@@ -49,6 +49,7 @@ class Task:
         "reason",
         "started",
         "status",
+        "timer",
         "worker",
     )
 
@@ -63,6 +64,7 @@ class Task:
         self.worker: Sized = b""  # the connection of the worker that had it last
         self.started = 0.0  # when the running attempt was handed out
         self.due: float | None = None  # when the running attempt is given up, or a delayed task waits again
+        self.timer = 0  # the number of that instant's entry in the heap; 0: there is none
         self.reason = ""  # why its last attempt was lost
 
     @property
@@ -126,13 +128,13 @@ class Dispatcher:
         self._run = run
         self._task_id_bytes = len(run) + TASK_NUMBER_BYTES
         self._next_task = count(1).__next__
-        self._next_timer = count().__next__
+        self._next_timer = count(1).__next__
         self._tasks: dict[bytes, Task] = {}  # the unsettled tasks that were handed out at least once, by their id
         self._retries: deque[Task] = deque()  # goes before _fresh; both may hold tasks settled since
         self._fresh: deque[Task] = deque()
         self._workers: dict[Sized, Worker] = {}
         self._idle: deque[Worker] = deque()  # each once, however many slots; may hold workers forgotten since
-        self._timers: list[tuple[float, int, Task]] = []  # a heap; an entry is live while task.due is its instant
+        self._timers: list[tuple[float, int, Task]] = []  # a heap; an entry is live while its number is task.timer
 
     # What clients send
 
@@ -234,8 +236,8 @@ class Dispatcher:
         """Lose every attempt whose deadline has come; let delayed tasks wait again whose delay is over."""
         timers = self._timers
         while timers and timers[0][0] <= now:
-            due, _, task = heappop(timers)
-            if task.due != due:
+            due, number, task = heappop(timers)
+            if task.timer != number:
                 continue  # settled, touched or handed out anew since
             if task.status is DELAYED:
                 self.delayed -= 1
@@ -249,8 +251,8 @@ class Dispatcher:
         """Return the instant at which `expire` has something to do again; None when nothing is due ever."""
         timers = self._timers
         while timers:
-            due, _, task = timers[0]
-            if task.due == due:
+            due, number, task = timers[0]
+            if task.timer == number:
                 return due
             heappop(timers)
         return None
@@ -287,7 +289,7 @@ class Dispatcher:
     def _stop_running(self, task: Task) -> None:
         self.running -= 1
         task.attempt_id = b""
-        task.due = None
+        self._clear_due(task)
 
     def _lose_attempt(self, task: Task, reason: str, now: float) -> None:
         if self.tries and task.attempts >= self.tries:
@@ -305,7 +307,7 @@ class Dispatcher:
 
     def _enqueue_retry(self, task: Task) -> None:
         task.status = WAITING
-        task.due = None
+        self._clear_due(task)
         self.waiting += 1
         self._retries.append(task)
 
@@ -323,7 +325,7 @@ class Dispatcher:
         if task.id:
             del self._tasks[task.id]
         task.status = status
-        task.due = None
+        self._clear_due(task)
         task.body = body
         if status is DONE:
             self.counters.done += 1
@@ -379,10 +381,16 @@ class Dispatcher:
     def _set_due(self, task: Task, due: float) -> None:
         """Make `due` the one instant at which something happens to the task by itself."""
         task.due = due
-        heappush(self._timers, (due, self._next_timer(), task))
+        task.timer = self._next_timer()
+        heappush(self._timers, (due, task.timer, task))
         if self._is_mostly_stale(self._timers, self.running + self.delayed):
-            self._timers = [entry for entry in self._timers if entry[2].due == entry[0]]
+            self._timers = [entry for entry in self._timers if entry[2].timer == entry[1]]
             heapify(self._timers)
+
+    @staticmethod
+    def _clear_due(task: Task) -> None:
+        task.due = None
+        task.timer = 0
 
     def _compact_queues(self) -> None:
         if len(self._retries) + len(self._fresh) > 2 * self.waiting + STALE_ENTRIES_KEPT:

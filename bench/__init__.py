@@ -1,0 +1,6 @@
+"""How fast the broker is, and how much memory it takes, beside `zmq.proxy` in the same run.
+
+`python -m bench` starts the broker and the proxy in turn, each in a process of its own, with the same clients
+and as equal workers as there can be, each in a process of its own too, and prints a table per measurement.
+`stage` runs processes, `peers` is what they run, `measure` puts the two together.
+"""
