@@ -1,0 +1,101 @@
+"""The broker as a process, and what signals do to it and to those who wait for it."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+import zmq
+from conftest import Peers, PlainWorker
+from helpers import Program, bound_addresses
+
+StartBroker = Callable[..., "Served"]
+
+
+class Served(Peers):
+    """A broker process, and peers of it in this one."""
+
+    def __init__(self, *options: object) -> None:
+        super().__init__()
+        self.program = Program("broker.py", *options, *["tcp://127.0.0.1:*"] * 3)
+        self.requests, self.ready, self.results = bound_addresses(self.program)
+
+    def client(self, kind: int = zmq.REQ) -> zmq.Socket[bytes]:
+        return self.open(kind, self.requests)
+
+    def worker(self) -> PlainWorker:
+        return PlainWorker(self.open(zmq.REQ, self.ready), self.open(zmq.PUSH, self.results, linger=1000))
+
+    def signal(self, number: signal.Signals) -> None:
+        self.program.process.send_signal(number)
+
+
+@pytest.fixture
+def serve() -> Iterator[StartBroker]:
+    """Return a function that starts a broker process with the given options."""
+    started: list[Served] = []
+
+    def serve(*options: object) -> Served:
+        started.append(Served(*options))
+        return started[-1]
+
+    yield serve
+    for served in started:
+        served.program.clean_up()
+        served.close()
+
+
+def test_sigterm_lets_the_running_task_finish_and_ends_with_status_0(serve: StartBroker):
+    served = serve("--drain", 30)
+    client, worker = served.client(), served.worker()
+    client.send(b"task")
+    attempt_id, _ = worker.take()
+    served.signal(signal.SIGTERM)
+    served.program.wait_for("draining: 1 task")
+    worker.reply(attempt_id, b"done")
+    assert client.recv() == b"done"
+    assert served.program.wait() == 0
+    served.program.wait_for("^1 tasks done, 0 failed")
+
+
+def test_at_the_end_of_the_drain_what_waits_and_what_runs_fails(serve: StartBroker):
+    served = serve("--drain", 0.2)
+    running, waiting, worker = served.client(), served.client(zmq.DEALER), served.worker()
+    running.send(b"running")
+    worker.take()
+    for _ in range(3):
+        waiting.send_multipart([b"", b"waiting"])
+    waiting.send(b"malformed: its answer tells that the others have been taken in")
+    assert waiting.recv_multipart() == [b"", b""]
+    served.signal(signal.SIGTERM)
+    assert running.recv() == b""
+    assert [waiting.recv_multipart() for _ in range(3)] == [[b"", b""]] * 3
+    assert served.program.wait() == 0
+    served.program.wait_for("^0 tasks done, 4 failed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_drain(serve: StartBroker, number: signal.Signals):
+    served = serve("--drain", 3600)
+    client, worker = served.client(), served.worker()
+    client.send(b"task")
+    worker.take()
+    served.signal(number)
+    served.program.wait_for("draining")
+    served.signal(number)
+    assert client.recv() == b""
+    assert served.program.wait() == 0
+
+
+def test_a_broker_that_was_stopped_judges_no_deadline_before_it_has_read_what_came_in_time(serve: StartBroker):
+    served = serve("-t", 1, "-T", 0.3)
+    client, worker = served.client(), served.worker()
+    for _ in range(4):
+        client.send(b"task")
+        attempt_id, _ = worker.take()
+        served.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, served.program.process.pid, os.WSTOPPED)
+        worker.reply(attempt_id, b"in time")
+        assert not client.poll(500)  # milliseconds, past the deadline: a broker that is stopped answers nobody
+        served.signal(signal.SIGCONT)
+        assert client.recv() == b"in time"
