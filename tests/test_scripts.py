@@ -175,6 +175,16 @@ def test_a_worker_that_waits_for_a_task_ends_at_a_signal(start, start_broker, nu
     assert worker.lines == ["Asking for tasks"]
 
 
+def test_a_worker_that_is_told_to_end_still_delivers_its_result(start, start_broker):
+    requests, ready, results = bound_addresses(start_broker())
+    worker = start("testworker.py", ready, results, 0)
+    client = start("testclient.py", "-c", 1, requests)
+    worker.wait_for("^Task 0: answering it$")
+    assert worker.end() == 0
+    assert client.wait() == 0
+    assert "Client 0: 0 -> -0" in client.lines
+
+
 def test_a_worker_ends_at_a_signal_where_no_broker_listens(start, unheard):
     worker = start("testworker.py", unheard, unheard, 0)
     worker.wait_for("^Asking for tasks$")

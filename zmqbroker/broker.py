@@ -88,7 +88,7 @@ class Broker:
         self._reading = True  # requests; not while the queue is full
         self._now = monotonic()  # of this turn of the loop
         self._wait = 0.0  # seconds that this turn meant to wait at most
-        self._pause_until = self._next_pause = self._now  # see _may_expire
+        self._pause_until = self._now  # no deadline is judged before this instant
         self._verbose = log.isEnabledFor(logging.DEBUG)
         self._complaints = LimitedLog(log)
         self._wake_up, self._woken = socket.socketpair()
@@ -192,12 +192,13 @@ class Broker:
     def _may_expire(self, caught_up: bool) -> bool:
         """Tell whether deadlines may be judged now.
 
-        A loop that was held up, or has more results to read, first gets a pause to read what came in time; but not
-        twice in a second, so that nobody can put off the deadlines of others for ever.
+        A loop that was held up, or has more results to read, first gets a pause to read what came in time; but a
+        deadline that one pause has put off is not put off by another, so nobody can do so for ever.
         """
-        if not caught_up and self._now >= self._next_pause:
-            self._pause_until = self._now + PAUSE
-            self._next_pause = self._pause_until + 1.0
+        if not caught_up:
+            due = self._dispatcher.next_due()
+            if due is not None and due > self._pause_until:
+                self._pause_until = self._now + PAUSE
         return self._now >= self._pause_until
 
     def _plan_next_turn(self) -> None:

@@ -1,0 +1,59 @@
+# make demo      a broker, two workers and a client on this machine, for some seconds
+# make test      the tests; ARGS="-k name" goes to pytest
+# make test-all  the same, on every CPython of VERSIONS that there is
+# make check     format, lint and types
+# make bench     the benchmarks; ARGS goes to them
+# make clean     remove all that these have made
+#
+# Each sets up the virtual environment it needs. To use another interpreter: make PYTHON=python3.12 VENV=.venv-3.12 ...
+
+PYTHON = python3
+VENV = .venv
+VERSIONS = 3.10 3.11 3.12 3.13
+ARGS =
+
+PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+TOO_OLD = "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."
+
+.PHONY: demo test test-all check bench clean
+
+demo: $(VENV)/with-pyzmq
+	@$(VENV)/bin/python tests/demo.py
+
+test: $(VENV)/with-dev
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(VENV)/with-dev
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy --strict
+
+bench: $(VENV)/with-dev
+	@$(VENV)/bin/python -m bench $(ARGS)
+
+# A name on the PATH may be a shim for what is not there, or lack what makes an environment: try it.
+test-all: test
+	@for version in $(VERSIONS); do \
+		if ! python$$version -c 'import ensurepip, venv, zlib' 2>/dev/null; then \
+			echo "python$$version: not here"; \
+		elif $(VENV)/bin/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"; then \
+			echo "python$$version: tested above"; \
+		else \
+			echo "python$$version:"; \
+			$(MAKE) --no-print-directory test PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+		fi; \
+	done
+
+clean:
+	rm -rf .venv .venv-3.* build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/with-pyzmq:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and $(TOO_OLD) or 0)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install pyzmq
+	@touch $@
+
+$(VENV)/with-dev: $(VENV)/with-pyzmq pyproject.toml
+	@$(PIP) install -e '.[dev]'
+	@touch $@
