@@ -27,11 +27,12 @@ import zmq
 from zmqbroker import wire
 from zmqbroker.dispatch import DEFAULT_TRIES, FAILED, Dispatcher, Task
 from zmqbroker.limited_log import LimitedLog
-from zmqbroker.sockets import LINGER_MS, NOBLOCK, bind, open_socket, raise_descriptor_limit, receive_rest, send
+from zmqbroker.sockets import LINGER_MS, Inbox, bind, open_socket, raise_descriptor_limit, send
 from zmqbroker.wire import Frames
 
 DEFAULT_DRAIN = 10.0  # seconds
-BATCH = 256  # messages read from one socket in one turn, so that none starves the others
+BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
+MOST_BATCHES = 10  # of results, read in one turn before deadlines are judged
 UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
 STALL = 0.1  # seconds; a loop held up for longer than this may have results that came in time unread
 PAUSE = 0.1  # seconds; how long it reads before deadlines are judged
@@ -107,6 +108,9 @@ class Broker:
             self.close(linger_ms=0)
             raise
         self.addresses = Addresses(requests, ready, results)
+        self._requests_in, self._ready_in, self._results_in = (
+            Inbox(opened, BATCH) for opened in (self._requests, self._ready, self._results)
+        )
 
     def _open(self, kind: int, address: str, send_mark: int) -> tuple[zmq.Socket[bytes], str]:
         """Return a socket bound to `address`, and the address with its wildcards resolved."""
@@ -174,13 +178,13 @@ class Broker:
         dispatcher = self._dispatcher
         readable = dict(self._poller.poll(ceil(self._wait * 1000)))
         expected, self._now = self._now + self._wait, monotonic()
-        caught_up = self._results not in readable or self._receive_results()
+        if self._results in readable:
+            self._receive_results()
         if self._requests in readable:
             self._receive_requests()
         if self._ready in readable:
             self._receive_ready()
-        if self._may_expire(caught_up and self._now - expected < STALL):
-            dispatcher.expire(self._now)
+        self._judge_deadlines(held_up=self._now - expected > STALL)
         self._hand_out()
         self._send_replies()
         if self._woken.fileno() in readable:
@@ -189,17 +193,29 @@ class Broker:
             self._finished = self._now >= self._draining_until or not dispatcher.unsettled
         self._plan_next_turn()
 
-    def _may_expire(self, caught_up: bool) -> bool:
-        """Tell whether deadlines may be judged now.
+    def _judge_deadlines(self, held_up: bool) -> None:
+        """Give up what is overdue, but not before the results that came in time have been read.
 
-        A loop that was held up, or has more results to read, first gets a pause to read what came in time; but a
-        deadline that one pause has put off is not put off by another, so nobody can do so for ever.
+        A loop that was held up, or has a great many results to read, first gets a pause to do so; but a deadline that
+        one pause has put off is not put off by another, so nobody can do so for ever.
         """
-        if not caught_up:
-            due = self._dispatcher.next_due()
-            if due is not None and due > self._pause_until:
-                self._pause_until = self._now + PAUSE
-        return self._now >= self._pause_until
+        due = self._dispatcher.next_due()
+        if due is None:
+            return
+        if due <= self._now:
+            held_up |= not self._read_all_results()
+        if held_up and due > self._pause_until:
+            self._pause_until = self._now + PAUSE
+        if self._now >= self._pause_until:
+            self._dispatcher.expire(self._now)
+
+    def _read_all_results(self) -> bool:
+        """Read results until there are no more, up to a bound; False when the bound was met."""
+        for _ in range(MOST_BATCHES):
+            self._receive_results()
+            if self._results_in.is_empty:
+                return True
+        return False
 
     def _plan_next_turn(self) -> None:
         """Decide whether the next turn reads requests, and how long it may wait."""
@@ -224,49 +240,30 @@ class Broker:
     # Receiving
 
     def _receive_requests(self) -> None:
-        receive = self._requests.recv
-        for _ in range(self._room()):
-            try:
-                message: Frames = [receive(NOBLOCK)]  # the routing id, which more frames always follow
-            except zmq.Again:
-                return
-            receive_rest(receive, message)
+        for message in self._requests_in.batch(self._room()):
             try:
                 envelope, body = wire.parse_request(message)
             except wire.MalformedError as error:
                 self._count_malformed("requests", error)
                 self._reply(error.envelope or message[:1], [])
                 continue
+            size = sum(map(len, body)) if self._max_size else 0
             if self._draining_until is not None:
                 self._refuse(envelope, "a request was refused: the broker is shutting down")
-            elif self._max_size and sum(map(len, body)) > self._max_size:
-                size = sum(map(len, body))
+            elif size > self._max_size:
                 self._refuse(envelope, f"a task of {size} bytes was refused: the limit is {self._max_size} bytes")
             else:
                 self._dispatcher.submit(envelope, body)
 
     def _receive_ready(self) -> None:
-        receive = self._ready.recv
-        for _ in range(BATCH):
-            try:
-                message: Frames = [receive(NOBLOCK)]
-            except zmq.Again:
-                return
-            receive_rest(receive, message)
+        for message in self._ready_in.batch(BATCH):
             try:
                 self._dispatcher.ready(wire.parse_ready(message))
             except wire.MalformedError as error:
                 self._count_malformed("ready", error)
 
-    def _receive_results(self) -> bool:
-        """Read a batch of results; True when none is left."""
-        receive = self._results.recv
-        for _ in range(BATCH):
-            message: Frames = []
-            try:
-                receive_rest(receive, message)
-            except zmq.Again:
-                return True
+    def _receive_results(self) -> None:
+        for message in self._results_in.batch(BATCH):
             try:
                 if wire.is_control(message):
                     self._obey(wire.parse_control(message))
@@ -274,7 +271,6 @@ class Broker:
                     self._dispatcher.result(message[0], message[1:])
             except wire.MalformedError as error:
                 self._count_malformed("results", error)
-        return False
 
     def _obey(self, control: wire.Control) -> None:
         dispatcher = self._dispatcher
@@ -291,7 +287,8 @@ class Broker:
         """Drain at the first `stop`, finish at the second; signals only wake the loop."""
         for _ in range(self._woken.recv(4096).count(STOP)):
             if self._draining_until is None:
-                log.info("draining: %d tasks to finish, for up to %g s", self._dispatcher.unsettled, self._drain)
+                if self._dispatcher.unsettled:
+                    log.info("draining: %d tasks to finish, for up to %g s", self._dispatcher.unsettled, self._drain)
                 self._draining_until = self._now + self._drain
             else:
                 self._draining_until = self._now

@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
@@ -102,18 +102,50 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def receive_rest(receive: Callable[..., Any], message: Frames) -> None:
-    """Append the frames up to the end of the message, large ones without copying them."""
-    more = True
-    while more:
-        frame = receive(NOBLOCK, False)
-        message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
-        more = frame.more
+class Inbox:
+    """A socket to read from, a batch of messages at a time.
+
+    Finding a socket empty is dear: pyzmq raises an exception, which takes as long as reading several messages. So a
+    batch has a size, which doubles when it was filled and falls to what was there when it was not.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], largest_batch: int) -> None:
+        self.is_empty = False  # as far as the last batch could tell
+        self._socket = socket
+        self._is_router = socket.type == zmq.ROUTER
+        self._batch = 1
+        self._largest_batch = largest_batch
+
+    def batch(self, most: int) -> Iterator[Frames]:
+        """Receive up to `most` messages; frames from LARGE_FRAME on are not copied."""
+        receive: Callable[..., Any] = self._socket.recv
+        is_router = self._is_router
+        size = min(self._batch, most)
+        self.is_empty = False
+        for number in range(size):
+            try:
+                if is_router:  # a routing id comes first, and always more after it
+                    message: Frames = [receive(NOBLOCK)]
+                    frame = receive(NOBLOCK, False)
+                else:
+                    message = []
+                    frame = receive(NOBLOCK, False)
+            except zmq.Again:
+                self._batch = number or 1
+                self.is_empty = True
+                return
+            message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
+            while frame.more:
+                frame = receive(NOBLOCK, False)
+                message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
+            yield message
+        if size == self._batch:
+            self._batch = min(2 * size, self._largest_batch)
 
 
 def send(to: zmq.Socket[bytes], message: Frames) -> bool:
     """Send a message; False when its addressee is gone or full. The verdict falls on the first frame."""
-    send_frame: Callable[..., Any] = to.send
+    send_frame: Callable[..., Any] = super(zmq.Socket, to).send  # all that zmq.Socket.send adds is for drafts
     last = message.pop()
     try:
         for frame in message:
