@@ -17,6 +17,7 @@ from examples_support import PROTOCOL, README, anchors, links, section
 from helpers import PATIENCE, TOP, Program, bound_addresses
 
 import zmqbroker.broker
+import zmqbroker.kept
 import zmqbroker.limited_log
 import zmqbroker.sockets
 import zmqbroker.wire
@@ -141,7 +142,7 @@ def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
 
 
 def test_the_limits_of_the_protocol_are_those_of_the_code():
-    modules = (zmqbroker.broker, zmqbroker.sockets, zmqbroker.wire, zmqbroker.limited_log)
+    modules = (zmqbroker.broker, zmqbroker.kept, zmqbroker.sockets, zmqbroker.wire, zmqbroker.limited_log)
     constants = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
     options = {f"`{name}`": action.default for action in broker_actions() for name in action.option_strings}
     _, _, *rows = section(PROTOCOL, "Limits").rows

@@ -9,11 +9,12 @@ def test_a_request_is_split_at_its_first_empty_frame():
     assert wire.parse_request([b"id", b"hop", b"", b"body", b"", b"more"]) == (
         [b"id", b"hop"],
         [b"body", b"", b"more"],
+        None,
     )
 
 
 def test_an_empty_body_is_a_body():
-    assert wire.parse_request([b"id", b"", b""]) == ([b"id"], [b""])
+    assert wire.parse_request([b"id", b"", b""]) == ([b"id"], [b""], None)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,100 @@ def test_frames_of_the_transports_own_type_are_read_as_well():
     assert len(wire.parse_control([b"", b"fail", b"attempt", large]).reason) == wire.LONGEST_REASON
     with pytest.raises(wire.MalformedError, match="unknown verb"):
         wire.parse_control([b"", large, b"attempt"])
+
+
+def parse_header(text: bytes) -> wire.Header | None:
+    envelope, body, header = wire.parse_request([b"id", b"hop", b"ZB1 " + text, b"", b"body"])
+    assert (envelope, body) == ([b"id", b"hop"], [b"body"])
+    return header
+
+
+def test_a_header_stands_last_in_the_envelope_and_is_taken_out_of_it():
+    text = b'{"key": "k", "timeout": 2.5, "tries": 0, "delay": 3, "priority": -7, "cancel": false}'
+    assert parse_header(text) == wire.Header(key="k", timeout=2.5, tries=0, delay=3, priority=-7)
+    assert parse_header(b"{}") == wire.Header()
+
+
+@pytest.mark.parametrize("envelope", [[b"ZB1 {}"], [b"id", b"ZB1 {}", b"hop"], [b"id", b"ZB1{}"], [b"id", b"zb1 {}"]])
+def test_no_other_frame_of_an_envelope_is_looked_at(envelope: list[bytes]):
+    assert wire.parse_request([*envelope, b"", b"body"]) == (envelope, [b"body"], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 4000, "not JSON"),
+        (b'{"tries": 1' + b"0" * 4080, "not JSON|larger"),
+        (b"{}" + b" " * 5000, "larger than 4096 bytes"),
+        (b"{}" + b" " * 100_000, "larger than 4096 bytes"),
+        (b"[]", "no JSON object"),
+        (b"null", "no JSON object"),
+        (b'{"colour": 1}', "unknown field 'colour'; there are key, timeout"),
+        (b'{"timeout": -1}', "timeout must be seconds from 0"),
+        (b'{"timeout": "2"}', "timeout must be seconds from 0"),
+        (b'{"timeout": NaN}', "timeout must be seconds from 0"),
+        (b'{"timeout": Infinity}', "timeout must be seconds from 0"),
+        (b'{"timeout": true}', "timeout must be seconds from 0"),
+        (b'{"delay": 1e300}', "delay must be seconds from 0"),
+        (b'{"tries": 1.5}', "tries must be a whole number"),
+        (b'{"tries": -1}', "tries must be a whole number"),
+        (b'{"priority": 1e3}', "priority must be a whole number"),
+        (b'{"priority": null}', "priority must be a whole number"),
+        (b'{"key": ""}', "key must be 1 to 256 characters"),
+        (b'{"key": 7}', "key must be 1 to 256 characters"),
+        (b'{"key": "' + b"k" * 257 + b'"}', "key must be 1 to 256 characters"),
+        (b'{"cancel": true}', "cancel needs the key of a task"),
+        (b'{"cancel": 1, "key": "k"}', "cancel must be true or false"),
+    ],
+)
+def test_a_bad_header_says_which_field_is_wrong(text: bytes, reason: str):
+    with pytest.raises(wire.MalformedError, match=f"a bad header: .*({reason})") as raised:
+        parse_header(text)
+    assert raised.value.envelope == [b"id", b"hop"]
+    assert raised.value.header is not None
+
+
+def test_a_bad_header_is_answered_with_its_key():
+    with pytest.raises(wire.MalformedError) as raised:
+        parse_header(b'{"key": "k", "tries": "many"}')
+    assert raised.value.header == wire.Header(key="k")
+
+
+def test_the_header_of_a_reply_is_what_a_client_reads():
+    for key in (None, "k", '\u20ac"\\'):
+        header = wire.reply_header(key, "done", 2, "")
+        assert wire.parse_reply([header, b"", b"a", b"b"]) == wire.Reply(key, "done", 2, "", [b"a", b"b"])
+    header = wire.reply_header("k", "failed", 3, 'no "luck"')
+    assert wire.parse_reply([header, b"", b""]) == wire.Reply("k", "failed", 3, 'no "luck"', [b""])
+
+
+@pytest.mark.parametrize("message", [[b""], [b"", b""], [b"ZB1 {}", b"", b"x"], [b"ZB1 x", b"", b"x"], [b"ZB1 {}"]])
+def test_a_reply_that_cannot_be_read_is_malformed(message: list[bytes]):
+    with pytest.raises(wire.MalformedError, match="a reply that cannot be read"):
+        wire.parse_reply(message)
+
+
+def test_a_request_and_its_header_go_there_and_back():
+    message = wire.request_message([b"a", b"b"], {"key": "k", "tries": 1})
+    assert wire.parse_request([b"id", *message]) == ([b"id"], [b"a", b"b"], wire.Header(key="k", tries=1))
+
+
+def test_what_workers_send_is_what_the_broker_reads():
+    assert wire.parse_task([b"", b"attempt", b"a", b"b"]) == (b"attempt", [b"a", b"b"])
+    assert wire.result_message(b"attempt", [b"a"]) == [b"attempt", b"a"]
+    for verb, argument in ((wire.FAIL, "no"), (wire.REJECT, "no"), (wire.RELEASE, ""), (wire.TOUCH, "2.5")):
+        message = wire.control_message(verb, b"attempt", argument)
+        assert wire.is_control(message)
+        assert wire.parse_control(message)[:2] == (verb, b"attempt")
+
+
+@pytest.mark.parametrize("message", [[], [b"attempt", b"a"], [b"", b"attempt"]])
+def test_a_task_that_cannot_be_read_is_malformed(message: list[bytes]):
+    with pytest.raises(wire.MalformedError):
+        wire.parse_task(message)
 
 
 def test_messages_to_workers_and_clients():

@@ -11,11 +11,6 @@ peer is there (zmq_setsockopt(3)): a worker that is not costs nothing, a client 
 
 import logging
 import os
-import signal
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from math import ceil
 from time import monotonic
@@ -25,10 +20,11 @@ from typing import Any, NamedTuple
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.dispatch import DEFAULT_TRIES, FAILED, Dispatcher, Task
+from zmqbroker.dispatch import DEFAULT_TRIES, Dispatcher
 from zmqbroker.limited_log import LimitedLog
-from zmqbroker.sockets import LINGER_MS, Inbox, bind, open_socket, raise_descriptor_limit, send
-from zmqbroker.wire import Frames
+from zmqbroker.sockets import LINGER_MS, Alarm, Inbox, bind, open_socket, raise_descriptor_limit, send
+from zmqbroker.task import Task
+from zmqbroker.wire import DONE, FAILED, INVALID, Frames
 
 DEFAULT_DRAIN = 10.0  # seconds
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
@@ -39,7 +35,6 @@ PAUSE = 0.1  # seconds; how long it reads before deadlines are judged
 QUIET_MS = 50  # a broker that leaves answers requests until none has come for so long
 LONGEST_WAIT = 3600.0  # seconds of one poll
 
-STOP = b"\0"  # what `stop` sends through the loop's own pipe; signals send their number
 
 log = logging.getLogger("zmqbroker")
 
@@ -92,13 +87,11 @@ class Broker:
         self._pause_until = self._now  # no deadline is judged before this instant
         self._verbose = log.isEnabledFor(logging.DEBUG)
         self._complaints = LimitedLog(log)
-        self._wake_up, self._woken = socket.socketpair()
-        self._wake_up.setblocking(False)
-        self._woken.setblocking(False)
+        self._alarm = Alarm()
         self._own_context = context is None
         self._context = context or zmq.Context()
         self._poller = zmq.Poller()
-        self._poller.register(self._woken, zmq.POLLIN)
+        self._poller.register(self._alarm, zmq.POLLIN)
         raise_descriptor_limit()
         try:
             self._requests, requests = self._open(zmq.ROUTER, requests, UNREAD_REPLIES)
@@ -138,13 +131,12 @@ class Broker:
 
     def stop(self) -> None:
         """Ask `run` to drain and return; asked a second time, to return at once. For any thread or signal handler."""
-        with suppress(OSError):  # full: it was asked often enough; closed: it has stopped
-            self._wake_up.send(STOP)
+        self._alarm.ring()
 
     def run(self) -> None:
         """Serve until stopped. Every task accepted has its reply when this returns, or raises."""
         try:
-            with self._woken_by_signals():
+            with self._alarm.rung_by_signals():
                 while not self._finished:
                     self._turn()
         finally:
@@ -155,24 +147,11 @@ class Broker:
         for opened, _ in self._poller.sockets:
             if isinstance(opened, zmq.Socket):
                 opened.close(linger_ms)
-        self._wake_up.close()
-        self._woken.close()
+        self._alarm.close()
         if self._own_context:
             self._context.term()
 
     # The loop
-
-    @contextmanager
-    def _woken_by_signals(self) -> Iterator[None]:
-        """Let a signal end the poll it interrupts: pyzmq would go on polling after the handler (PEP 475)."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.set_wakeup_fd(self._wake_up.fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(before)
 
     def _turn(self) -> None:
         dispatcher = self._dispatcher
@@ -187,7 +166,7 @@ class Broker:
         self._judge_deadlines(held_up=self._now - expected > STALL)
         self._hand_out()
         self._send_replies()
-        if self._woken.fileno() in readable:
+        if self._alarm.fileno() in readable:
             self._hear_stop()
         if self._draining_until is not None:
             self._finished = self._now >= self._draining_until or not dispatcher.unsettled
@@ -240,20 +219,22 @@ class Broker:
     # Receiving
 
     def _receive_requests(self) -> None:
+        dispatcher = self._dispatcher
         for message in self._requests_in.batch(self._room()):
             try:
-                envelope, body = wire.parse_request(message)
+                envelope, body, header = wire.parse_request(message)
             except wire.MalformedError as error:
                 self._count_malformed("requests", error)
-                self._reply(error.envelope or message[:1], [])
+                dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
                 continue
             size = sum(map(len, body)) if self._max_size else 0
             if self._draining_until is not None:
-                self._refuse(envelope, "a request was refused: the broker is shutting down")
+                dispatcher.refuse(envelope, header, FAILED, "the broker is shutting down")
             elif size > self._max_size:
-                self._refuse(envelope, f"a task of {size} bytes was refused: the limit is {self._max_size} bytes")
+                why = f"a task of {size} bytes was refused: the limit is {self._max_size} bytes"
+                dispatcher.refuse(envelope, header, FAILED, why)
             else:
-                self._dispatcher.submit(envelope, body)
+                dispatcher.submit(envelope, body, self._now, header)
 
     def _receive_ready(self) -> None:
         for message in self._ready_in.batch(BATCH):
@@ -268,7 +249,7 @@ class Broker:
                 if wire.is_control(message):
                     self._obey(wire.parse_control(message))
                 else:
-                    self._dispatcher.result(message[0], message[1:])
+                    self._dispatcher.result(message[0], message[1:], self._now)
             except wire.MalformedError as error:
                 self._count_malformed("results", error)
 
@@ -277,7 +258,7 @@ class Broker:
         if control.verb == wire.FAIL:
             dispatcher.fail(control.attempt_id, control.reason, self._now)
         elif control.verb == wire.REJECT:
-            dispatcher.reject(control.attempt_id, control.reason)
+            dispatcher.reject(control.attempt_id, control.reason, self._now)
         elif control.verb == wire.RELEASE:
             dispatcher.release(control.attempt_id)
         else:
@@ -285,7 +266,7 @@ class Broker:
 
     def _hear_stop(self) -> None:
         """Drain at the first `stop`, finish at the second; signals only wake the loop."""
-        for _ in range(self._woken.recv(4096).count(STOP)):
+        for _ in range(self._alarm.hear()):
             if self._draining_until is None:
                 if self._dispatcher.unsettled:
                     log.info("draining: %d tasks to finish, for up to %g s", self._dispatcher.unsettled, self._drain)
@@ -307,24 +288,15 @@ class Broker:
     def _send_replies(self) -> None:
         settled = self._dispatcher.settled
         for task in settled:
-            if task.status is FAILED:
-                self._complaints.warn(FAILED, f"{_name(task)} failed: {task.reason}", self._now)
+            if task.status is not DONE:
+                self._complaints.warn(task.status, f"{_name(task)} {task.status}: {task.reason}", self._now)
             elif self._verbose:
                 log.debug("%s: done", _name(task))
-            self._reply(task.envelope, task.body)
+            if not send(self._requests, _reply(task)):
+                self._dispatcher.undelivered(task)
+                why = "a reply was dropped: its client is gone or does not read"
+                self._complaints.warn("undeliverable", why, self._now)
         settled.clear()
-
-    def _reply(self, envelope: Frames, body: Frames) -> None:
-        if not send(self._requests, wire.reply_message(envelope, body)):
-            self._dispatcher.counters.undeliverable += 1
-            self._complaints.warn(
-                "undeliverable", "a reply was dropped: its client is gone or does not read", self._now
-            )
-
-    def _refuse(self, envelope: Frames, why: str) -> None:
-        self._dispatcher.counters.refused += 1
-        self._complaints.warn("refused", why, self._now)
-        self._reply(envelope, [])
 
     def _count_malformed(self, where: str, error: wire.MalformedError) -> None:
         self._dispatcher.counters.malformed += 1
@@ -333,13 +305,21 @@ class Broker:
     def _leave(self) -> None:
         """Answer whoever still waits: what was accepted, and what lies unread."""
         self._draining_until = self._now = monotonic()
-        self._dispatcher.abandon("the broker was shut down")
+        self._dispatcher.abandon("the broker was shut down", self._now)
         self._send_replies()
         self._requests.unbind(self.addresses.requests)
         until = self._now + LINGER_MS / 1000
         while self._requests.poll(QUIET_MS) and monotonic() < until:
             self._receive_requests()
+            self._send_replies()
+
+
+def _reply(task: Task) -> Frames:
+    if task.header is None:
+        return wire.reply_message(task.envelope, task.body)
+    header = wire.reply_header(task.header.key, task.status, task.attempts, task.reason)
+    return wire.reply_message([*task.envelope, header], task.body)
 
 
 def _name(task: Task) -> str:
-    return f"task {task.number}" if task.number else "a task"
+    return f"task {task.number}" if task.number else "a request"

@@ -7,9 +7,13 @@ message frame by frame: the multipart calls of pyzmq take twice as long, and lar
 import errno
 import os
 import resource
+import select
+import signal
 import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import zmq
@@ -18,7 +22,9 @@ from zmqbroker.wire import Frames
 
 LARGE_FRAME = 65536  # bytes; from here on a frame is passed on without being copied
 LINGER_MS = 2000  # what closing waits, at most, for the last messages to be sent
+KEEP_ALIVE = (60, 10, 6)  # TCP: seconds idle before the first probe, seconds between probes, probes unanswered
 LAST_PORT = 65535
+RING = b"\0"  # signals ring with their number
 BACKLOG = 4096  # connections that may wait to be accepted, after a restart say
 LARGEST_FRAME_FACTOR = 4  # a frame this many times the largest task cuts its sender off, see PROTOCOL.md
 LARGEST_FRAME_LEAST = 64 << 20  # bytes; nobody is cut off below this
@@ -156,3 +162,84 @@ def send(to: zmq.Socket[bytes], message: Frames) -> bool:
             return False
         raise
     return True
+
+
+class Connection:
+    """A connected socket, and a monitor that becomes readable when the connection is lost.
+
+    ZeroMQ connects again by itself but sends nothing again, so whoever waits for an answer opens a new one then.
+    """
+
+    def __init__(self, context: zmq.Context[Any], kind: int, address: str) -> None:
+        """Connect, whether or not somebody listens there yet; raise ValueError for what is no address."""
+        self.socket: zmq.Socket[bytes] = context.socket(kind)
+        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        try:
+            connect(self.socket, address)
+        except ValueError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close at once; what was not sent yet is dropped."""
+        self.socket.disable_monitor()
+        self.monitor.close(linger=0)
+        self.socket.close(linger=0)
+
+
+def connect(opened: zmq.Socket[Any], address: str) -> None:
+    """Connect a socket, and notice a peer whose host has died; raise ValueError for what is no address."""
+    opened.ipv6 = "[" in address
+    opened.tcp_keepalive = 1
+    opened.tcp_keepalive_idle, opened.tcp_keepalive_intvl, opened.tcp_keepalive_cnt = KEEP_ALIVE
+    try:
+        opened.connect(address)
+    except (zmq.ZMQError, UnicodeError):
+        example = "one looks like tcp://localhost:4161 or ipc:///tmp/tasks"
+        raise ValueError(f"{address!r} is no address to connect to; {example}") from None
+
+
+class Alarm:
+    """A file descriptor that wakes a poll, from any thread or signal handler."""
+
+    def __init__(self) -> None:
+        self._heard, self._ring = socket.socketpair()
+        self._heard.setblocking(False)
+        self._ring.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return what is readable after a ring."""
+        return self._heard.fileno()
+
+    def ring(self) -> None:
+        """Wake the poll."""
+        with suppress(OSError):  # full: it was rung often enough; closed: nobody polls any more
+            self._ring.send(RING)
+
+    def hear(self) -> int:
+        """Return how often it was rung since; signals do not count."""
+        try:
+            return self._heard.recv(4096).count(RING)
+        except BlockingIOError:
+            return 0
+
+    def wait(self, most_ms: int) -> None:
+        """Wait for a ring, for so many milliseconds at most."""
+        select.select([self._heard], [], [], most_ms / 1000)
+
+    @contextmanager
+    def rung_by_signals(self) -> Iterator[None]:
+        """Let signals ring, in the main thread: pyzmq would go on polling after a signal's handler (PEP 475)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.set_wakeup_fd(self._ring.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._heard.close()
+        self._ring.close()

@@ -5,31 +5,55 @@ where it is large. `parse_...` functions take a message as it was received and r
 rule; the others build messages to send.
 
 An envelope is all that stands before the first empty frame: the routing id that the receiving ROUTER put there,
-and whatever the sender had put before the empty frame. It is echoed as it came.
+and whatever the sender had put before the empty frame. It is echoed as it came. A client that wants more than the
+plain protocol puts a header last in it: four bytes that name it, then a JSON object.
 """
 
-from collections.abc import Sized
-from math import isfinite
-from typing import NamedTuple
+import json
+from collections.abc import Callable, Sized
+from math import inf
+from typing import Any, NamedTuple
 
 Frames = list[Sized]  # of bytes; large ones may be of the transport's own type
 
 EMPTY = b""
 LONGEST_REASON = 1000  # characters of a worker's reason that are kept
-LONGEST_TOUCH = 1e9  # seconds, 30 years: what is longer is a mistake
+LONGEST_SPAN = 1e9  # seconds, 30 years: what is longer is a mistake
+LARGEST_COUNT = 1_000_000_000  # of tries, and of a priority in either direction
 
-FAIL = b"fail"
+HEADER = b"ZB1 "  # how a header starts
+LARGEST_HEADER = 4096  # bytes
+LONGEST_KEY = 256  # characters
+
+DONE = "done"  # the statuses of a reply
+FAILED = "failed"
+CANCELLED = "cancelled"
+INVALID = "invalid"  # the request became no task
+
+FAIL = b"fail"  # the verbs of control messages
 REJECT = b"reject"
 RELEASE = b"release"
 TOUCH = b"touch"
 
 
+class Header(NamedTuple):
+    """What a client says of its request beyond the plain protocol; None: as the broker is told."""
+
+    key: str | None = None  # a name for the task, unique to it
+    timeout: float | None = None  # seconds per attempt; 0: no limit
+    tries: int | None = None  # 0: no limit
+    delay: float = 0.0  # seconds before the first attempt
+    priority: int = 0  # higher first
+    cancel: bool = False  # the task with this key is not wanted any more
+
+
 class MalformedError(ValueError):
     """A message that fits no rule of the protocol; the text says which part is wrong."""
 
-    def __init__(self, text: str, envelope: Frames | None = None) -> None:
+    def __init__(self, text: str, envelope: Frames | None = None, header: Header | None = None) -> None:
         super().__init__(text)
-        self.envelope = envelope  # where a failure can be sent; None: nobody waits for an answer
+        self.envelope = envelope or []  # where an answer can be sent; no frames: nobody waits for one
+        self.header = header  # what can be told of it; None: a plain client
 
 
 class Control(NamedTuple):
@@ -44,16 +68,75 @@ class Control(NamedTuple):
 # What the broker receives
 
 
-def parse_request(message: Frames) -> tuple[Frames, Frames]:
-    """Split a client's message into its envelope and the task's body."""
+def parse_request(message: Frames) -> tuple[Frames, Frames, Header | None]:
+    """Split a client's message into its envelope, the task's body and the header; None: a plain client's."""
     try:
         empty = message.index(EMPTY)
     except ValueError:
         raise MalformedError("a request without an empty frame before its body", message[:1]) from None
-    body = message[empty + 1 :]
+    envelope, body, header = message[:empty], message[empty + 1 :], None
+    if empty > 1 and _head(envelope[-1], len(HEADER)) == HEADER:
+        header = _parse_header(envelope.pop(), envelope)
     if not body:
-        raise MalformedError("a request without a body", message[:empty])
-    return message[:empty], body
+        raise MalformedError("a request without a body", envelope, header)
+    return envelope, body, header
+
+
+def _parse_header(frame: Sized, envelope: Frames) -> Header:
+    """Read a header; what is wrong with it is raised with its key, if that at least is right."""
+    fields: Any = None
+    try:
+        if len(frame) > LARGEST_HEADER:
+            raise ValueError(f"it is larger than {LARGEST_HEADER} bytes")
+        fields = _parse_json(_head(frame, LARGEST_HEADER)[len(HEADER) :])
+        check_fields(fields)
+        if fields.get("cancel") and "key" not in fields:
+            raise ValueError("cancel needs the key of a task")
+    except ValueError as error:
+        key = fields.get("key") if isinstance(fields, dict) else None
+        header = Header(key=key if FIELDS["key"][0](key) else None)
+        raise MalformedError(f"a bad header: {error}", envelope, header) from None
+    return Header(**fields)
+
+
+def check_fields(fields: dict[str, Any]) -> None:
+    """Raise ValueError for a field that no header has, or a value out of its range."""
+    for name, value in fields.items():
+        if name not in FIELDS:
+            raise ValueError(f"unknown field {name[:50]!r}; there are {', '.join(FIELDS)}")
+        is_right, what = FIELDS[name]
+        if not is_right(value):
+            raise ValueError(f"{name} must be {what}, not {str(value)[:50]}")
+
+
+def _parse_json(text: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(text.decode())
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(fields, dict):
+        raise ValueError("it is no JSON object")
+    return fields
+
+
+def _is_span(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= LONGEST_SPAN
+
+
+FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "key": (lambda value: type(value) is str and 0 < len(value) <= LONGEST_KEY, f"1 to {LONGEST_KEY} characters"),
+    "timeout": (_is_span, f"seconds from 0 to {LONGEST_SPAN:g}"),
+    "tries": (
+        lambda value: type(value) is int and 0 <= value <= LARGEST_COUNT,
+        f"a whole number, 0 to {LARGEST_COUNT}",
+    ),
+    "delay": (_is_span, f"seconds from 0 to {LONGEST_SPAN:g}"),
+    "priority": (
+        lambda value: type(value) is int and abs(value) <= LARGEST_COUNT,
+        f"a whole number, -{LARGEST_COUNT} to {LARGEST_COUNT}",
+    ),
+    "cancel": (lambda value: type(value) is bool, "true or false"),
+}
 
 
 def parse_ready(message: Frames) -> Frames:
@@ -95,8 +178,8 @@ def _parse_seconds(argument: bytes) -> float:
     try:
         seconds = float(argument)
     except ValueError:
-        seconds = -1.0
-    if not (isfinite(seconds) and 0 < seconds <= LONGEST_TOUCH):
+        seconds = inf
+    if not 0 < seconds <= LONGEST_SPAN:
         raise MalformedError(f"a touch whose argument is not a number of seconds: {argument[:20]!r}")
     return seconds
 
@@ -110,5 +193,71 @@ def task_message(envelope: Frames, attempt_id: bytes, body: Frames) -> Frames:
 
 
 def reply_message(envelope: Frames, body: Frames) -> Frames:
-    """Build the reply to a client; an empty `body` (no frames) is a failure."""
+    """Build the reply to a client; no frames of a `body` are a failure, which is one empty frame."""
     return [*envelope, EMPTY, *(body or (EMPTY,))]
+
+
+def reply_header(key: str | None, status: str, attempts: int, reason: str) -> bytes:
+    """Build what goes last in the envelope of a reply to a client that sent a header."""
+    text = f'{{"status": "{status}", "attempts": {attempts}'
+    if key is not None:
+        text += f', "key": {json.dumps(key)}'
+    if status != DONE:
+        text += f', "reason": {json.dumps(reason)}'
+    return b"%s%s}" % (HEADER, text.encode())
+
+
+def plain(body: Frames) -> Any:
+    """Return a body as those see it who need not care about frames: bytes, or a list of bytes if there are several."""
+    frames = [bytes(frame) for frame in body]  # type: ignore[call-overload]
+    return frames[0] if len(frames) == 1 else frames
+
+
+# What clients send and receive, after the envelope
+
+
+def request_message(body: Frames, fields: dict[str, Any]) -> Frames:
+    """Build a request with the fields of a header, for a DEALER."""
+    return [HEADER + json.dumps(fields).encode(), EMPTY, *body]
+
+
+class Reply(NamedTuple):
+    """What a client is told of its task."""
+
+    key: str | None
+    status: str
+    attempts: int
+    reason: str
+    body: Frames
+
+
+def parse_reply(message: Frames) -> Reply:
+    """Read the reply to a request with a header, as a DEALER receives it."""
+    try:
+        if _head(message[0], len(HEADER)) != HEADER or len(message) < 3 or len(message[1]):
+            raise ValueError("no header")
+        fields = _parse_json(_head(message[0], LARGEST_HEADER)[len(HEADER) :])
+        key, status, attempts = fields.get("key"), fields["status"], fields["attempts"]
+        return Reply(key, status, attempts, fields.get("reason", ""), message[2:])
+    except (ValueError, KeyError) as error:
+        raise MalformedError(f"a reply that cannot be read: {error}") from None
+
+
+# What workers receive and send
+
+
+def parse_task(message: Frames) -> tuple[Sized, Frames]:
+    """Split the answer to a ready message, as a DEALER receives it, into the attempt id and the task's body."""
+    if len(message) < 3 or len(message[0]):
+        raise MalformedError("a task without an attempt id or a body")
+    return message[1], message[2:]
+
+
+def result_message(attempt_id: Sized, body: Frames) -> Frames:
+    """Build the result of an attempt."""
+    return [attempt_id, *body]
+
+
+def control_message(verb: bytes, attempt_id: Sized, argument: str = "") -> Frames:
+    """Build what else a worker says of an attempt; the argument of FAIL and REJECT is a reason, of TOUCH seconds."""
+    return [EMPTY, verb, attempt_id, *([argument.encode(errors="replace")] if argument else [])]

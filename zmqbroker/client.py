@@ -1,0 +1,362 @@
+"""A client: sends tasks from any thread, and turns their replies into futures.
+
+One background thread owns the socket, a DEALER; the other threads hand it what to send by a queue and an alarm. Each
+task has a key. When the connection is lost, every unsettled task is sent again under its key over a new one: the
+broker runs no task twice for that, and a new broker on the same address gets them all.
+"""
+
+import atexit
+import itertools
+import logging
+import os
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import closing, suppress
+from functools import partial
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from zmqbroker import wire
+from zmqbroker.sockets import Alarm, Connection, Inbox, send
+from zmqbroker.wire import DONE, Frames, Reply
+
+DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
+BATCH = 256  # replies read before requests are sent again
+PAUSE_MS = 200  # between losing the broker and connecting again, should it hang up at every call
+CLOSED = "closed"  # the status of a task whose client was closed
+
+Body = bytes | list[bytes]
+Fields = dict[str, Any]  # of a header
+Settle = Callable[[Reply], None]
+
+log = logging.getLogger("zmqbroker.client")
+
+
+class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
+    """A task has no result: `reason` says why in words, `status` in one, `attempts` how often it was tried."""
+
+    def __init__(self, reason: str, status: str, attempts: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.attempts = attempts
+
+    def __reduce__(self) -> Any:
+        return TaskFailed, (self.reason, self.status, self.attempts)
+
+
+class TaskFuture(Future[Any]):
+    """The result of a task to come. Cancelling it cancels the task, waiting or running."""
+
+    def __init__(self, as_list: bool) -> None:
+        super().__init__()
+        self._as_list = as_list
+        self.cancel_task: Callable[[], None] = _do_nothing
+
+    def cancel(self) -> bool:
+        """Cancel the task; False when it has its reply already."""
+        if self.cancelled():
+            return True
+        if not super().cancel():
+            return False
+        self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        self.cancel_task()
+        return True
+
+    def settle(self, reply: Reply) -> None:
+        """Become what the reply says, unless cancelled meanwhile."""
+        outcome = _outcome(reply, self._as_list)
+        with suppress(InvalidStateError):
+            if isinstance(outcome, TaskFailed):
+                self.set_exception(outcome)
+            else:
+                self.set_result(outcome)
+
+
+class Client:
+    """Sends tasks to one broker, from any thread. A context manager; closing it fails what is outstanding."""
+
+    def __init__(self, requests: str, context: zmq.Context[Any] | None = None) -> None:
+        """Connect to the broker's address for requests, whether or not it listens there yet.
+
+        `context` is needed for inproc; None makes one. Raises ValueError for what is no address.
+        """
+        self._address = requests
+        self._own_context = context is None
+        self._context = context or zmq.Context()
+        self._process_id = os.getpid()
+        self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
+        self._alarm = Alarm()
+        self._lock = threading.Lock()  # for what follows
+        self._closed = False
+        self._asleep = False  # the background thread waits, and wants the alarm
+        self._outstanding: dict[str, tuple[Frames, Settle]] = {}  # by key: what to send, and whom to tell
+        self._outbox: deque[tuple[str | None, Frames]] = (
+            deque()
+        )  # to be sent: the key (None: not of a task), the frames
+        try:
+            connection = Connection(self._context, zmq.DEALER, requests)
+        except ValueError:
+            self._release()
+            raise
+        self._thread = threading.Thread(target=self._run, args=(connection,), name="zmqbroker client", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(
+        self,
+        body: Body,
+        *,
+        timeout: float | None = None,
+        tries: int | None = None,
+        delay: float | None = None,
+        priority: int | None = None,
+    ) -> "Future[Any]":
+        """Send a task and return a future of its result, which is bytes, or a list of bytes if `body` is one.
+
+        `timeout` and `delay` are in seconds; None leaves it to the broker. The future raises TaskFailed.
+        A result of several frames is a list in any case. Raises RuntimeError when the client is closed.
+        """
+        fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        future = TaskFuture(as_list=not isinstance(body, bytes))
+        key = self._send_task(body, fields, future.settle)
+        future.cancel_task = partial(self._cancel, key)
+        return future
+
+    def call(self, body: Body, wait: float | None = None, **options: Any) -> Any:
+        """Submit a task with the options of `submit`, and wait for its result.
+
+        Raises TimeoutError after `wait` seconds (None: never), when the task is cancelled; else as the future does.
+        """
+        future = self.submit(body, **options)
+        try:
+            return future.result(wait)
+        except FutureTimeoutError:
+            if future.done() and not future.cancelled():
+                return future.result()
+            future.cancel()
+            raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def map(
+        self,
+        bodies: Iterable[Body],
+        *,
+        window: int = DEFAULT_WINDOW,
+        ordered: bool = True,
+        return_failures: bool = False,
+        timeout: float | None = None,
+        tries: int | None = None,
+        delay: float | None = None,
+        priority: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield the result of each body, in order or (not `ordered`) as they come, for any iterable, endless or not.
+
+        At most `window` tasks are ahead of what was yielded. A failure raises TaskFailed; with `return_failures` that
+        is yielded in its place. Leaving the iterator early cancels what it has outstanding.
+        """
+        if window < 1:
+            raise ValueError(f"window must be 1 or more, not {window}")
+        fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        outcomes = self._outcomes(enumerate(bodies), fields, window, ordered)
+        return outcomes if return_failures else _raise_failures(outcomes)
+
+    def close(self) -> None:
+        """Fail what is outstanding, and disconnect. The broker goes on with tasks it has."""
+        atexit.unregister(self.close)
+        if self._process_id != os.getpid():
+            return  # it belongs to the process that made it
+        with self._lock:
+            self._closed = True
+        self._alarm.ring()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    # In the caller's thread
+
+    def _outcomes(
+        self, bodies: Iterator[tuple[int, Body]], fields: Fields, window: int, ordered: bool
+    ) -> Generator[Any, None, None]:
+        """Yield the result or the TaskFailed of each body.
+
+        While replies are there to be yielded, two bodies are taken for each: so neither side waits for the other, and
+        soon as many tasks are ahead as the window allows.
+        """
+        arrived: SimpleQueue[tuple[int, Reply]] = SimpleQueue()
+        ahead: dict[int, tuple[str, bool]] = {}  # without a reply: the key, and whether the body was a list
+        early: dict[int, Any] = {}  # outcomes that cannot be yielded yet
+        taken = yielded = 0
+        ended = False
+        try:
+            while True:
+                before = taken
+                while not ended and taken - yielded < window and (taken - before < 2 or arrived.empty()):
+                    number, body = next(bodies, (-1, b""))
+                    if number < 0:
+                        ended = True
+                        break
+                    key = self._send_task(body, fields, partial(_put, arrived, number))
+                    ahead[number] = key, not isinstance(body, bytes)
+                    taken += 1
+                if not ahead:
+                    return
+                number, reply = arrived.get()
+                _, as_list = ahead.pop(number)
+                early[number] = _outcome(reply, as_list)
+                next_number = yielded if ordered else number
+                while next_number in early:
+                    yield early.pop(next_number)
+                    yielded += 1
+                    next_number += 1
+        finally:
+            for key, _ in ahead.values():
+                self._cancel(key)
+
+    def _send_task(self, body: Body, fields: Fields, settle: Settle) -> str:
+        if self._process_id != os.getpid():
+            raise RuntimeError("this client was made in another process; make one after the fork")
+        frames: Frames = [body] if isinstance(body, bytes) else _check_frames(body)
+        key = self._next_key()
+        message = wire.request_message(frames, {"key": key, **fields})
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this client is closed")
+            self._outstanding[key] = message, settle
+            self._outbox.append((key, message))
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            self._alarm.ring()
+        return key
+
+    def _cancel(self, key: str) -> None:
+        with self._lock:
+            if self._outstanding.pop(key, None) is None:
+                return
+            self._outbox.append((None, wire.request_message([b""], {"key": key, "cancel": True})))
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            self._alarm.ring()
+
+    # In the background thread
+
+    def _run(self, connection: Connection) -> None:
+        try:
+            while self._talk(connection):
+                connection.close()
+                log.info("the connection to %s was lost: sending %d tasks again", self._address, len(self._outstanding))
+                self._alarm.wait(PAUSE_MS)
+                connection = Connection(self._context, zmq.DEALER, self._address)
+                with self._lock:
+                    cancels = [item for item in self._outbox if item[0] is None]
+                    self._outbox = deque((key, message) for key, (message, _) in self._outstanding.items())
+                    self._outbox.extend(cancels)
+        finally:
+            with self._lock:
+                self._closed = True
+                outstanding, self._outstanding = self._outstanding, {}
+            connection.close()
+            for key, (_, settle) in outstanding.items():
+                settle(Reply(key, CLOSED, 0, "the client was closed before the reply came", []))
+            self._release()
+
+    def _talk(self, connection: Connection) -> bool:
+        """Send and receive until closed (False) or until the connection is lost (True)."""
+        poller = zmq.Poller()
+        for waited_for in (connection.socket, connection.monitor, self._alarm):
+            poller.register(waited_for, zmq.POLLIN)
+        inbox = Inbox(connection.socket, BATCH)
+        while True:
+            is_full = not self._send_batch(connection.socket)
+            poller.modify(connection.socket, zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN)
+            with self._lock:
+                if self._closed:
+                    return False
+                self._asleep = is_full or not self._outbox
+            readable = dict(poller.poll(None if self._asleep else 0))
+            self._asleep = False
+            if self._alarm.fileno() in readable:
+                self._alarm.hear()
+            for message in inbox.batch(BATCH) if readable.get(connection.socket, 0) & zmq.POLLIN else ():
+                self._receive(message)
+            if connection.monitor in readable:
+                return True
+
+    def _send_batch(self, to: zmq.Socket[bytes]) -> bool:
+        """Send what waits to be sent, up to a bound; False when ZeroMQ takes no more for now."""
+        outbox = self._outbox
+        for _ in range(min(BATCH, len(outbox))):
+            key, message = outbox[0]
+            if (key is None or key in self._outstanding) and not send(to, message.copy()):
+                return False
+            outbox.popleft()
+        return True
+
+    def _receive(self, message: Frames) -> None:
+        try:
+            reply = wire.parse_reply(message)
+        except wire.MalformedError as error:
+            log.warning("%s", error)
+            return
+        with self._lock:
+            _, settle = self._outstanding.pop(reply.key or "", ([], None))
+        if settle is not None:  # else cancelled meanwhile
+            settle(reply)
+
+    def _release(self) -> None:
+        self._alarm.close()
+        if self._own_context:
+            self._context.term()
+
+
+def _fields(**options: float | None) -> Fields:
+    """Return what was said as the fields of a header; raises ValueError for what no broker would take."""
+    fields = {name: value for name, value in options.items() if value is not None}
+    wire.check_fields(fields)
+    return fields
+
+
+def _check_frames(body: Body) -> Frames:
+    if not isinstance(body, (list, tuple)) or not body or not all(isinstance(frame, bytes) for frame in body):
+        raise TypeError(f"a body is bytes or a list of bytes, not {type(body).__name__}")
+    return list(body)
+
+
+def _outcome(reply: Reply, as_list: bool) -> Any:
+    """Return what a reply means: the result's body, or a TaskFailed."""
+    if reply.status != DONE:
+        return TaskFailed(reply.reason, reply.status, reply.attempts)
+    body = wire.plain(reply.body)
+    return [body] if as_list and isinstance(body, bytes) else body
+
+
+def _put(arrived: "SimpleQueue[tuple[int, Reply]]", number: int, reply: Reply) -> None:
+    arrived.put((number, reply))
+
+
+def _raise_failures(outcomes: Generator[Any, None, None]) -> Iterator[Any]:
+    with closing(outcomes):
+        for outcome in outcomes:
+            if isinstance(outcome, TaskFailed):
+                raise outcome
+            yield outcome
+
+
+def _do_nothing() -> None:
+    pass

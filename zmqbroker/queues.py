@@ -1,0 +1,186 @@
+"""The three queues of the dispatcher: tasks that wait, workers that are idle, instants that come.
+
+What leaves a queue out of turn stays in it as a stale entry, to be passed over later: so each step costs the same
+however much is queued. A queue whose stale entries outnumber the live ones is rebuilt without them: so its memory
+is proportional to what is live.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sized
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+from zmqbroker.task import WAITING, Task
+from zmqbroker.wire import Frames
+
+STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
+
+
+class WaitingTasks:
+    """Tasks that wait for a worker: a line for each rank that occurs, the lowest rank first.
+
+    An entry is live while its task's status is WAITING.
+    """
+
+    def __init__(self) -> None:
+        self.live = 0
+        self._entries = 0
+        self._lines: dict[int, deque[Task]] = {}  # by rank
+        self._ranks: list[int] = []  # a heap of the ranks that have a line
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for line in self._lines.values() for task in line if task.status is WAITING)
+
+    def append(self, task: Task) -> None:
+        """Put a task at the end of its line."""
+        self._line(task.rank).append(task)
+        self._entries += 1
+        self.live += 1
+
+    def append_first(self, task: Task) -> None:
+        """Put a task at the front of its line."""
+        self._line(task.rank).appendleft(task)
+        self._entries += 1
+        self.live += 1
+
+    def pop(self) -> Task:
+        """Take the first task; there must be one."""
+        while True:
+            line = self._lines[self._ranks[0]]
+            if not line:
+                del self._lines[heappop(self._ranks)]
+                continue
+            task = line.popleft()
+            self._entries -= 1
+            if task.status is WAITING:
+                self.live -= 1
+                return task
+
+    def withdraw(self) -> None:
+        """Count one entry less as live: its task was settled."""
+        self.live -= 1
+        if self._entries > 2 * self.live + STALE_KEPT:
+            live = {rank: deque(task for task in line if task.status is WAITING) for rank, line in self._lines.items()}
+            self._lines = {rank: line for rank, line in live.items() if line}
+            self._ranks = sorted(self._lines)
+            self._entries = self.live
+
+    def _line(self, rank: int) -> deque[Task]:
+        line = self._lines.get(rank)
+        if line is None:
+            line = self._lines[rank] = deque()
+            heappush(self._ranks, rank)
+        return line
+
+
+class Worker:
+    """A connection by which ready messages came, as long as one of them is unused."""
+
+    __slots__ = ("id", "slots")
+
+    def __init__(self, id: Sized) -> None:
+        self.id = id
+        self.slots: list[Frames] = []  # the envelope of each unused ready message; none: the worker was forgotten
+
+
+class IdleWorkers:
+    """Workers that are ready for tasks, the one that has waited longest first; each ready message is worth one task.
+
+    A worker with several unused ready messages goes to the end of the deque when one of them is used, so workers
+    take turns.
+    """
+
+    def __init__(self) -> None:
+        self._workers: dict[Sized, Worker] = {}  # by the connection that a ready message came by
+        self._deque: deque[Worker] = deque()  # each of them once; an entry is stale while its worker has no slots
+
+    def __len__(self) -> int:
+        """Count the workers, each once."""
+        return len(self._workers)
+
+    def append(self, envelope: Frames) -> None:
+        """Add one ready message."""
+        worker_id = envelope[0]
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            worker = self._workers[worker_id] = Worker(worker_id)
+            self._deque.append(worker)
+        worker.slots.append(envelope)
+
+    def pop(self, avoided: Sized) -> Frames:
+        """Use one ready message, of the avoided worker only if there is no other; there must be one."""
+        worker = self._pop_worker()
+        if worker.id == avoided and len(self._workers) > 1:
+            other = self._pop_worker()
+            self._deque.appendleft(worker)
+            worker = other
+        envelope = worker.slots.pop()
+        if worker.slots:
+            self._deque.append(worker)
+        else:
+            del self._workers[worker.id]
+        return envelope
+
+    def forget(self, worker_id: Sized) -> None:
+        """Drop every unused ready message of a worker."""
+        worker = self._workers.pop(worker_id, None)
+        if worker is not None:
+            worker.slots.clear()
+            if len(self._deque) > 2 * len(self._workers) + STALE_KEPT:
+                self._deque = deque(worker for worker in self._deque if worker.slots)
+
+    def _pop_worker(self) -> Worker:
+        while True:
+            worker = self._deque.popleft()
+            if worker.slots:
+                return worker
+
+
+class Timers:
+    """The instant, for each task that has one, at which something happens to it by itself.
+
+    An entry of the heap is live while its number is its task's `timer`.
+    """
+
+    def __init__(self) -> None:
+        self._live = 0
+        self._heap: list[tuple[float, int, Task]] = []
+        self._next_number = count(1).__next__
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for _, number, task in self._heap if task.timer == number)
+
+    def set(self, task: Task, due: float) -> None:
+        """Make `due` the task's one instant."""
+        if task.due is None:
+            self._live += 1
+        task.due = due
+        task.timer = self._next_number()
+        heappush(self._heap, (due, task.timer, task))
+        if len(self._heap) > 2 * self._live + STALE_KEPT:
+            self._heap = [entry for entry in self._heap if entry[2].timer == entry[1]]
+            heapify(self._heap)
+
+    def clear(self, task: Task) -> None:
+        """Forget the task's instant, if it has one."""
+        if task.due is not None:
+            self._live -= 1
+            task.due = None
+            task.timer = 0
+
+    def next_due(self) -> float | None:
+        """Return the first instant; None when there is none."""
+        heap = self._heap
+        while heap:
+            due, number, task = heap[0]
+            if task.timer == number:
+                return due
+            heappop(heap)
+        return None
+
+    def pop_due(self, now: float) -> Task | None:
+        """Take the first task whose instant has come; None when there is none. Its `due` stays as it was."""
+        due = self.next_due()
+        if due is None or due > now:
+            return None
+        return heappop(self._heap)[2]

@@ -1,0 +1,168 @@
+"""A worker: asks for tasks, runs a handler on each, and says what came of it.
+
+It is a DEALER socket that asks, a PUSH socket that answers, and what a plain worker lacks: it asks again when the
+connection is lost, and it can be stopped without losing a task.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from zmqbroker import wire
+from zmqbroker.sockets import LINGER_MS, Alarm, Connection, Inbox, connect, send
+from zmqbroker.wire import Frames
+
+PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
+LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosses with its leaving
+
+Body = bytes | list[bytes]
+Handler = Callable[[Any], "Body | None"]
+
+log = logging.getLogger("zmqbroker.worker")
+
+
+class Reject(Exception):  # noqa: N818 (it is raised to say something, not because something went wrong)
+    """Raised by a handler: the task fails for good, whatever its tries. Its text is the reason."""
+
+
+class Worker:
+    """Runs a handler on one task at a time, until stopped."""
+
+    def __init__(
+        self,
+        ready: str,
+        results: str,
+        handler: Handler,
+        *,
+        label: str | None = None,
+        slots: int = 1,
+        context: zmq.Context[Any] | None = None,
+    ) -> None:
+        """Prepare to work for the broker at these two addresses; nothing is asked for before `run`.
+
+        `handler` gets a task's body, bytes or (for several frames) a list of bytes, and returns the result's; None is
+        an empty one. `label` is what the worker calls itself. `slots` is how many tasks it may have in hand: they are
+        done one after the other, so more than one saves the way to the broker where tasks take microseconds, and
+        makes tasks wait behind each other where they do not. `context` is needed for inproc; None makes one. Raises
+        ValueError for what is no address, and for less than one slot.
+        """
+        if slots < 1:
+            raise ValueError(f"slots must be 1 or more, not {slots}")
+        self._handler = handler
+        self._ready = [wire.EMPTY, (label or "ready").encode()]
+        self._slots = slots
+        self._own_context = context is None
+        self._context = context or zmq.Context()
+        self._ready_address = ready
+        self._results: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
+        self._results.linger = LINGER_MS
+        self._results.sndhwm = 0  # so that sending never blocks
+        self._alarm = Alarm()
+        self._stopped = False
+        self._lock = threading.Lock()  # held to send a result or to change the attempt
+        self._attempt_id: Any = None  # of the task in hand; None: there is none
+        self.tasks = 0  # handled so far
+        try:
+            connect(self._results, results)
+            Connection(self._context, zmq.DEALER, ready).close()  # is it an address?
+        except ValueError:
+            self._close()
+            raise
+
+    def run(self) -> None:
+        """Work until stopped; goes on by itself when the broker is restarted."""
+        try:
+            with self._alarm.rung_by_signals():
+                while not self._stopped:
+                    connection = Connection(self._context, zmq.DEALER, self._ready_address)
+                    try:
+                        self._work(connection)
+                    finally:
+                        connection.close()
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Ask `run` to return when the task in hand is done. For any thread, the handler or a signal handler."""
+        self._stopped = True
+        self._alarm.ring()
+
+    def touch(self, seconds: float | None = None) -> None:
+        """Ask for more time for the task in hand: `seconds` from now, or (None) its timeout once more.
+
+        For the handler, and for any thread while the handler runs; without a task in hand it does nothing.
+        """
+        with self._lock:
+            if self._attempt_id is not None:
+                argument = "" if seconds is None else str(float(seconds))
+                send(self._results, wire.control_message(wire.TOUCH, self._attempt_id, argument))
+
+    def _work(self, connection: Connection) -> None:
+        """Ask and process, one task after another, until stopped or the connection is lost."""
+        poller = zmq.Poller()
+        for waited_for in (connection.socket, connection.monitor, self._alarm):
+            poller.register(waited_for, zmq.POLLIN)
+        inbox = Inbox(connection.socket, self._slots)
+        for _ in range(self._slots):
+            connection.socket.send_multipart(self._ready)
+        while True:
+            readable = dict(poller.poll())
+            self._alarm.hear()
+            for message in inbox.batch(self._slots) if connection.socket in readable else ():
+                self._process(message)
+                if not self._stopped:
+                    connection.socket.send_multipart(self._ready)
+            if self._stopped:
+                self._release_what_crosses(connection.socket, inbox)
+                return
+            if connection.monitor in readable:
+                log.info("the connection to %s was lost: asking again", self._ready_address)
+                self._alarm.wait(PAUSE_MS)
+                return
+
+    def _release_what_crosses(self, asking: zmq.Socket[bytes], inbox: Inbox) -> None:
+        """Give back what the broker is sending just now to this worker, which is leaving."""
+        while not inbox.is_empty or asking.poll(LAST_LOOK_MS):
+            for message in inbox.batch(self._slots):
+                self._process(message)
+
+    def _process(self, message: Frames) -> None:
+        """Do a task, or give it back when this worker is leaving, and answer."""
+        attempt_id, body = wire.parse_task(message)
+        if self._stopped:
+            send(self._results, wire.control_message(wire.RELEASE, attempt_id))
+            return
+        with self._lock:
+            self._attempt_id = attempt_id
+        answer = wire.control_message(wire.FAIL, attempt_id, "the handler was interrupted")
+        try:
+            result = self._handler(wire.plain(body))
+            answer = wire.result_message(attempt_id, _frames(result))
+        except Reject as rejection:
+            answer = wire.control_message(wire.REJECT, attempt_id, str(rejection) or "rejected")
+        except Exception as error:
+            log.warning("the handler failed", exc_info=True)
+            answer = wire.control_message(wire.FAIL, attempt_id, f"{type(error).__name__}: {error}")
+        finally:
+            with self._lock:
+                self._attempt_id = None
+                send(self._results, answer)
+            self.tasks += 1
+
+    def _close(self) -> None:
+        with self._lock:
+            self._results.close()
+        self._alarm.close()
+        if self._own_context:
+            self._context.term()
+
+
+def _frames(result: Any) -> Frames:
+    """Return what a handler returned as the frames of a result; raises TypeError for what is none."""
+    frames = [b""] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]
+    if not all(isinstance(frame, (bytes, bytearray, memoryview)) for frame in frames):
+        raise TypeError(f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None")
+    return frames or [b""]
