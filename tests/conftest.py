@@ -101,7 +101,7 @@ class Running(Peers):
     def finish(self) -> None:
         if self.thread.is_alive():
             self.stop()
-        self.broker.close(linger_ms=0)
+        self.broker.close()
         self.close()
 
 

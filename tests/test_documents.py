@@ -17,6 +17,7 @@ from examples_support import PROTOCOL, README, anchors, links, section
 from helpers import PATIENCE, TOP, Program, bound_addresses
 
 import zmqbroker.broker
+import zmqbroker.dispatch
 import zmqbroker.kept
 import zmqbroker.limited_log
 import zmqbroker.sockets
@@ -135,21 +136,31 @@ def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
     for action in broker_actions():
         names = ", ".join(f"`{name}`" for name in action.option_strings or [action.metavar])
         if action.option_strings and action.metavar:
-            names = f"{names[:-1]} {action.metavar}`"
-        expected[names] = f"{action.default:g}" if isinstance(action.default, int | float) and action.nargs != 0 else ""
+            metavar = action.metavar if isinstance(action.metavar, str) else " ".join(action.metavar)
+            names = f"{names[:-1]} {metavar}`"
+        defaults = action.default if isinstance(action.default, tuple) else (action.default,)
+        has_default = action.nargs != 0 and all(isinstance(default, int | float) for default in defaults)
+        expected[names] = " ".join(f"{default:g}" for default in defaults) if has_default else ""
     _, _, *rows = section(README, "Options").rows
     assert {names: default for names, default, _ in rows} == expected
 
 
 def test_the_limits_of_the_protocol_are_those_of_the_code():
-    modules = (zmqbroker.broker, zmqbroker.kept, zmqbroker.sockets, zmqbroker.wire, zmqbroker.limited_log)
+    modules = (
+        zmqbroker.broker,
+        zmqbroker.dispatch,
+        zmqbroker.kept,
+        zmqbroker.sockets,
+        zmqbroker.wire,
+        zmqbroker.limited_log,
+    )
     constants = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
     options = {f"`{name}`": action.default for action in broker_actions() for name in action.option_strings}
     _, _, *rows = section(PROTOCOL, "Limits").rows
     for what, value, where in rows:
         if where.startswith("`"):
-            number = re.match(r"[\d,]+", value)
-            stated = int(number[0].replace(",", "")) if number else 0
+            number = re.match(r"[\d,.]+", value)
+            stated = float(number[0].replace(",", "")) if number else 0
             assert stated == (options | {f"`{name}`": value for name, value in constants.items()})[where], what
 
 

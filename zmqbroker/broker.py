@@ -11,18 +11,30 @@ peer is there (zmq_setsockopt(3)): a worker that is not costs nothing, a client 
 
 import logging
 import os
+from contextlib import ExitStack
 from dataclasses import asdict
 from math import ceil
 from time import monotonic
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import zmq
 
 from zmqbroker import wire
 from zmqbroker.dispatch import DEFAULT_TRIES, Dispatcher
 from zmqbroker.limited_log import LimitedLog
-from zmqbroker.sockets import LINGER_MS, Alarm, Inbox, bind, open_socket, raise_descriptor_limit, send
+from zmqbroker.liveness import Connections
+from zmqbroker.sockets import (
+    LINGER_MS,
+    Alarm,
+    Inbox,
+    KeepAlive,
+    SocketOptions,
+    bind,
+    open_socket,
+    raise_descriptor_limit,
+    send,
+)
 from zmqbroker.task import Task
 from zmqbroker.wire import DONE, FAILED, INVALID, Frames
 
@@ -37,6 +49,9 @@ LONGEST_WAIT = 3600.0  # seconds of one poll
 
 
 log = logging.getLogger("zmqbroker")
+
+
+Polled = TypeVar("Polled", Alarm, "zmq.Socket[bytes]")
 
 
 class Addresses(NamedTuple):
@@ -62,16 +77,26 @@ class Broker:
         max_waiting: int | None = None,
         max_size: int | None = None,
         drain: float = DEFAULT_DRAIN,
+        keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
+        heartbeat: float | None = None,
         context: zmq.Context[Any] | None = None,
     ) -> None:
         """Bind the three sockets.
 
         `timeout`, `retry_delay` and `drain` are in seconds, `max_waiting` in tasks, `max_size` in bytes of a task's
-        body; 0 or None means no limit (`retry_delay` and `drain`: at once). `context` is shared with the peers of
-        inproc addresses; None makes one. Raises ValueError for an address that cannot be bound and a negative limit.
+        body; 0 or None means no limit (`retry_delay` and `drain`: at once). A peer is taken for dead when TCP's
+        `keep_alive` says so, or when it was silent for `heartbeat` seconds (0 or None: however silent). `context` is
+        shared with the peers of inproc addresses; None makes one. Raises ValueError for an address that cannot be
+        bound and a negative limit.
         """
-        limits = {"tries": tries, "timeout": timeout, "retry_delay": retry_delay, "drain": drain}
-        limits |= {"max_waiting": max_waiting, "max_size": max_size}
+        limits = {
+            "tries": tries,
+            "timeout": timeout,
+            "retry_delay": retry_delay,
+            "drain": drain,
+            "heartbeat": heartbeat,
+        }
+        limits |= {"max_waiting": max_waiting, "max_size": max_size} | keep_alive._asdict()
         for name, limit in limits.items():
             if limit is not None and not 0 <= limit < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, not {limit}")
@@ -87,29 +112,35 @@ class Broker:
         self._pause_until = self._now  # no deadline is judged before this instant
         self._verbose = log.isEnabledFor(logging.DEBUG)
         self._complaints = LimitedLog(log)
-        self._alarm = Alarm()
-        self._own_context = context is None
-        self._context = context or zmq.Context()
         self._poller = zmq.Poller()
-        self._poller.register(self._alarm, zmq.POLLIN)
-        raise_descriptor_limit()
-        try:
-            self._requests, requests = self._open(zmq.ROUTER, requests, UNREAD_REPLIES)
-            self._ready, ready = self._open(zmq.ROUTER, ready, 0)  # a worker gets no more than it asked for
-            self._results, results = self._open(zmq.PULL, results, 0)
-        except BaseException:
-            self.close(linger_ms=0)
-            raise
-        self.addresses = Addresses(requests, ready, results)
+        self._closing = ExitStack()  # what `close` undoes, the last first
+        with ExitStack() as undoing:
+            undoing.callback(self.close)
+            self._alarm = self._polled(Alarm())
+            self._context = context or zmq.Context()
+            if context is None:
+                self._closing.callback(self._context.term)
+            raise_descriptor_limit()
+            options = SocketOptions(self._max_size, keep_alive, heartbeat or 0.0)
+            self._requests = self._polled(open_socket(self._context, zmq.ROUTER, UNREAD_REPLIES, options))
+            self._ready = self._polled(open_socket(self._context, zmq.ROUTER, 0, options))  # no more than is asked for
+            self._results = self._polled(open_socket(self._context, zmq.PULL, 0, options))
+            self._workers = Connections(self._context, self._ready)
+            self._closing.callback(self._workers.close)
+            self._poller.register(self._workers.monitor, zmq.POLLIN)
+            self.addresses = Addresses(
+                bind(self._requests, requests), bind(self._ready, ready), bind(self._results, results)
+            )
+            undoing.pop_all()
         self._requests_in, self._ready_in, self._results_in = (
             Inbox(opened, BATCH) for opened in (self._requests, self._ready, self._results)
         )
 
-    def _open(self, kind: int, address: str, send_mark: int) -> tuple[zmq.Socket[bytes], str]:
-        """Return a socket bound to `address`, and the address with its wildcards resolved."""
-        opened = open_socket(self._context, kind, send_mark, self._max_size)
+    def _polled(self, opened: Polled) -> Polled:
+        """Have the loop wait for what is readable, and `close` close it."""
         self._poller.register(opened, zmq.POLLIN)
-        return opened, bind(opened, address)
+        self._closing.callback(opened.close)
+        return opened
 
     def __enter__(self) -> "Broker":
         return self
@@ -142,14 +173,9 @@ class Broker:
         finally:
             self._leave()
 
-    def close(self, linger_ms: int = LINGER_MS) -> None:
-        """Close the sockets, waiting at most `linger_ms` milliseconds for the last replies to be sent."""
-        for opened, _ in self._poller.sockets:
-            if isinstance(opened, zmq.Socket):
-                opened.close(linger_ms)
-        self._alarm.close()
-        if self._own_context:
-            self._context.term()
+    def close(self) -> None:
+        """Close the sockets, waiting up to LINGER_MS milliseconds for the last replies to be sent."""
+        self._closing.close()
 
     # The loop
 
@@ -161,7 +187,7 @@ class Broker:
             self._receive_results()
         if self._requests in readable:
             self._receive_requests()
-        if self._ready in readable:
+        if self._ready in readable or self._workers.monitor in readable:
             self._receive_ready()
         self._judge_deadlines(held_up=self._now - expected > STALL)
         self._hand_out()
@@ -224,7 +250,6 @@ class Broker:
             try:
                 envelope, body, header = wire.parse_request(message)
             except wire.MalformedError as error:
-                self._count_malformed("requests", error)
                 dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
                 continue
             size = sum(map(len, body)) if self._max_size else 0
@@ -237,9 +262,16 @@ class Broker:
                 dispatcher.submit(envelope, body, self._now, header)
 
     def _receive_ready(self) -> None:
-        for message in self._ready_in.batch(BATCH):
+        """Read ready messages, and give up what workers had whose connections have dropped: see `liveness`."""
+        dispatcher, workers, inbox = self._dispatcher, self._workers, self._ready_in
+        received = [(message, None if workers.knows(message[0]) else inbox.frame) for message in inbox.batch(BATCH)]
+        for worker in workers.lost():
+            dispatcher.lose_worker(worker, self._now)
+        for message, frame in received:
+            for worker in workers.note(message[0], frame) if frame is not None else ():
+                dispatcher.lose_worker(worker, self._now)
             try:
-                self._dispatcher.ready(wire.parse_ready(message))
+                dispatcher.ready(wire.parse_ready(message))
             except wire.MalformedError as error:
                 self._count_malformed("ready", error)
 

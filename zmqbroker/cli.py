@@ -2,43 +2,18 @@
 
 import argparse
 import logging
-import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from zmqbroker import __version__
 from zmqbroker.broker import DEFAULT_DRAIN, Broker
 from zmqbroker.dispatch import DEFAULT_TRIES
+from zmqbroker.options import Parser, log_level, number
+from zmqbroker.sockets import KeepAlive
 
-USAGE_ERROR = 2  # exit status
 SERVE = "hand out the tasks of clients to the workers that ask for them"
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where help is, and exit with status 2."""
-        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def number(kind: type[float] | type[int], zero: str) -> Callable[[str], float]:
-    """Return a parser of numbers from 0 up; `zero` says what 0 means."""
-
-    def parse(text: str) -> float:
-        try:
-            value: float = kind(text)
-        except ValueError:
-            value = math.nan
-        if not 0 <= value < math.inf:
-            whole = "whole " if kind is int else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is no {whole}number from 0 up (0: {zero})")
-        return value
-
-    return parse
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +64,24 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time to finish what was accepted, after the first SIGTERM or Ctrl-C (default: %(default)g; 0: none)",
     )
+    add(
+        "--keep-alive",
+        type=number(int, "never"),
+        nargs=3,
+        default=KeepAlive(),
+        metavar=("IDLE", "INTERVAL", "PROBES"),
+        help="TCP takes a peer for dead after IDLE seconds of silence and PROBES probes without an answer, INTERVAL "
+        f"seconds apart (default: {' '.join(map(str, KeepAlive()))}; IDLE 0: never)",
+    )
+    add(
+        "--heartbeat",
+        type=seconds,
+        default=0,
+        metavar="SECONDS",
+        help="cut off a peer that was silent for so long, for faster notice than TCP's (default: 0, never). Only whole "
+        "frames are a sign of life: choose more than the largest frame takes on the slowest link, or it is cut off "
+        "again and again",
+    )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="log every attempt and its outcome")
     loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
@@ -104,8 +97,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
 
 def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run a broker until a signal ends it."""
-    level = logging.DEBUG if options.verbose else logging.WARNING if options.quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s")
+    logging.basicConfig(level=log_level(options), format="%(asctime)s %(message)s")
     try:
         broker = Broker(
             options.requests,
@@ -117,6 +109,8 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             max_waiting=options.max_waiting,
             max_size=options.max_size,
             drain=options.drain,
+            keep_alive=KeepAlive(*options.keep_alive),
+            heartbeat=options.heartbeat,
         )
     except ValueError as error:
         parser.error(str(error))
@@ -142,6 +136,7 @@ def show_start(broker: Broker, options: argparse.Namespace) -> None:
         f"at most {options.max_waiting} tasks waiting" if options.max_waiting else "any number of tasks waiting",
         f"at most {options.max_size} bytes a task" if options.max_size else "tasks of any size",
         f"{options.drain:g} s to drain",
+        *([f"silent peers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]
     print(f"limits    {', '.join(limits)}", flush=True)
 

@@ -37,7 +37,7 @@ class Counters:
     failed: int = 0  # tasks settled without one
     cancelled: int = 0  # tasks settled because their client asked for it
     joined: int = 0  # requests that joined an unsettled task, or got a reply that was kept
-    refused: int = 0  # requests answered at once and not taken: too large, a bad header, or while shutting down
+    refused: int = 0  # proper requests that became no task: too large, while shutting down, nothing to cancel
     attempts: int = 0  # hand-outs, without those that found their worker gone
     retried: int = 0  # attempts lost with another one to come
     released: int = 0  # attempts given back unexecuted
@@ -118,8 +118,11 @@ class Dispatcher:
             self._waiting.append(task)
 
     def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
-        """Answer a request that becomes no task."""
-        self.counters.refused += 1
+        """Answer a request that becomes no task: INVALID, or FAILED for a proper one."""
+        if status is INVALID:
+            self.counters.malformed += 1
+        else:
+            self.counters.refused += 1
         self._answer(envelope, header, status, reason)
 
     def undelivered(self, task: Task) -> None:
@@ -328,7 +331,8 @@ class Dispatcher:
 
     def _cancel(self, task: Task | None, envelope: Frames, header: Header, now: float) -> None:
         if task is None:
-            self.refuse(envelope, header, INVALID, "there is no unsettled task with this key")
+            self.counters.refused += 1
+            self._answer(envelope, header, INVALID, "there is no unsettled task with this key")
             return
         task.reason = "cancelled by its client"
         self.counters.cancelled += 1

@@ -14,7 +14,8 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from math import ceil
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -22,7 +23,7 @@ from zmqbroker.wire import Frames
 
 LARGE_FRAME = 65536  # bytes; from here on a frame is passed on without being copied
 LINGER_MS = 2000  # what closing waits, at most, for the last messages to be sent
-KEEP_ALIVE = (60, 10, 6)  # TCP: seconds idle before the first probe, seconds between probes, probes unanswered
+HEARTBEATS = 3  # sent in the time after which a silent peer is cut off
 LAST_PORT = 65535
 RING = b"\0"  # signals ring with their number
 BACKLOG = 4096  # connections that may wait to be accepted, after a restart say
@@ -46,11 +47,24 @@ WHAT_TO_DO = {
 }
 
 
-def open_socket(context: zmq.Context[Any], kind: int, send_mark: int, max_size: int) -> zmq.Socket[bytes]:
-    """Make a socket for many peers.
+class KeepAlive(NamedTuple):
+    """When TCP takes a connection for dead."""
 
-    `send_mark` limits the messages kept for one peer, `max_size` is the size of the largest task in bytes; 0: no limit.
-    """
+    idle: int = 60  # seconds without traffic before the first probe; 0: no probes
+    interval: int = 10  # seconds between probes
+    probes: int = 6  # without an answer
+
+
+class SocketOptions(NamedTuple):
+    """What the broker's three sockets have in common."""
+
+    max_size: int  # bytes of the largest task; 0: no limit
+    keep_alive: KeepAlive
+    heartbeat: float  # seconds of silence after which a peer is cut off; 0: it is not
+
+
+def open_socket(context: zmq.Context[Any], kind: int, send_mark: int, options: SocketOptions) -> zmq.Socket[bytes]:
+    """Make a socket for many peers; `send_mark` limits the messages kept for one of them, 0: no limit."""
     opened: zmq.Socket[bytes] = context.socket(kind)
     opened.linger = LINGER_MS
     opened.sndhwm = send_mark
@@ -58,9 +72,22 @@ def open_socket(context: zmq.Context[Any], kind: int, send_mark: int, max_size: 
     if kind == zmq.ROUTER:
         opened.router_mandatory = True  # sending to a peer that is gone fails, see zmq_setsockopt(3)
         opened.router_handover = True  # a restarted peer with an identity of its own is heard again
-    if max_size:
-        opened.maxmsgsize = max(LARGEST_FRAME_FACTOR * max_size, LARGEST_FRAME_LEAST)
+    set_keep_alive(opened, options.keep_alive)
+    if options.heartbeat:
+        opened.heartbeat_timeout = ceil(options.heartbeat * 1000)
+        opened.heartbeat_ivl = ceil(options.heartbeat * 1000 / HEARTBEATS)
+    if options.max_size:
+        opened.maxmsgsize = max(LARGEST_FRAME_FACTOR * options.max_size, LARGEST_FRAME_LEAST)
     return opened
+
+
+def set_keep_alive(opened: zmq.Socket[Any], keep_alive: KeepAlive) -> None:
+    """Let TCP notice a peer whose host has died or was cut off."""
+    if keep_alive.idle:
+        opened.tcp_keepalive = 1
+        opened.tcp_keepalive_idle = keep_alive.idle
+        opened.tcp_keepalive_intvl = keep_alive.interval
+        opened.tcp_keepalive_cnt = keep_alive.probes
 
 
 def bind(opened: zmq.Socket[Any], address: str) -> str:
@@ -117,6 +144,7 @@ class Inbox:
 
     def __init__(self, socket: zmq.Socket[bytes], largest_batch: int) -> None:
         self.is_empty = False  # as far as the last batch could tell
+        self.frame: zmq.Frame  # the last one of the message that was yielded last
         self._socket = socket
         self._is_router = socket.type == zmq.ROUTER
         self._batch = 1
@@ -144,6 +172,7 @@ class Inbox:
             while frame.more:
                 frame = receive(NOBLOCK, False)
                 message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
+            self.frame = frame
             yield message
         if size == self._batch:
             self._batch = min(2 * size, self._largest_batch)
@@ -190,8 +219,7 @@ class Connection:
 def connect(opened: zmq.Socket[Any], address: str) -> None:
     """Connect a socket, and notice a peer whose host has died; raise ValueError for what is no address."""
     opened.ipv6 = "[" in address
-    opened.tcp_keepalive = 1
-    opened.tcp_keepalive_idle, opened.tcp_keepalive_intvl, opened.tcp_keepalive_cnt = KEEP_ALIVE
+    set_keep_alive(opened, KeepAlive())
     try:
         opened.connect(address)
     except (zmq.ZMQError, UnicodeError):

@@ -1,0 +1,177 @@
+"""Workers that die or are cut off, and how soon their tasks run again."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import zmq
+from conftest import LOOPBACK, PlainWorker, Running
+
+Start = Callable[..., Running]
+
+# A worker with nothing of ours in it: it says what it got, and then does what its last argument says.
+WORKER = """
+import os, sys, zmq
+context = zmq.Context()
+ready, results = context.socket(zmq.REQ), context.socket(zmq.PUSH)
+ready.connect(sys.argv[1])
+results.connect(sys.argv[2])
+ready.send(b"ready")
+attempt_id, body = ready.recv_multipart()
+print(body.decode(), flush=True)
+if sys.argv[3] == "answer":
+    results.send_multipart([attempt_id, body])
+    ready.close(linger=0)
+    results.close(linger=5000)
+    context.term()
+elif sys.argv[3] == "crash":
+    os.abort()
+else:
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[[Running, str], "subprocess.Popen[str]"]]:
+    """Return a function that starts a worker process for a broker."""
+    started: list[subprocess.Popen[str]] = []
+
+    def spawn(running: Running, behaviour: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", WORKER, running.addresses.ready, running.addresses.results, behaviour]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield spawn
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def took(process: "subprocess.Popen[str]") -> str:
+    """Wait until a worker process says which task it has."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_the_task_of_a_killed_worker_is_on_another_one_within_half_a_second(
+    start: Start, spawn: Callable[..., "subprocess.Popen[str]"], tmp_path: Path, transport: str
+):
+    ready = LOOPBACK if transport == "tcp" else f"ipc://{tmp_path}/ready"
+    running = start(timeout=60.0, ready=ready)
+    client, other = running.client(), running.worker()
+    doomed = spawn(running, "hang")
+    client.send(b"task")
+    assert took(doomed) == "task"
+    other.ready()
+    running.wait_for("idle", 1)
+    killed_at = monotonic()
+    doomed.kill()
+    attempt_id, body = other.receive()
+    assert monotonic() - killed_at < 0.5
+    other.reply(attempt_id, *body)
+    assert client.recv() == b"task"
+    assert (running.count("attempts"), running.count("lost")) == (2, 1)
+
+
+def test_without_a_timeout_a_task_that_kills_every_worker_fails_after_its_tries(
+    start: Start, spawn: Callable[..., "subprocess.Popen[str]"]
+):
+    running = start(tries=3)
+    client = running.client(zmq.DEALER)
+    client.send_multipart([b'ZB1 {"key": "poison"}', b"", b"task"])
+    for _ in range(3):
+        assert took(spawn(running, "crash")) == "task"
+    header, *_ = client.recv_multipart()
+    assert b'"failed"' in header
+    assert b"the worker was lost" in header
+
+
+def test_a_worker_that_answers_and_exits_at_once_is_never_charged(
+    start: Start, spawn: Callable[..., "subprocess.Popen[str]"]
+):
+    running = start(tries=1)
+    client = running.client()
+    processes = [spawn(running, "answer") for _ in range(5)]
+    for number in range(5):
+        client.send(b"%d" % number)
+        assert client.recv() == b"%d" % number
+    for process in processes:
+        assert process.wait(20) == 0
+    assert (running.count("done"), running.count("failed"), running.count("retried")) == (5, 0, 0)
+
+
+def test_a_worker_that_is_lost_while_idle_is_forgotten(running: Running):
+    with running.elsewhere() as peers:
+        worker = peers.open(zmq.DEALER, running.addresses.ready)
+        for _ in range(3):
+            worker.send_multipart([b"", b"ready"])
+        running.wait_for("idle", 1)
+    running.wait_until(lambda: running.count("idle") == 0)
+
+
+def test_a_stopped_worker_is_not_a_lost_one(start: Start, spawn: Callable[..., "subprocess.Popen[str]"]):
+    running = start(timeout=60.0)
+    client = running.client()
+    stopped = spawn(running, "hang")
+    client.send(b"task")
+    took(stopped)
+    stopped.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
+    running.let_the_broker_notice()
+    stopped.send_signal(signal.SIGCONT)
+    assert running.count("lost") == 0
+
+
+def test_a_worker_with_an_identity_that_comes_back_has_lost_its_task(start: Start):
+    running = start(timeout=60.0)
+    client, other = running.client(), running.worker()
+    with running.elsewhere() as peers:
+        first = peers.open(zmq.REQ, running.addresses.ready, identity=b"worker")
+        client.send(b"task")
+        first.send(b"ready")
+        first.recv_multipart()
+        second = running.worker(identity=b"worker")
+        second.ready()  # by a new connection, while the old one is still there
+        other.ready()
+        attempt_id, body = other.receive()
+    other.reply(attempt_id, *body)
+    assert client.recv() == b"task"
+    client.send(b"next")
+    attempt_id, body = second.receive()
+    second.reply(attempt_id, *body)
+    assert client.recv() == b"next"
+
+
+def test_connections_that_come_and_go_never_cost_a_living_worker_its_task(start: Start):
+    running = start(tries=1)
+    client, worker = running.client(), running.worker()
+    client.send(b"task")
+    attempt_id, _ = worker.take()
+    for _ in range(30):
+        with running.elsewhere() as peers:  # they use the same descriptors again and again
+            for _ in range(10):
+                peers.open(zmq.REQ, running.addresses.ready).send(b"ready")
+            peers.open(zmq.REQ, running.addresses.ready)  # that never speaks
+            running.wait_until(lambda: running.count("idle") >= 10)
+        living = running.worker()
+        living.ready()
+        running.wait_until(lambda: running.count("idle") == 1)
+        PlainWorker.vanish(living)
+        running.wait_until(lambda: running.count("idle") == 0)
+    worker.reply(attempt_id, b"result")
+    assert client.recv() == b"result"
+    assert running.count("lost") == 0
+
+
+def test_workers_by_inproc_are_served_without_being_watched(start: Start):
+    running = start(ready="inproc://ready")
+    client, worker = running.client(), running.worker()
+    client.send(b"task")
+    worker.echo()
+    assert client.recv() == b"task"

@@ -1,0 +1,83 @@
+"""Which worker is at the other end of which connection, and whose connection has dropped.
+
+A monitor event names a connection by its file descriptor, and so does a message that came by it (ZMQ_SRCFD, see
+zmq_msg_get(3)); joining the two tells which worker is gone, milliseconds after it died. Descriptors are used again, so
+the order of things matters: libzmq's one I/O thread reports that a connection has dropped before it passes on what
+comes by a new one with the same descriptor. Whoever has *received* a message therefore asks `lost` before `note`.
+
+This hastens what a deadline or a failed send would find out anyway: a connection that drops before its first message
+was noted goes unnoticed here.
+"""
+
+import itertools
+import struct
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import zmq
+
+from zmqbroker.sockets import NOBLOCK
+
+EVENT = struct.Struct("=Hi")  # zmq_socket_monitor(3): the event's number, its value: here a file descriptor
+SOURCE = int(zmq.SRCFD)
+
+_next_number = itertools.count().__next__
+
+
+class Connections:
+    """The workers' connections to one socket, as far as messages came by them."""
+
+    def __init__(self, context: zmq.Context[Any], watched: zmq.Socket[Any]) -> None:
+        address = f"inproc://zmqbroker-connections-{id(self)}-{_next_number()}"
+        watched.monitor(address, zmq.EVENT_DISCONNECTED)
+        self.monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+        self.monitor.rcvhwm = 0  # a monitor that is full blocks libzmq's I/O thread
+        self.monitor.connect(address)
+        self._watched = watched
+        self._worker_at: dict[int, Sized] = {}  # by file descriptor
+        self._descriptors: dict[Sized, int] = {}  # the reverse
+
+    def __len__(self) -> int:
+        return len(self._worker_at)
+
+    def knows(self, worker: Any) -> bool:
+        """Tell whether a worker's connection is noted. One that chose its own routing id may have a new one."""
+        return worker in self._descriptors and worker[0] == 0  # zmq_setsockopt(3): generated ids begin with a zero
+
+    def note(self, worker: Sized, frame: zmq.Frame) -> Iterator[Sized]:
+        """Note by which connection a worker's message came; yield whose earlier connection is gone, as that tells."""
+        try:
+            descriptor: int = frame.get(SOURCE)
+        except zmq.ZMQError:  # inproc: there is none
+            return
+        before = self._worker_at.get(descriptor)
+        if before == worker:
+            return
+        if before is not None:
+            del self._descriptors[before]
+            yield before
+        old_descriptor = self._descriptors.get(worker)
+        if old_descriptor is not None:
+            del self._worker_at[old_descriptor]
+            yield worker
+        self._worker_at[descriptor] = worker
+        self._descriptors[worker] = descriptor
+
+    def lost(self) -> Iterator[Sized]:
+        """Yield the workers whose connections were reported to have dropped since."""
+        while True:
+            try:
+                event = self.monitor.recv(NOBLOCK)
+                self.monitor.recv(NOBLOCK)  # the address, which is our own
+            except zmq.Again:
+                return
+            _, descriptor = EVENT.unpack(event)
+            worker = self._worker_at.pop(descriptor, None)
+            if worker is not None:
+                del self._descriptors[worker]
+                yield worker
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watched.disable_monitor()
+        self.monitor.close(linger=0)
