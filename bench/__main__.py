@@ -13,17 +13,18 @@ from typing import NoReturn
 
 import zmq
 
+from bench.library import MANY_SLOTS, compare_call, compare_futures, compare_map
 from bench.measure import WINDOW, Table, compare_with_proxy, loads, measure_waiting
 from bench.peers import BODY_BYTES
 from bench.stage import StageError
 from zmqbroker import __version__
 
-DEFAULT_TASKS = 60_000
+DEFAULT_TASKS = 40_000
 DEFAULT_PAIRS = 3
 DEFAULT_WAITING = 100_000
 MOST_WAITING = 1_000_000
 DEFAULT_PEERS = 8
-NAMES = ("window", "strict", "latency", "memory")
+NAMES = ("window", "strict", "latency", "memory", "map", "map-slots", "futures", "call")
 LAYOUT = "{:42} {:>12} {:>12} {:>8}"
 
 
@@ -62,8 +63,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=at_least(2),
         default=DEFAULT_TASKS,
         metavar="N",
-        help="tasks of a run; a fifth of them with strict peers, a twentieth for the latency, half of them for the "
-        "rate with tasks waiting (default: %(default)s)",
+        help="tasks of a run; a fifth of them with strict peers, a twentieth for latencies, a part of them where tasks "
+        "wait and with the library (default: %(default)s)",
     )
     add("--pairs", type=at_least(1), default=DEFAULT_PAIRS, metavar="N", help="runs of each (default: %(default)s)")
     add(
@@ -127,6 +128,14 @@ def measure(name: str, options: argparse.Namespace) -> Table:
     """Take one measurement."""
     if name == "memory":
         return measure_waiting(options.waiting, max(options.tasks // 2, 2), options.pairs)
+    if name == "map":
+        return compare_map(options.tasks // 5, options.pairs, slots=1)
+    if name == "map-slots":
+        return compare_map(options.tasks, options.pairs, slots=MANY_SLOTS)
+    if name == "futures":
+        return compare_futures(options.tasks // 2, options.pairs, slots=MANY_SLOTS)
+    if name == "call":
+        return compare_call(max(options.tasks // 40, 1), options.pairs)
     return compare_with_proxy(loads(options.tasks, options.peers)[name], options.pairs)
 
 

@@ -59,20 +59,20 @@ def loads(tasks: int, peers: int) -> dict[str, Load]:
 def compare_with_proxy(load: Load, pairs: int) -> Table:
     """Measure the broker and the proxy under a load."""
     table = Table(load.title, ("broker", "zmq.proxy"))
-    _alternate(table, pairs, lambda: _run_load(load, proxied=False), lambda: _run_load(load, proxied=True))
+    alternate(table, pairs, lambda: _run_load(load, proxied=False), lambda: _run_load(load, proxied=True))
     return table
 
 
 def measure_waiting(waiting: int, tasks: int, pairs: int) -> Table:
     """Measure the broker's memory for `waiting` tasks, and its rate while so many wait beside that with few."""
     table = Table(f"{BODY_BYTES}-byte tasks waiting", (f"{waiting:,}", f"{WINDOW:,}"))
-    _alternate(table, pairs, lambda: _run_waiting(waiting, tasks), lambda: _run_waiting(WINDOW, tasks))
+    alternate(table, pairs, lambda: _run_waiting(waiting, tasks), lambda: _run_waiting(WINDOW, tasks))
     for _, few in table.runs:
         few["resident bytes each"] = None  # so few do not show
     return table
 
 
-def _alternate(table: Table, pairs: int, run_ours: Callable[[], Figures], run_theirs: Callable[[], Figures]) -> None:
+def alternate(table: Table, pairs: int, run_ours: Callable[[], Figures], run_theirs: Callable[[], Figures]) -> None:
     """Run both, the other one first in every second pair."""
     for pair in range(pairs):
         if pair % 2:

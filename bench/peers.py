@@ -6,6 +6,7 @@
     python -m bench.peers worker ADDRESS                                          DEALER that echoes
     python -m bench.peers strict-worker READY RESULTS                         REQ and PUSH; behind the proxy a
     python -m bench.peers strict-worker ADDRESS                                   REP that echoes
+    python -m bench.peers library-worker READY RESULTS --slots N              a zmqbroker.Worker
     python -m bench.peers proxy                                               ROUTER and DEALER
 
 Each prints one line of JSON when it is ready. Clients then wait for a line, submit their tasks, compare each reply
@@ -22,6 +23,8 @@ from typing import Any
 
 import zmq
 
+from zmqbroker import Worker
+
 BODY_BYTES = 64
 NUMBER_BYTES = 8  # at the start of a body; the rest is padding
 PADDING = b"x" * (BODY_BYTES - NUMBER_BYTES)
@@ -32,7 +35,9 @@ MORE = int(zmq.SNDMORE)  # the flag enumeration of pyzmq costs more than a small
 def main(arguments: Sequence[str] | None = None) -> int:
     """Be one peer; None means the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="bench.peers")
-    parser.add_argument("role", choices=["client", "strict-client", "worker", "strict-worker", "proxy"])
+    parser.add_argument(
+        "role", choices=["client", "strict-client", "worker", "strict-worker", "library-worker", "proxy"]
+    )
     parser.add_argument("addresses", nargs="*")
     parser.add_argument("--tasks", type=int, default=1)
     parser.add_argument("--window", type=int, default=1, help="unanswered tasks that a client keeps")
@@ -42,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.role == "proxy":
             run_proxy()
+        elif options.role == "library-worker":
+            run_worker(options.addresses[0], options.addresses[1], options.slots)
         elif options.role == "client":
             submit(options.addresses[0], options.tasks, options.window, options.prefill)
         elif options.role == "strict-client":
@@ -176,6 +183,13 @@ def work_strictly(ready_address: str, results_address: str) -> None:
         ready.send(b"ready")
         results.send(ready.recv(), MORE)
         results.send(ready.recv())
+
+
+def run_worker(ready_address: str, results_address: str, slots: int) -> None:
+    """Answer each task with its body, with the library's Worker."""
+    worker = Worker(ready_address, results_address, lambda body: body, slots=slots)
+    say(ready=True)
+    worker.run()
 
 
 def echo(kind: int, address: str) -> None:
