@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from zmqbroker import __version__
 from zmqbroker.broker import DEFAULT_DRAIN, Broker
+from zmqbroker.cli_work import WORK, add_work_options, split_command, work
 from zmqbroker.dispatch import DEFAULT_TRIES
 from zmqbroker.options import Parser, log_level, number
 from zmqbroker.sockets import KeepAlive
@@ -166,7 +167,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve_parser = commands.add_parser("serve", help=SERVE, description=SERVE.capitalize() + ".")
     add_serve_options(serve_parser)
     serve_parser.set_defaults(command=serve, parser=serve_parser)
-    options = parser.parse_args(arguments)
+    given, command_line = split_command(sys.argv[1:] if arguments is None else arguments)
+    work_parser = commands.add_parser("work", help=WORK)
+    add_work_options(work_parser, command_line)
+    work_parser.set_defaults(command=work, parser=work_parser)
+    options = parser.parse_args(given)
     return _run(options.command, options, options.parser)
 
 

@@ -28,6 +28,10 @@ class Reject(Exception):  # noqa: N818 (it is raised to say something, not becau
     """Raised by a handler: the task fails for good, whatever its tries. Its text is the reason."""
 
 
+class Fail(Exception):  # noqa: N818 (as above)
+    """Raised by a handler: this attempt failed, and another one follows if tries are left. Its text is the reason."""
+
+
 class Worker:
     """Runs a handler on one task at a time, until stopped."""
 
@@ -81,7 +85,10 @@ class Worker:
                     try:
                         self._work(connection)
                     finally:
-                        connection.close()
+                        connection.close()  # before the pause: nothing is to be handed out to it any more
+                    if not self._stopped:
+                        log.info("the connection to %s was lost: asking again", self._ready_address)
+                        self._alarm.wait(PAUSE_MS)
         finally:
             self._close()
 
@@ -111,17 +118,24 @@ class Worker:
         while True:
             readable = dict(poller.poll())
             self._alarm.hear()
+            is_lost = connection.monitor in readable
             for message in inbox.batch(self._slots) if connection.socket in readable else ():
                 self._process(message)
-                if not self._stopped:
+                is_lost = is_lost or bool(int(connection.monitor.get(zmq.EVENTS)) & zmq.POLLIN)  # while the handler ran
+                if not (is_lost or self._stopped):
                     connection.socket.send_multipart(self._ready)
             if self._stopped:
                 self._release_what_crosses(connection.socket, inbox)
                 return
-            if connection.monitor in readable:
-                log.info("the connection to %s was lost: asking again", self._ready_address)
-                self._alarm.wait(PAUSE_MS)
+            if is_lost:
+                self._process_what_came(inbox)
                 return
+
+    def _process_what_came(self, inbox: Inbox) -> None:
+        """Do the tasks that came before the connection was lost: the broker may still be there."""
+        while not inbox.is_empty:
+            for message in inbox.batch(self._slots):
+                self._process(message)
 
     def _release_what_crosses(self, asking: zmq.Socket[bytes], inbox: Inbox) -> None:
         """Give back what the broker is sending just now to this worker, which is leaving."""
@@ -143,6 +157,8 @@ class Worker:
             answer = wire.result_message(attempt_id, _frames(result))
         except Reject as rejection:
             answer = wire.control_message(wire.REJECT, attempt_id, str(rejection) or "rejected")
+        except Fail as failure:
+            answer = wire.control_message(wire.FAIL, attempt_id, str(failure) or "failed")
         except Exception as error:
             log.warning("the handler failed", exc_info=True)
             answer = wire.control_message(wire.FAIL, attempt_id, f"{type(error).__name__}: {error}")

@@ -1,0 +1,400 @@
+"""`zmqbroker work` as a user runs it: a function or a command on tasks, in processes that are looked after."""
+
+import os
+import select
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import Running
+from helpers import PATIENCE, TOP, Program
+
+from zmqbroker import Client, TaskFailed
+
+SOME = "tcp://127.0.0.1:1"  # an address that is never used
+
+SCRIPT = f"""\
+import sys
+sys.path.append({str(TOP)!r})
+from zmqbroker.cli import main
+sys.exit(main())
+"""
+
+TASKS = """\
+import os, signal, time
+from pathlib import Path
+
+import zmqbroker
+
+number = 4161
+
+def echo(body):
+    return body
+
+def bad(body):
+    raise ValueError("bad input")
+
+def reject(body):
+    raise zmqbroker.Reject("not now, not ever")
+
+def crash(body):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def crash_once(body):
+    try:
+        Path("crashed").touch(exist_ok=False)
+    except FileExistsError:
+        return b"at the second attempt"
+    os._exit(3)
+
+def process_id(body):
+    return str(os.getpid()).encode()
+
+def gated(body):
+    print("got a task", flush=True)
+    with open("gate", "rb", 0) as gate:
+        gate.read(1)
+    return b"done"
+
+def slow(body):
+    time.sleep(1)
+    return b"done"
+
+class Things:
+    def __init__(self, prefix):
+        self.prefix = prefix
+
+    def add(self, body):
+        return self.prefix + body
+"""
+
+BAD_USAGE = {
+    (): "READY",
+    (SOME, SOME): "MODULE:FUNCTION",
+    (SOME, SOME, "echo"): "'echo' is no MODULE:FUNCTION; a command goes after --",
+    (SOME, SOME, "nothing:echo"): "cannot import nothing: ModuleNotFoundError: No module named 'nothing'",
+    (SOME, SOME, "broken:echo"): r"cannot import broken: NameError: .* \(.*broken.py, line 2\)",
+    (SOME, SOME, "leaves:echo"): "cannot import leaves: SystemExit: 0",
+    (SOME, SOME, "tasks:nothing"): "cannot find tasks:nothing",
+    (SOME, SOME, "tasks:number"): "tasks:number is no function but int",
+    ("nowhere", SOME, "tasks:echo"): "'nowhere' is no address",
+    (SOME, SOME, "tasks:echo", "--processes", "many"): "'many' is no whole number",
+    (SOME, SOME, "tasks:echo", "--slots", "0"): "slots must be 1 or more",
+    (SOME, SOME, "tasks:echo", "--kill-after", "1"): "--kill-after is for a command",
+    (SOME, SOME, "tasks:echo", "--touch", "1e9"): "1,000,000 seconds at most",
+    (SOME, SOME, "--"): "a command is missing",
+    (SOME, SOME, "--", "no-such-command-here"): "'no-such-command-here' is no command",
+    (SOME, SOME, "--", "./tasks.py"): "'./tasks.py' is no command",
+}
+
+Start = Callable[..., Running]
+Work = Callable[..., Program]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to a directory with tasks.py; the program itself lies elsewhere."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "zmqbroker").write_text(SCRIPT)
+    work = tmp_path / "work"
+    (work / "package").mkdir(parents=True)
+    (work / "tasks.py").write_text(TASKS)
+    (work / "package" / "deep.py").write_text("import tasks\nthings = tasks.Things(b'more ')\n")
+    (work / "broken.py").write_text("\nundefined\n")
+    (work / "leaves.py").write_text("raise SystemExit(0)\n")
+    (work / "queue.py").write_text("raise RuntimeError('not the one of Python')\n")
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def run(directory: Path) -> Iterator[Work]:
+    """Return a function that starts `zmqbroker work`; it ends with the test."""
+    with ExitStack() as stack:
+
+        def run(*arguments: object) -> Program:
+            program = Program(str(directory.parent / "bin" / "zmqbroker"), "work", *arguments)
+            stack.callback(program.clean_up)
+            return program
+
+        yield run
+
+
+@pytest.fixture
+def work(running: Running, run: Work) -> Work:
+    """Return a function that starts it for a broker with the default options."""
+    return lambda *arguments: run(running.addresses.ready, running.addresses.results, *arguments)
+
+
+@pytest.fixture
+def client(running: Running) -> Iterator[Client]:
+    """Return a client of that broker."""
+    with Client(running.addresses.requests) as client:
+        yield client
+
+
+class Fifo:
+    """A named pipe between a test and a task."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        os.mkfifo(path)
+        self._descriptor = os.open(path, flags | os.O_NONBLOCK)
+
+    def read(self) -> bytes:
+        """Wait for what is written to it; nothing means that nobody has it open any more."""
+        assert select.select([self._descriptor], [], [], PATIENCE)[0]
+        return os.read(self._descriptor, 1000)
+
+    def open_gate(self) -> None:
+        """Let one task that reads a line from it go on."""
+        os.write(self._descriptor, b"\n")
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@pytest.fixture
+def gate(run: Work, directory: Path) -> Iterator[Fifo]:
+    """Return what `gated` waits for; it opens when the test ends."""
+    fifo = Fifo(directory / "gate", os.O_RDWR)
+    yield fifo
+    fifo.close()
+
+
+@pytest.fixture
+def news(run: Work, directory: Path) -> Iterator[Fifo]:
+    """Return what commands write to."""
+    fifo = Fifo(directory / "news", os.O_RDONLY)
+    yield fifo
+    fifo.close()
+
+
+def failure(client: Client, body: bytes, **options: float) -> TaskFailed:
+    with pytest.raises(TaskFailed) as caught:
+        client.call(body, PATIENCE, **options)
+    return caught.value
+
+
+def has_left_nothing(program: Program) -> bool:
+    """Wait until nobody has its output open any more: neither it nor a process that it started."""
+    program._reader.join(PATIENCE)
+    return not program._reader.is_alive()
+
+
+# Functions
+
+
+def test_a_function_from_the_current_directory_does_the_tasks(work: Work, client: Client):
+    program = work("tasks:echo", "--processes", 2)
+    assert list(client.map([b"%d" % i for i in range(100)])) == [b"%d" % i for i in range(100)]
+    assert client.call([b"two", b"frames"], PATIENCE) == [b"two", b"frames"]
+    assert program.end() == 0
+    assert [line.split(" ", 2)[2] for line in program.lines] == [
+        "2 processes for tasks:echo",
+        "ending when the tasks in hand are done; a second signal ends them at once",
+        "ended",
+    ]
+
+
+def test_a_function_may_be_a_method_in_a_package(work: Work, client: Client):
+    program = work("package.deep:things.add", "--slots", 4, "--label", "adder", "-q")
+    assert client.call(b"things", PATIENCE) == b"more things"
+    assert program.end() == 0
+    assert program.lines == []
+
+
+def test_an_exception_fails_the_attempt_with_its_text(work: Work, client: Client):
+    work("tasks:bad")
+    error = failure(client, b"", tries=2)
+    assert (error.reason, error.attempts) == ("ValueError: bad input", 2)
+
+
+def test_a_rejected_task_is_not_tried_again(work: Work, client: Client):
+    work("tasks:reject")
+    error = failure(client, b"", tries=2)
+    assert (error.reason, error.attempts) == ("not now, not ever", 1)
+
+
+def test_touch_keeps_a_task_that_runs_for_longer_than_its_timeout(work: Work, client: Client):
+    work("tasks:slow", "--touch", 0.05)
+    assert client.call(b"", PATIENCE, timeout=0.5, tries=1) == b"done"
+
+
+# Processes
+
+
+def test_a_crashed_process_is_replaced(work: Work, client: Client):
+    program = work("tasks:crash_once")
+    assert client.call(b"", PATIENCE, timeout=5) == b"at the second attempt"
+    program.wait_for(r"process \d+ crashed: exit status 3; another one starts in 0.1 s$")
+
+
+def test_processes_that_crash_again_and_again_are_replaced_at_growing_intervals(work: Work, client: Client):
+    program = work("tasks:crash")
+    assert failure(client, b"", timeout=5, tries=3).attempts == 3
+    for seconds in (0.1, 0.2, 0.4):
+        program.wait_for(rf"process \d+ crashed: killed by SIGKILL; another one starts in {seconds} s$")
+    assert program.end() == 0
+
+
+def test_a_replacement_that_cannot_start_says_why(work: Work, client: Client, directory: Path):
+    program = work("tasks:echo", "--max-tasks", 1)
+    program.wait_for("1 process for tasks:echo")
+    shutil.rmtree(directory / "__pycache__", ignore_errors=True)
+    (directory / "tasks.py").unlink()
+    assert client.call(b"task", PATIENCE) == b"task"
+    program.wait_for("crashed: cannot import tasks: ModuleNotFoundError.*; another one starts in 0.1 s$")
+    program.wait_for("crashed: cannot import tasks: ModuleNotFoundError.*; another one starts in 0.2 s$")
+
+
+def test_a_process_leaves_after_its_share_of_tasks(work: Work, client: Client):
+    program = work("tasks:process_id", "--max-tasks", 2, "-v")
+    first, second, third, fourth, fifth = (client.call(b"", PATIENCE) for _ in range(5))
+    assert first == second != third == fourth != fifth
+    assert "crashed" not in program.output
+
+
+@pytest.mark.parametrize(("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)])
+def test_a_signal_lets_the_task_in_hand_finish(work: Work, client: Client, gate: Fifo, send, number):
+    program = work("tasks:gated", "--processes", 2)
+    task = client.submit(b"")
+    program.wait_for("^got a task$")
+    send(program.process.pid, number)
+    program.wait_for("ending when the tasks in hand are done")
+    gate.open_gate()
+    assert task.result(PATIENCE) == b"done"
+    assert program.wait() == 0
+    assert has_left_nothing(program)
+    assert "Traceback" not in program.output
+
+
+def test_a_second_signal_gives_up_the_task_in_hand(work: Work, client: Client, gate: Fifo):
+    program = work("tasks:gated")
+    task = client.submit(b"", tries=1)
+    program.wait_for("^got a task$")
+    program.process.send_signal(signal.SIGTERM)
+    program.wait_for("ending when the tasks in hand are done")
+    assert program.end() == 0
+    with pytest.raises(TaskFailed, match=r"^the handler was interrupted$"):
+        task.result(PATIENCE)
+    assert has_left_nothing(program)
+    assert "Traceback" not in program.output
+
+
+def test_processes_whose_supervisor_was_killed_finish_the_task_in_hand_and_leave(
+    work: Work, client: Client, gate: Fifo
+):
+    program = work("tasks:gated", "--processes", 2)
+    task = client.submit(b"")
+    program.wait_for("^got a task$")
+    program.process.kill()
+    program.process.wait(PATIENCE)
+    gate.open_gate()
+    assert task.result(PATIENCE) == b"done"
+    assert has_left_nothing(program)
+
+
+def test_a_program_without_a_broker_ends_at_a_signal(run: Work, directory: Path):
+    program = run(SOME, SOME, "tasks:echo")
+    program.wait_for("1 process for tasks:echo")
+    assert program.end(signal.SIGINT) == 0
+    assert has_left_nothing(program)
+
+
+# Commands
+
+
+def test_a_command_gets_the_body_and_prints_the_result(work: Work, client: Client):
+    program = work("--processes", 2, "--", "tr", "a-z", "A-Z")
+    program.wait_for("2 processes for tr a-z A-Z$")
+    assert client.call(b"text", PATIENCE) == b"TEXT"
+    assert client.call([b"two ", b"frames"], PATIENCE) == [b"TWO FRAMES"]
+
+
+@pytest.mark.skipif(shutil.which("factor") is None, reason="there is no factor here")
+def test_factor_factors(work: Work, client: Client):
+    work("--", "factor")
+    assert list(client.map([b"4161", b"4162"])) == [b"4161: 3 19 73\n", b"4162: 2 2081\n"]
+
+
+def test_a_command_fails_with_its_status_and_the_last_line_of_its_complaints(work: Work, client: Client):
+    work("--", "sh")
+    reasons = {
+        b"echo one >&2; echo two >&2; echo >&2; exit 3": "exit status 3: two",
+        b"exit 1": "exit status 1",
+        b"echo gone >&2; kill -TERM $$": "killed by SIGTERM: gone",
+        b"kill -KILL $$": "killed by SIGKILL",
+    }
+    assert {body: failure(client, body, tries=1).reason for body in reasons} == reasons
+    assert client.call(b"echo complaint >&2; echo result", PATIENCE) == b"result\n"
+
+
+def test_a_command_is_killed_with_its_group_when_it_takes_too_long(work: Work, client: Client, news: Fifo):
+    work("--kill-after", 0.4, "--", "sh")
+    hang = client.submit(b"exec 3> news; echo here >&3; sleep 1000 & sleep 1000", tries=1)
+    assert news.read() == b"here\n"
+    with pytest.raises(TaskFailed, match=r"^killed after 0\.4 s$"):
+        hang.result(PATIENCE)
+    assert news.read() == b""
+    assert failure(client, b"sleep 1000 & echo 'in the background' >&2", tries=1).reason == (
+        "killed after 0.4 s: in the background"
+    )
+    assert client.call(b"echo the next", PATIENCE) == b"the next\n"
+
+
+def test_large_bodies_go_through_a_command_both_ways(work: Work, client: Client):
+    work("--kill-after", 60, "--", "cat")
+    body = os.urandom(5_000_000)
+    assert client.call(body, PATIENCE) == body
+
+
+def test_a_command_need_not_read_its_input(work: Work, client: Client):
+    work("--", "true")
+    assert client.call(bytes(5_000_000), PATIENCE) == b""
+
+
+def test_a_signal_lets_the_running_command_finish(work: Work, client: Client, gate: Fifo, news: Fifo):
+    program = work("--touch", 0.05, "--", "sh")
+    task = client.submit(b"echo here > news; read line < gate; echo done", timeout=5)
+    assert news.read() == b"here\n"
+    os.killpg(program.process.pid, signal.SIGINT)
+    program.wait_for("ending when the tasks in hand are done")
+    gate.open_gate()
+    assert task.result(PATIENCE) == b"done\n"
+    assert program.wait() == 0
+    assert has_left_nothing(program)
+
+
+def test_a_second_signal_kills_the_running_command_with_its_group(work: Work, client: Client, news: Fifo):
+    program = work("--", "sh")
+    task = client.submit(b"exec 3> news; echo here >&3; sleep 1000 & sleep 1000", tries=1)
+    assert news.read() == b"here\n"
+    program.process.send_signal(signal.SIGTERM)
+    program.wait_for("ending when the tasks in hand are done")
+    assert program.end() == 0
+    with pytest.raises(TaskFailed, match=r"^interrupted: "):
+        task.result(PATIENCE)
+    assert news.read() == b""
+    assert has_left_nothing(program)
+
+
+# Usage
+
+
+def test_bad_usage_is_one_line_and_status_2(run: Work):
+    programs = {arguments: run(*arguments) for arguments in BAD_USAGE}
+    assert {arguments: program.wait() for arguments, program in programs.items()} == dict.fromkeys(programs, 2)
+    assert {arguments: len(program.lines) for arguments, program in programs.items()} == dict.fromkeys(programs, 1)
+    for arguments, program in programs.items():
+        program.wait_for(rf"^zmqbroker work: .*{BAD_USAGE[arguments]}")
+
+
+def test_help_says_what_both_forms_take(run: Work):
+    program = run("--help")
+    assert program.wait() == 0
+    program.wait_for("READY RESULTS MODULE:FUNCTION$")
+    program.wait_for(r"READY RESULTS -- COMMAND \[ARG \.\.\.\]$")
+    program.wait_for("^  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 tasks:shrink --processes 4$")

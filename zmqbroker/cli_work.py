@@ -1,0 +1,138 @@
+"""`zmqbroker work`: its options, and what it does with them."""
+
+import argparse
+import logging
+import os
+import shlex
+import signal
+from collections.abc import Sequence
+
+from zmqbroker.options import log_level, number
+from zmqbroker.supervisor import CannotStartError, Supervisor
+from zmqbroker.worker_process import Settings
+
+LONGEST_SPAN = 1_000_000  # seconds
+WORK = "run a function of yours, or a command, on tasks"
+USAGE = """zmqbroker work [options] READY RESULTS MODULE:FUNCTION
+       zmqbroker work [options] READY RESULTS -- COMMAND [ARG ...]"""
+DESCRIPTION = """\
+Run a function of yours, or a command, on tasks, in processes that are replaced when they crash.
+
+The function gets the body of a task, bytes (a list of bytes if it has several frames), and returns that of the result.
+It is imported from the current directory. An exception fails the attempt; zmqbroker.Reject fails the task for good.
+
+The command gets the body on its stdin, and what it prints is the result. The attempt fails if it ends with any other
+status than 0; the reason is that, and the last line of its stderr."""
+EXAMPLES = """\
+examples:
+  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 tasks:shrink --processes 4
+  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 --kill-after 60 -- convert - -resize 50% png:-
+
+SIGTERM or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one ends them at once."""
+
+
+def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Return the arguments of `zmqbroker`, and the command that follows `--` in those of `zmqbroker work`, if any.
+
+    argparse drops the `--`, and could not tell a command from a function.
+    """
+    given = list(arguments)
+    if given[:1] != ["work"] or "--" not in given:
+        return given, None
+    end = given.index("--")
+    return given[:end], given[end + 1 :]
+
+
+def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | None) -> None:
+    """Declare what `work` takes, with a command or (None) with a function."""
+    seconds, add = number(float, "never"), parser.add_argument
+    parser.usage, parser.description, parser.epilog = USAGE, DESCRIPTION, EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add(
+        "--processes",
+        type=number(int, "one for each processor"),
+        default=1,
+        metavar="N",
+        help="processes, each with one task at a time (default: %(default)s; 0: one for each processor)",
+    )
+    add(
+        "--max-tasks",
+        type=number(int, "no limit"),
+        default=0,
+        metavar="N",
+        help="tasks after which a process leaves to another one (default: 0, no limit)",
+    )
+    add(
+        "--touch",
+        type=seconds,
+        default=0,
+        metavar="SECONDS",
+        help="while a task runs, ask the broker for its timeout anew, each time after so long; less than the timeout "
+        "(default: 0, never)",
+    )
+    add(
+        "--kill-after",
+        type=seconds,
+        default=0,
+        metavar="SECONDS",
+        help="time for a command, which is then killed with its process group, and the attempt fails "
+        "(default: 0, no limit)",
+    )
+    add(
+        "--slots",
+        type=number(int, "not possible"),
+        default=1,
+        metavar="N",
+        help="tasks that a process may have in hand; they are done one after the other, so more than %(default)s is "
+        "for tasks of microseconds (default: %(default)s)",
+    )
+    add("--label", metavar="TEXT", help="what the workers call themselves when they ask for tasks (default: ready)")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="store_true", help="log also what commands print on their stderr")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
+    add("ready", metavar="READY", help="the broker's address for workers asking for tasks: tcp://localhost:4162, ...")
+    add("results", metavar="RESULTS", help="the broker's address for results")
+    parser.set_defaults(function=None, command_line=command_line or [])
+    if command_line is None:
+        add(
+            "function",
+            metavar="MODULE:FUNCTION",
+            help="the function to run on each task: tasks:shrink, package.module:thing.method, ...",
+        )
+    elif not command_line:
+        parser.error("a command is missing after --")
+
+
+def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Run worker processes until a signal ends them."""
+    logging.basicConfig(level=log_level(options), format="%(asctime)s %(message)s")
+    if options.kill_after and options.function:
+        parser.error("--kill-after is for a command; a function that hangs is up to the broker's timeout")
+    if max(options.kill_after, options.touch) > LONGEST_SPAN:
+        parser.error(f"--kill-after and --touch take {LONGEST_SPAN:,} seconds at most")
+    settings = Settings(
+        ready=options.ready,
+        results=options.results,
+        function=options.function,
+        command=options.command_line,
+        kill_after=options.kill_after,
+        touch=options.touch,
+        max_tasks=options.max_tasks,
+        slots=options.slots,
+        label=options.label,
+        log_level=log_level(options),
+    )
+    name = options.function or shlex.join(options.command_line)
+    supervisor = Supervisor(settings.arguments(), options.processes or processors(), name)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: supervisor.stop())
+    try:
+        supervisor.run()
+    except CannotStartError as error:
+        parser.error(str(error))
+    return 0
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

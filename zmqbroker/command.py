@@ -1,0 +1,99 @@
+"""A handler that runs a command for each task: the body on its stdin, the result from its stdout.
+
+Each command has a process group of its own, so that it can be killed with all that it has started, and so that Ctrl-C
+in a terminal does not reach it.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from shutil import which
+
+from zmqbroker.worker import Body, Fail
+
+log = logging.getLogger("zmqbroker.command")
+
+
+class Command:
+    """Runs a command on the body of a task and returns what it printed; raises Fail when it does not end with 0."""
+
+    def __init__(self, arguments: Sequence[str], kill_after: float | None = None) -> None:
+        """Prepare to run it; it is killed after `kill_after` seconds (None: never).
+
+        Raises ValueError for a command that is not there, or not to be executed.
+        """
+        if which(arguments[0]) is None:
+            raise ValueError(f"{arguments[0]!r} is no command that can be run here")
+        self._arguments = arguments
+        self._kill_after = kill_after
+        self._running: subprocess.Popen[bytes] | None = None
+        self._interrupted = False
+
+    def __call__(self, body: Body) -> bytes:
+        """Run the command; several frames are one input."""
+        text = body if isinstance(body, bytes) else b"".join(body)
+        with self._start() as process:  # leaving closes the pipes, whoever else has them open, and waits
+            try:
+                output, errors = self._communicate(process, text)
+            except BaseException:
+                kill_group(process)
+                raise
+            finally:
+                self._running = None
+        for line in errors.decode(errors="replace").splitlines():
+            log.debug("stderr: %s", line)
+        if self._interrupted:
+            raise Fail("interrupted: the worker was told to leave at once")
+        if process.returncode:
+            raise Fail(_reason(ending(process.returncode), errors))
+        return output
+
+    def interrupt(self) -> None:
+        """Kill the command that runs now, if any, and any that would be run after this. For a signal handler."""
+        self._interrupted = True
+        if self._running is not None:
+            kill_group(self._running)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(self._arguments, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        except OSError as error:
+            raise Fail(f"cannot run {self._arguments[0]}: {error.strerror}") from None
+
+    def _communicate(self, process: "subprocess.Popen[bytes]", text: bytes) -> tuple[bytes, bytes]:
+        """Return what the command prints and complains of."""
+        self._running = process
+        if self._interrupted:  # between the start and the line above
+            kill_group(process)
+        try:
+            return process.communicate(text, self._kill_after)
+        except subprocess.TimeoutExpired as expired:
+            raise Fail(_reason(f"killed after {self._kill_after:g} s", expired.stderr or b"")) from None
+
+
+def kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process that leads its group, and the whole group; nothing once it was waited for."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):  # what macOS says of a group that has ended
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def ending(status: int) -> str:
+    """Return in words how a process ended."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal
+        return f"killed by signal {-status}"
+
+
+def _reason(what: str, errors: bytes) -> str:
+    """Return what happened, and the last line of what the command complained of."""
+    lines = errors.decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"{what}: {last}" if last else what
