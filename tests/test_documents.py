@@ -22,10 +22,11 @@ import zmqbroker.kept
 import zmqbroker.limited_log
 import zmqbroker.sockets
 import zmqbroker.wire
-from zmqbroker import cli
+from zmqbroker import Client, TaskFailed, cli
 
 SHORT_TIMEOUT = "0.2"  # seconds, instead of the README's: so that the tasks dropped do not take half a minute
 LANGUAGES = ("Python", "C")
+CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE}
 HEADER_PROBE = "#include <zmq.h>\nint main(void) { return zmq_errno(); }\n"
 
 Run = Callable[..., Program]
@@ -48,15 +49,12 @@ def programs() -> Iterator[Run]:
 
 
 def commands(heading: str) -> list[list[str]]:
-    return [shlex.split(line) for line in section(README, heading).block("sh").splitlines()]
+    return [shlex.split(line) for block in section(README, heading).blocks["sh"] for line in block.splitlines()]
 
 
 def on_other_addresses(arguments: list[str], addresses: dict[str, str]) -> list[str]:
     """Replace the address of each of the README's ports."""
-    return [
-        addresses[found[1]] if (found := re.fullmatch(r"tcp://.*:(\d+)", argument)) else argument
-        for argument in arguments
-    ]
+    return [re.sub(r"tcp://[^:\"]*:(\d+)", lambda found: addresses[found[1]], argument) for argument in arguments]
 
 
 def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(programs):
@@ -114,12 +112,86 @@ def test_the_embedded_broker_of_the_readme_prints_what_it_shows(tmp_path):
     (tmp_path / "embedding.py").write_text(part.block("python"))
     ran = subprocess.run(
         [sys.executable, tmp_path / "embedding.py"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
         env=os.environ | {"PYTHONPATH": str(TOP)},
+        **CAPTURED,
     )
     assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+
+
+# The README's work in five minutes
+
+OWN = "Your own work in five minutes"
+
+
+@pytest.fixture
+def zmqbroker_script(tmp_path, monkeypatch) -> str:
+    """Return what an installation would make of the `zmqbroker` command."""
+    script = tmp_path / "zmqbroker-script"
+    script.write_text("import sys\nfrom zmqbroker.cli import main\nsys.exit(main())\n")
+    monkeypatch.setenv("PYTHONPATH", str(TOP))
+    monkeypatch.chdir(tmp_path)
+    return str(script)
+
+
+@pytest.fixture
+def broker_addresses(programs, zmqbroker_script) -> dict[str, str]:
+    """Start the broker as the README does, and return its addresses by the README's ports."""
+    _, *arguments = commands(OWN)[0]
+    ports = re.findall(r":(\d+)", " ".join(arguments))
+    any_port = on_other_addresses(arguments, dict.fromkeys(ports, "tcp://127.0.0.1:*"))
+    return dict(zip(ports, bound_addresses(programs(zmqbroker_script, *any_port)), strict=True))
+
+
+def run_snippet(title: str, addresses: dict[str, str]) -> None:
+    """Run the Python of a section, and compare what it prints with what is shown."""
+    part = section(README, title)
+    (snippet,) = on_other_addresses([part.block("python")], addresses)
+    ran = subprocess.run([sys.executable, "-c", snippet], **CAPTURED)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+
+
+@pytest.fixture
+def counting(programs, broker_addresses, zmqbroker_script) -> dict[str, str]:
+    """Have the README's function at work, and return the broker's addresses."""
+    Path("words.py").write_text(section(README, "A function").block("python"))
+    (_, *work), _ = commands("A function")
+    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+    return broker_addresses
+
+
+def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqbroker_script):
+    _, (_, *submit) = commands("A function")
+    ran = subprocess.run([sys.executable, zmqbroker_script, *on_other_addresses(submit, counting)], **CAPTURED)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (section(README, "A function").block("text"), "", 0)
+
+
+@pytest.mark.parametrize("title", ["A client in Python", "Futures and asyncio"])
+def test_the_clients_of_the_readme_print_what_it_shows(counting, title):
+    run_snippet(title, counting)
+
+
+@pytest.mark.skipif(shutil.which("factor") is None, reason="there is no factor command")
+def test_the_command_of_the_readme_factors_a_thousand_numbers(programs, broker_addresses, zmqbroker_script):
+    (_, *work), (_, last, _, _, *submit) = commands("A command")
+    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+    lines = "".join(f"{number}\n" for number in range(1, int(last) + 1))
+    command = [sys.executable, zmqbroker_script, *on_other_addresses(submit, broker_addresses)]
+    ran = subprocess.run(command, input=lines, **CAPTURED)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-3:] == ["998: 2 499", "999: 3 3 3 37", "1000: 2 2 2 5 5 5"]
+
+
+def test_the_worker_of_the_readme_works(broker_addresses):
+    (snippet,) = on_other_addresses([section(README, "A worker in Python").block("python")], broker_addresses)
+    worker = subprocess.Popen([sys.executable, "-c", snippet])
+    try:
+        with Client(broker_addresses["4161"]) as client:
+            assert client.call(b"two words", wait=PATIENCE) == b"2"
+            with pytest.raises(TaskFailed, match="there is nothing to count"):
+                client.call(b"", wait=PATIENCE)
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 # What the documents list

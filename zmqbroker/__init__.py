@@ -2,7 +2,7 @@
 
 from zmqbroker.broker import Broker
 from zmqbroker.client import Client, TaskFailed
-from zmqbroker.worker import Reject, Worker
+from zmqbroker.worker import Fail, Reject, Worker
 
-__all__ = ["Broker", "Client", "Reject", "TaskFailed", "Worker"]
+__all__ = ["Broker", "Client", "Fail", "Reject", "TaskFailed", "Worker"]
 __version__ = "0.1.0"

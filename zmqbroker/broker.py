@@ -36,7 +36,7 @@ from zmqbroker.sockets import (
     send,
 )
 from zmqbroker.task import Task
-from zmqbroker.wire import DONE, FAILED, INVALID, Frames
+from zmqbroker.wire import FAILED, INVALID, Frames
 
 DEFAULT_DRAIN = 10.0  # seconds
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
@@ -320,10 +320,10 @@ class Broker:
     def _send_replies(self) -> None:
         settled = self._dispatcher.settled
         for task in settled:
-            if task.status is not DONE:
+            if task.status in (FAILED, INVALID):
                 self._complaints.warn(task.status, f"{_name(task)} {task.status}: {task.reason}", self._now)
             elif self._verbose:
-                log.debug("%s: done", _name(task))
+                log.debug("%s: %s", _name(task), task.status)
             if not send(self._requests, _reply(task)):
                 self._dispatcher.undelivered(task)
                 why = "a reply was dropped: its client is gone or does not read"

@@ -9,11 +9,20 @@ from collections.abc import Callable, Sequence
 
 from zmqbroker import __version__
 from zmqbroker.broker import DEFAULT_DRAIN, Broker
+from zmqbroker.cli_submit import SUBMIT, add_submit_options, submit
 from zmqbroker.cli_work import WORK, add_work_options, split_command, work
 from zmqbroker.dispatch import DEFAULT_TRIES
 from zmqbroker.options import Parser, log_level, number
 from zmqbroker.sockets import KeepAlive
 
+EXAMPLE = """\
+example, each line in a terminal of its own:
+  zmqbroker serve -T 60 "tcp://*:4161" "tcp://*:4162" "tcp://*:4163"
+  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 -- factor
+  seq 1000 | zmqbroker submit tcp://localhost:4161"""
+SERVE_EXAMPLE = """\
+example:
+  zmqbroker serve -t 3 -T 60 "tcp://*:4161" "tcp://*:4162" "tcp://*:4163\""""
 SERVE = "hand out the tasks of clients to the workers that ask for them"
 
 
@@ -161,16 +170,30 @@ def broker_main(arguments: Sequence[str] | None = None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `zmqbroker`; None means the arguments of the command line."""
-    parser = Parser(prog="zmqbroker", description="A task broker over plain ZeroMQ sockets.")
+    parser = Parser(
+        prog="zmqbroker",
+        description="A task broker over plain ZeroMQ sockets.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"zmqbroker {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    serve_parser = commands.add_parser("serve", help=SERVE, description=SERVE.capitalize() + ".")
+    serve_parser = commands.add_parser(
+        "serve",
+        help=SERVE,
+        description=SERVE.capitalize() + ".",
+        epilog=SERVE_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_serve_options(serve_parser)
     serve_parser.set_defaults(command=serve, parser=serve_parser)
     given, command_line = split_command(sys.argv[1:] if arguments is None else arguments)
     work_parser = commands.add_parser("work", help=WORK)
     add_work_options(work_parser, command_line)
     work_parser.set_defaults(command=work, parser=work_parser)
+    submit_parser = commands.add_parser("submit", help=SUBMIT)
+    add_submit_options(submit_parser)
+    submit_parser.set_defaults(command=submit, parser=submit_parser)
     options = parser.parse_args(given)
     return _run(options.command, options, options.parser)
 

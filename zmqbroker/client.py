@@ -17,7 +17,9 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, suppress
 from functools import partial
+from math import ceil
 from queue import SimpleQueue
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -30,6 +32,7 @@ from zmqbroker.wire import DONE, Frames, Reply
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
 BATCH = 256  # replies read before requests are sent again
 PAUSE_MS = 200  # between losing the broker and connecting again, should it hang up at every call
+LAST_CANCELS = 1.0  # seconds to tell the broker of cancelled tasks when the client is closed
 CLOSED = "closed"  # the status of a task whose client was closed
 
 Body = bytes | list[bytes]
@@ -58,16 +61,18 @@ class TaskFuture(Future[Any]):
     def __init__(self, as_list: bool) -> None:
         super().__init__()
         self._as_list = as_list
-        self.cancel_task: Callable[[], None] = _do_nothing
+        self.on_cancel: list[Callable[[], None]] = []  # what cancels the task; empty once that is done
 
     def cancel(self) -> bool:
         """Cancel the task; False when it has its reply already."""
-        if self.cancelled():
-            return True
         if not super().cancel():
             return False
+        try:
+            cancel_task = self.on_cancel.pop()
+        except IndexError:  # another call was first
+            return True
         self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        self.cancel_task()
+        cancel_task()
         return True
 
     def settle(self, reply: Reply) -> None:
@@ -97,12 +102,11 @@ class Client:
         self._lock = threading.Lock()  # for what follows
         self._closed = False
         self._asleep = False  # the background thread waits, and wants the alarm
-        self._outstanding: dict[str, tuple[Frames, Settle]] = {}  # by key: what to send, and whom to tell
-        self._outbox: deque[tuple[str | None, Frames]] = (
-            deque()
-        )  # to be sent: the key (None: not of a task), the frames
+        # By key, what has no reply yet: the message, and whom to tell (None: nobody, it cancels).
+        self._outstanding: dict[str, tuple[Frames, Settle | None]] = {}
+        self._outbox: deque[tuple[str, Frames]] = deque()  # to be sent, unless it is outstanding no more
         try:
-            connection = Connection(self._context, zmq.DEALER, requests)
+            connection = self._connect()
         except ValueError:
             self._release()
             raise
@@ -135,7 +139,7 @@ class Client:
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
         future = TaskFuture(as_list=not isinstance(body, bytes))
         key = self._send_task(body, fields, future.settle)
-        future.cancel_task = partial(self._cancel, key)
+        future.on_cancel.append(partial(self._cancel, key))
         return future
 
     def call(self, body: Body, wait: float | None = None, **options: Any) -> Any:
@@ -147,9 +151,8 @@ class Client:
         try:
             return future.result(wait)
         except FutureTimeoutError:
-            if future.done() and not future.cancelled():
-                return future.result()
-            future.cancel()
+            if not future.cancel():
+                return future.result()  # it has come just now
             raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
         except BaseException:
             future.cancel()
@@ -179,7 +182,10 @@ class Client:
         return outcomes if return_failures else _raise_failures(outcomes)
 
     def close(self) -> None:
-        """Fail what is outstanding, and disconnect. The broker goes on with tasks it has."""
+        """Fail what is outstanding, and disconnect. The broker goes on with the tasks it has.
+
+        Tasks that were cancelled before are cancelled at the broker too, if it can be told within a second.
+        """
         atexit.unregister(self.close)
         if self._process_id != os.getpid():
             return  # it belongs to the process that made it
@@ -217,6 +223,7 @@ class Client:
                     taken += 1
                 if not ahead:
                     return
+                self._check_process()
                 number, reply = arrived.get()
                 _, as_list = ahead.pop(number)
                 early[number] = _outcome(reply, as_list)
@@ -230,51 +237,86 @@ class Client:
                 self._cancel(key)
 
     def _send_task(self, body: Body, fields: Fields, settle: Settle) -> str:
-        if self._process_id != os.getpid():
-            raise RuntimeError("this client was made in another process; make one after the fork")
+        self._check_process()
         frames: Frames = [body] if isinstance(body, bytes) else _check_frames(body)
         key = self._next_key()
         message = wire.request_message(frames, {"key": key, **fields})
         with self._lock:
             if self._closed:
                 raise RuntimeError("this client is closed")
-            self._outstanding[key] = message, settle
-            self._outbox.append((key, message))
-            asleep, self._asleep = self._asleep, False
+            asleep = self._enqueue(key, message, settle)
         if asleep:
             self._alarm.ring()
         return key
 
     def _cancel(self, key: str) -> None:
+        """Put a cancel in the place of a task: it is sent again like a task until there is an answer."""
+        if self._process_id != os.getpid():
+            return  # it is the task of another process
         with self._lock:
-            if self._outstanding.pop(key, None) is None:
+            if key not in self._outstanding:
                 return
-            self._outbox.append((None, wire.request_message([b""], {"key": key, "cancel": True})))
-            asleep, self._asleep = self._asleep, False
+            cancel = wire.request_message([b""], {"key": key, "cancel": True})
+            asleep = self._enqueue(key, cancel, None)
         if asleep:
             self._alarm.ring()
+
+    def _enqueue(self, key: str, message: Frames, settle: Settle | None) -> bool:
+        """Hand a message to the background thread, with the lock held; True when that must be woken."""
+        self._outstanding[key] = message, settle
+        self._outbox.append((key, message))
+        asleep, self._asleep = self._asleep, False
+        return asleep
+
+    def _connect(self) -> Connection:
+        connection = Connection(self._context, zmq.DEALER, self._address)
+        connection.socket.linger = 0  # now, so that closing the context before the client does not wait for ever
+        return connection
+
+    def _check_process(self) -> None:
+        if self._process_id != os.getpid():
+            raise RuntimeError("this client was made in another process; make one after the fork")
 
     # In the background thread
 
     def _run(self, connection: Connection) -> None:
         try:
             while self._talk(connection):
-                connection.close()
                 log.info("the connection to %s was lost: sending %d tasks again", self._address, len(self._outstanding))
+                connection.close()
                 self._alarm.wait(PAUSE_MS)
-                connection = Connection(self._context, zmq.DEALER, self._address)
+                connection = self._connect()
                 with self._lock:
-                    cancels = [item for item in self._outbox if item[0] is None]
                     self._outbox = deque((key, message) for key, (message, _) in self._outstanding.items())
-                    self._outbox.extend(cancels)
+            self._fail_outstanding()
+            self._pass_on_cancels(connection)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.ETERM, zmq.ENOTSOCK):
+                raise
+            log.warning("the client's context was closed before the client")
         finally:
-            with self._lock:
-                self._closed = True
-                outstanding, self._outstanding = self._outstanding, {}
-            connection.close()
-            for key, (_, settle) in outstanding.items():
-                settle(Reply(key, CLOSED, 0, "the client was closed before the reply came", []))
+            self._fail_outstanding()
+            _disconnect(connection)
             self._release()
+
+    def _fail_outstanding(self) -> None:
+        with self._lock:
+            self._closed = True
+            tasks = [(key, settle) for key, (_, settle) in self._outstanding.items() if settle is not None]
+            for key, _ in tasks:
+                del self._outstanding[key]
+        for key, settle in tasks:
+            settle(Reply(key, CLOSED, 0, "the client was closed before the reply came", []))
+
+    def _pass_on_cancels(self, connection: Connection) -> None:
+        """Send what cancels are left, and wait for the answers, which say that they arrived; but not for long."""
+        until = monotonic() + LAST_CANCELS
+        inbox = Inbox(connection.socket, BATCH)
+        while self._outstanding and (left := until - monotonic()) > 0:
+            is_full = not self._send_batch(connection.socket)
+            connection.socket.poll(ceil(1000 * left), zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN)
+            for message in inbox.batch(BATCH):
+                self._receive(message)
 
     def _talk(self, connection: Connection) -> bool:
         """Send and receive until closed (False) or until the connection is lost (True)."""
@@ -296,6 +338,9 @@ class Client:
             for message in inbox.batch(BATCH) if readable.get(connection.socket, 0) & zmq.POLLIN else ():
                 self._receive(message)
             if connection.monitor in readable:
+                while not inbox.is_empty:
+                    for message in inbox.batch(BATCH):
+                        self._receive(message)
                 return True
 
     def _send_batch(self, to: zmq.Socket[bytes]) -> bool:
@@ -303,7 +348,8 @@ class Client:
         outbox = self._outbox
         for _ in range(min(BATCH, len(outbox))):
             key, message = outbox[0]
-            if (key is None or key in self._outstanding) and not send(to, message.copy()):
+            wanted, _ = self._outstanding.get(key, (None, None))
+            if wanted is message and not send(to, message.copy()):
                 return False
             outbox.popleft()
         return True
@@ -316,7 +362,7 @@ class Client:
             return
         with self._lock:
             _, settle = self._outstanding.pop(reply.key or "", ([], None))
-        if settle is not None:  # else cancelled meanwhile
+        if settle is not None:  # else cancelled
             settle(reply)
 
     def _release(self) -> None:
@@ -346,6 +392,14 @@ def _outcome(reply: Reply, as_list: bool) -> Any:
     return [body] if as_list and isinstance(body, bytes) else body
 
 
+def _disconnect(connection: Connection) -> None:
+    """Close a connection, also one whose context is being closed, which would wait for it for ever."""
+    with suppress(zmq.ZMQError):
+        connection.close()
+    connection.monitor.close(linger=0)
+    connection.socket.close(linger=0)
+
+
 def _put(arrived: "SimpleQueue[tuple[int, Reply]]", number: int, reply: Reply) -> None:
     arrived.put((number, reply))
 
@@ -356,7 +410,3 @@ def _raise_failures(outcomes: Generator[Any, None, None]) -> Iterator[Any]:
             if isinstance(outcome, TaskFailed):
                 raise outcome
             yield outcome
-
-
-def _do_nothing() -> None:
-    pass

@@ -33,6 +33,14 @@ def number(kind: type[float] | type[int], zero: str) -> Callable[[str], float]:
     return parse
 
 
+def whole_number(text: str) -> int:
+    """Parse a whole number, which may be negative."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
 def log_level(options: argparse.Namespace) -> int:
     """Return what --verbose or --quiet asks for."""
     return logging.DEBUG if options.verbose else logging.WARNING if options.quiet else logging.INFO
