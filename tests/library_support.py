@@ -1,0 +1,109 @@
+"""For the tests of the libraries: workers in threads, programs that use them, and a proxy that cuts connections."""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from helpers import PATIENCE, TOP
+
+from zmqbroker import Worker
+
+NOBODY = "tcp://127.0.0.1:1"  # nobody listens there
+
+
+@contextmanager
+def working(
+    ready: str, results: str, handler: Callable[[Any], Any], count: int = 1, **options: Any
+) -> Iterator[list[Worker]]:
+    """Run workers in threads until the `with` block ends, and see them end."""
+    workers = [Worker(ready, results, handler, **options) for _ in range(count)]
+    threads = [threading.Thread(target=worker.run, daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.stop()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def echo(body: Any) -> Any:
+    return body
+
+
+def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python program given as text; one that hangs is killed and fails the test."""
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=TOP,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+class Proxy:
+    """Forwards TCP connections to an address, until they are cut."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        self._to = host, int(port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self._changed = threading.Condition()
+        self.connections = 0  # so far
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "Proxy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _shut(self._listener)
+        self.cut()
+
+    def cut(self) -> None:
+        """End all connections there are; new ones are accepted."""
+        with self._changed:
+            ends, self._ends = self._ends, []
+        for end in ends:
+            _shut(end)
+
+    def wait_for(self, connections: int) -> None:
+        """Wait until there have been so many connections."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.connections >= connections, PATIENCE)
+
+    def _accept(self) -> None:
+        with suppress(OSError), self._listener:
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._to)
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=_forward, args=ends, daemon=True).start()
+                with self._changed:
+                    self._ends += [near, far]
+                    self.connections += 1
+                    self._changed.notify_all()
+
+
+def _forward(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(65536):
+            sink.sendall(chunk)
+    _shut(source)
+    _shut(sink)
+
+
+def _shut(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
