@@ -7,6 +7,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from zmqbroker import wire
 from zmqbroker.client import DEFAULT_WINDOW, Client
 from zmqbroker.options import number, whole_number
 from zmqbroker.progress import Progress
@@ -83,8 +84,10 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.window < 1:
         parser.error("--window must be 1 or more")
     tasks = Input(options.files or [STDIN], options.whole)
-    fields = {name: getattr(options, name) for name in ("tries", "timeout", "delay", "priority")}
+    options_of_tasks = {name: getattr(options, name) for name in ("tries", "timeout", "delay", "priority")}
+    fields = {name: value for name, value in options_of_tasks.items() if value is not None}
     try:
+        wire.check_fields(fields)
         tasks.check()
         client = Client(options.requests)
     except OSError as error:

@@ -107,14 +107,14 @@ class Submission:
         self._outstanding: dict[int, Future[Any]] = {}
 
     def run(self, requests: str) -> None:
-        """Submit everything and print every reply. Raises OSError for input that cannot be read."""
+        """Submit everything and print every reply. Raises what reading or submitting raised, OSError for one."""
         threading.Thread(target=self._submit_all, daemon=True).start()
         early: dict[int, Outcome] = {}
         printed, total = 0, None
         while printed != total:
             outcome = self._next_outcome(requests)
             if outcome.number == 0:
-                if isinstance(outcome.result, OSError):
+                if isinstance(outcome.result, Exception):
                     raise outcome.result
                 total = outcome.result
                 continue
@@ -140,10 +140,8 @@ class Submission:
                 future = self._client.submit(body, **self._options)
                 self._outstanding[number] = future
                 future.add_done_callback(_Notice(self._outcomes, number, place))
-        except OSError as error:
+        except Exception as error:
             self._outcomes.put(Outcome(0, "", error))
-        except RuntimeError:  # the client was closed: nobody waits for the rest
-            pass
         else:
             self._outcomes.put(Outcome(0, "", number))
 

@@ -1,0 +1,211 @@
+"""`zmqbroker submit` as a user runs it, against workers in this process."""
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import Running
+from helpers import PATIENCE, TOP
+from library_support import working
+
+Submit = Callable[..., "subprocess.Popen[bytes]"]
+
+COMMAND = [sys.executable, "-m", "zmqbroker", "submit"]
+
+
+def handle(body: bytes) -> bytes:
+    """Shout; or fail, as the body says."""
+    if body.startswith(b"bad"):
+        raise ValueError("bad input")
+    return body.upper()
+
+
+@pytest.fixture
+def shouting(running: Running) -> Iterator[Running]:
+    """Have a worker that shouts."""
+    with working(running.addresses.ready, running.addresses.results, handle):
+        yield running
+
+
+@pytest.fixture
+def submit() -> Iterator[Submit]:
+    """Return a function that starts `zmqbroker submit`; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(*arguments: object, **options: object) -> "subprocess.Popen[bytes]":
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+            environment = os.environ | {"PYTHONPATH": str(TOP)}
+            process = subprocess.Popen([*COMMAND, *map(str, arguments)], env=environment, **pipes)  # type: ignore[call-overload]
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def run(process: "subprocess.Popen[bytes]", text: bytes = b"") -> tuple[bytes, bytes, int]:
+    """Give it its stdin, and wait: stdout, stderr and the exit status."""
+    out, err = process.communicate(text, timeout=PATIENCE)
+    return out, err, process.returncode
+
+
+def test_each_line_is_a_task_and_each_reply_a_line_in_order(shouting: Running, submit: Submit):
+    out, err, status = run(submit(shouting.addresses.requests), b"one\n\nthree\r\nlast")
+    assert (out, err, status) == (b"ONE\n\nTHREE\r\nLAST\n", b"", 0)
+
+
+def test_failures_go_to_stderr_with_their_line_and_the_reason(shouting: Running, submit: Submit):
+    out, err, status = run(submit("-t", 1, shouting.addresses.requests), b"a\nbad\nc\n")
+    assert (out, err, status) == (b"A\nC\n", b"line 2: ValueError: bad input\n", 1)
+
+
+def test_unordered_replies_come_with_their_lines_number(shouting: Running, submit: Submit):
+    text = b"".join(b"line %d\n" % number for number in range(1, 501))
+    out, _, status = run(submit("--unordered", shouting.addresses.requests), text)
+    lines = sorted(out.splitlines(), key=lambda line: int(line.split(b"\t")[0]))
+    assert lines == [b"%d\tLINE %d" % (number, number) for number in range(1, 501)]
+    assert status == 0
+
+
+def test_files_are_read_one_after_the_other(shouting: Running, submit: Submit, tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"one\nbad\n")
+    (tmp_path / "b").write_bytes(b"three")
+    arguments = ["-t", 1, shouting.addresses.requests, tmp_path / "a", "-", tmp_path / "b"]
+    out, err, status = run(submit(*arguments), b"two\n")
+    assert (out, status) == (b"ONE\nTWO\nTHREE\n", 1)
+    assert err == f"{tmp_path}/a, line 2: ValueError: bad input\n".encode()
+
+
+def test_a_whole_file_is_one_task(shouting: Running, submit: Submit, tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"one\ntwo\n")
+    out, _, status = run(submit("--whole", shouting.addresses.requests, tmp_path / "a", tmp_path / "a"))
+    assert (out, status) == (b"ONE\nTWO\nONE\nTWO\n", 0)
+    assert shouting.count("accepted") == 2
+
+
+def test_a_reply_does_not_wait_for_the_next_line(shouting: Running, submit: Submit):
+    process = submit(shouting.addresses.requests)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for line in (b"one\n", b"two\n"):
+        process.stdin.write(line)
+        process.stdin.flush()
+        assert process.stdout.readline() == line.upper()
+    assert run(process) == (b"", b"", 0)
+
+
+def test_no_more_than_a_window_is_ahead_of_what_was_printed(running: Running, submit: Submit):
+    process = submit("--window", 5, running.addresses.requests)
+    assert process.stdin is not None
+    process.stdin.write(b"task\n" * 100)
+    process.stdin.flush()
+    running.wait_for("accepted", 5)
+    running.let_the_broker_notice()
+    assert running.count("accepted") == 5
+    with working(running.addresses.ready, running.addresses.results, handle):
+        assert run(process) == (b"TASK\n" * 100, b"", 0)
+
+
+def test_priority_delay_timeout_and_tries_are_those_of_the_tasks(running: Running, submit: Submit):
+    silent = running.worker()
+    arguments = ["-T", 0.1, "-t", 1, "--priority", -1, "--delay", 0.1]
+    process = submit(*arguments, running.addresses.requests)
+    assert process.stdin is not None
+    process.stdin.write(b"task\n")
+    process.stdin.flush()
+    running.wait_until(lambda: running.count("delayed") == 1)
+    silent.take()
+    out, err, status = run(process)
+    assert (out, err, status) == (b"", b"line 1: timed out after 0.1 s (1 of 1 attempts)\n", 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_what_is_outstanding(running: Running, submit: Submit, number: signal.Signals):
+    process = submit(running.addresses.requests)
+    assert process.stdin is not None
+    process.stdin.write(b"a\nb\nc\n")
+    process.stdin.flush()
+    running.wait_for("accepted", 3)
+    process.send_signal(number)
+    assert process.wait(PATIENCE) == 128 + number
+    assert run(process)[:2] == (b"", b"interrupted: 0 tasks done, 0 failed, 3 cancelled\n")
+    running.wait_for("cancelled", 3)
+
+
+def test_a_pipe_that_is_closed_early_ends_it_quietly(shouting: Running, submit: Submit):
+    process = submit(shouting.addresses.requests)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"x\n" * 20_000)
+    process.stdin.flush()
+    assert process.stdout.readline() == b"X\n"
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (err, process.returncode) == (b"", 128 + signal.SIGPIPE)
+
+
+def test_silence_is_complained_of(submit: Submit):
+    process = submit("tcp://127.0.0.1:1")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"task\n")
+    process.stdin.flush()
+    assert process.stderr.readline() == (b"no reply yet from tcp://127.0.0.1:1: is the broker running, and a worker?\n")
+    process.send_signal(signal.SIGINT)
+    assert run(process)[2] == 130
+
+
+@pytest.mark.parametrize("has_tqdm", [True, False])
+def test_progress_is_shown_on_a_terminal_only(
+    shouting: Running, submit: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_tqdm: bool
+):
+    if not has_tqdm:  # as if it were not installed
+        (tmp_path / "tqdm.py").write_text("raise ImportError\n")
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{TOP}")
+        monkeypatch.chdir(tmp_path)
+    else:
+        pytest.importorskip("tqdm")
+    (tmp_path / "lines").write_bytes(b"x\n" * 50)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    environment = {"env": os.environ | {"PYTHONPATH": f"{tmp_path}:{TOP}"}}
+    command = [*COMMAND, shouting.addresses.requests, str(tmp_path / "lines")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, **environment)  # type: ignore[call-overload]
+    os.close(theirs)
+    try:
+        out, _ = process.communicate(timeout=PATIENCE)
+        shown = os.read(ours, 65536)
+    finally:
+        process.kill()
+        os.close(ours)
+    assert out == b"X\n" * 50
+    assert b"50" in shown
+    assert (b"50 done, 0 failed" in shown) is not has_tqdm
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "the following arguments are required: REQUESTS"),
+        (("nonsense",), "'nonsense' is no address"),
+        (("tcp://127.0.0.1:1", "no-such-file"), "cannot read no-such-file: No such file"),
+        (("--window", "0", "tcp://127.0.0.1:1"), "--window must be 1 or more"),
+        (("-T", "soon", "tcp://127.0.0.1:1"), "'soon' is no number"),
+        (("--priority", "x", "tcp://127.0.0.1:1"), "'x' is no whole number"),
+        (("-t", "99999999999", "tcp://127.0.0.1:1"), "tries must be a whole number"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(submit: Submit, arguments: tuple[str, ...], complaint: str):
+    out, err, status = run(submit(*arguments), b"task\n")
+    assert (out, status, err.count(b"\n")) == (b"", 2, 1)
+    assert complaint in err.decode()
