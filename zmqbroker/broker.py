@@ -183,6 +183,8 @@ class Broker:
         dispatcher = self._dispatcher
         readable = dict(self._poller.poll(ceil(self._wait * 1000)))
         expected, self._now = self._now + self._wait, monotonic()
+        if self._alarm.fileno() in readable:
+            self._hear_stop()  # before requests are read: what was sent after `stop` was called is no task
         if self._results in readable:
             self._receive_results()
         if self._requests in readable:
@@ -192,8 +194,6 @@ class Broker:
         self._judge_deadlines(held_up=self._now - expected > STALL)
         self._hand_out()
         self._send_replies()
-        if self._alarm.fileno() in readable:
-            self._hear_stop()
         if self._draining_until is not None:
             self._finished = self._now >= self._draining_until or not dispatcher.unsettled
         self._plan_next_turn()
