@@ -1,12 +1,13 @@
 """The broker on real sockets: what peers of every kind send, and what they get."""
 
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zmq
-from conftest import Running
+from conftest import Peers, Running
 
 from zmqbroker import Broker
 
@@ -176,6 +177,58 @@ def test_stopping_answers_requests_that_a_full_queue_left_unread(start: Start):
     running.stop()
     assert [client.recv() for client in clients] == [b""] * 20
     assert (running.count("failed"), running.count("refused")) == (1, 19)
+
+
+def test_a_broker_that_leaves_delivers_a_great_many_replies(start: Start):
+    running = start(drain=0)
+    client = running.client(zmq.DEALER, sndhwm=0, rcvhwm=0)
+    for number in range(3000):
+        client.send_multipart([b"%d" % number, b"", b"task"])
+    running.wait_for("accepted", 3000)
+    running.broker.stop()
+    replies = {client.recv_multipart()[0] for _ in range(3000)}
+    assert len(replies) == 3000
+
+
+def test_a_broker_that_leaves_answers_all_that_a_full_queue_left_unread_by_tcp(start: Start):
+    running = start(drain=0, max_waiting=1)
+    clients = [running.client() for _ in range(20)]
+    for client in clients:
+        client.send(b"malformed? no: one of them waits, the others are not read")
+    running.wait_for("accepted", 1)
+    probe = running.client(zmq.DEALER)
+    probe.send(b"x")
+    assert not probe.poll(200)  # milliseconds: unread as well, and by now the others have arrived
+    running.broker.stop()
+    assert [client.recv() for client in clients] == [b""] * 20
+
+
+def test_a_broker_runs_once(start: Start):
+    running = start()
+    running.stop()
+    with pytest.raises(RuntimeError, match="a broker runs once"):
+        running.broker.run()
+
+
+def test_leaving_the_with_block_stops_a_broker_that_runs_in_a_thread():
+    with Peers() as peers, Broker(*["tcp://127.0.0.1:*"] * 3, drain=3600) as broker:
+        thread = threading.Thread(target=broker.run)
+        thread.start()
+        client = peers.open(zmq.REQ, broker.addresses.requests)
+        client.send(b"task")
+        while not broker.counters()["accepted"]:
+            thread.join(0.005)
+        broker.__exit__(None, None, None)
+        assert client.recv() == b""
+        assert not thread.is_alive() or thread.join(20) is None
+
+
+def test_the_largest_numbers_are_limits_like_others(start: Start):
+    running = start(max_size=2**70, tries=2**70, max_waiting=2**70, timeout=1e300, drain=1e300)
+    client = running.client()
+    client.send(b"task")
+    running.worker().echo()
+    assert client.recv() == b"task"
 
 
 def test_several_brokers_in_one_process_do_not_meet(start: Start):

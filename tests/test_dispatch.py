@@ -341,6 +341,24 @@ def test_deadlines_of_settled_tasks_do_not_pile_up():
     assert len(dispatcher._timers._heap) <= STALE_KEPT + 3
 
 
+def test_deadlines_of_a_burst_do_not_outlive_it():
+    dispatcher = Dispatcher(timeout=3600.0)
+    submit(dispatcher, *["a"] * 5 * STALE_KEPT)
+    ready(dispatcher, *["worker"] * 5 * STALE_KEPT)
+    _, *others = [task for _, task in take(dispatcher, now=0.0)]
+    for task in others:
+        dispatcher.result(task.attempt_id, [b"x"], now=1.0)
+    assert len(dispatcher._timers._heap) <= STALE_KEPT + 2
+
+
+def test_a_result_for_an_attempt_that_never_was_is_counted_and_changes_nothing():
+    dispatcher = Dispatcher()
+    task = run(dispatcher, "a", "worker")
+    for number in (0, 2, 99):
+        dispatcher.result(task.id + number.to_bytes(8, "big"), [b"forged"], now=0.5)
+    assert (dispatcher.running, dispatcher.counters.malformed) == (1, 3)
+
+
 def test_forgotten_workers_do_not_pile_up():
     dispatcher = Dispatcher()
     for number in range(5 * STALE_KEPT):

@@ -11,6 +11,7 @@ peer is there (zmq_setsockopt(3)): a worker that is not costs nothing, a client 
 
 import logging
 import os
+import threading
 from contextlib import ExitStack
 from dataclasses import asdict
 from math import ceil
@@ -22,7 +23,7 @@ import zmq
 
 from zmqbroker import wire
 from zmqbroker.dispatch import DEFAULT_TRIES, Dispatcher
-from zmqbroker.limited_log import LimitedLog
+from zmqbroker.limited_log import LimitedLog, printable
 from zmqbroker.liveness import Connections
 from zmqbroker.sockets import (
     LINGER_MS,
@@ -31,6 +32,7 @@ from zmqbroker.sockets import (
     KeepAlive,
     SocketOptions,
     bind,
+    ctrl_c_calls,
     open_socket,
     raise_descriptor_limit,
     send,
@@ -76,7 +78,7 @@ class Broker:
         retry_delay: float = 0.0,
         max_waiting: int | None = None,
         max_size: int | None = None,
-        drain: float = DEFAULT_DRAIN,
+        drain: float | None = DEFAULT_DRAIN,
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         heartbeat: float | None = None,
         context: zmq.Context[Any] | None = None,
@@ -103,15 +105,18 @@ class Broker:
         self._dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay, run=os.urandom(8))
         self._max_waiting = max_waiting or 0
         self._max_size = max_size or 0
-        self._drain = drain
+        self._drain = drain or 0.0
         self._draining_until: float | None = None  # None: not asked to stop
         self._finished = False
+        self._has_run = False
+        self._ended = threading.Event()  # `run` has returned
         self._reading = True  # requests; not while the queue is full
         self._now = monotonic()  # of this turn of the loop
         self._wait = 0.0  # seconds that this turn meant to wait at most
         self._pause_until = self._now  # no deadline is judged before this instant
         self._verbose = log.isEnabledFor(logging.DEBUG)
         self._complaints = LimitedLog(log)
+        self._closed = False
         self._poller = zmq.Poller()
         self._closing = ExitStack()  # what `close` undoes, the last first
         with ExitStack() as undoing:
@@ -148,6 +153,10 @@ class Broker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._has_run and not self._ended.is_set():  # in another thread
+            self.stop()
+            self.stop()
+            self._ended.wait()
         self.close()
 
     def counters(self) -> dict[str, int]:
@@ -165,16 +174,25 @@ class Broker:
         self._alarm.ring()
 
     def run(self) -> None:
-        """Serve until stopped. Every task accepted has its reply when this returns, or raises."""
+        """Serve until stopped. Every task accepted has its reply when this returns.
+
+        Ctrl-C ends it in the same way, before KeyboardInterrupt is raised. Raises RuntimeError when called again, or
+        after `close`.
+        """
+        if self._has_run or self._closed:
+            raise RuntimeError("a broker runs once, and not after it was closed; make a new one")
+        self._has_run = True
         try:
-            with self._alarm.rung_by_signals():
+            with self._alarm.rung_by_signals(), ctrl_c_calls(self.stop, times=2):
                 while not self._finished:
                     self._turn()
+                self._leave()
         finally:
-            self._leave()
+            self._ended.set()
 
     def close(self) -> None:
         """Close the sockets, waiting up to LINGER_MS milliseconds for the last replies to be sent."""
+        self._closed = True
         self._closing.close()
 
     # The loop
@@ -313,7 +331,12 @@ class Broker:
         while (pair := dispatcher.hand_out(self._now)) is not None:
             envelope, task = pair
             if self._verbose:
-                log.debug("%s: attempt %d%s", _name(task), task.attempts, f" ({task.reason})" if task.reason else "")
+                log.debug(
+                    "%s: attempt %d%s",
+                    _name(task),
+                    task.attempts,
+                    f" ({printable(task.reason)})" if task.reason else "",
+                )
             if not send(self._ready, wire.task_message(envelope, task.attempt_id, task.body)):
                 dispatcher.take_back(task)
 
@@ -321,7 +344,7 @@ class Broker:
         settled = self._dispatcher.settled
         for task in settled:
             if task.status in (FAILED, INVALID):
-                self._complaints.warn(task.status, f"{_name(task)} {task.status}: {task.reason}", self._now)
+                self._complain_of(task)
             elif self._verbose:
                 log.debug("%s: %s", _name(task), task.status)
             if not send(self._requests, _reply(task)):
@@ -329,6 +352,13 @@ class Broker:
                 why = "a reply was dropped: its client is gone or does not read"
                 self._complaints.warn("undeliverable", why, self._now)
         settled.clear()
+
+    def _complain_of(self, task: Task) -> None:
+        text = f"{_name(task)} {task.status}: {task.reason}"
+        if self._verbose:
+            log.warning("%s", printable(text))
+        else:
+            self._complaints.warn(task.status, text, self._now)
 
     def _count_malformed(self, where: str, error: wire.MalformedError) -> None:
         self._dispatcher.counters.malformed += 1
@@ -339,7 +369,6 @@ class Broker:
         self._draining_until = self._now = monotonic()
         self._dispatcher.abandon("the broker was shut down", self._now)
         self._send_replies()
-        self._requests.unbind(self.addresses.requests)
         until = self._now + LINGER_MS / 1000
         while self._requests.poll(QUIET_MS) and monotonic() < until:
             self._receive_requests()

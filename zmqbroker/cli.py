@@ -125,11 +125,16 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except ValueError as error:
         parser.error(str(error))
     with broker:
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+            signals.append(signal.SIGHUP)
+        for signal_number in signals:
             signal.signal(signal_number, lambda *_: broker.stop())
         if not options.quiet:
             show_start(broker, options)
         broker.run()
+        for signal_number in signals:
+            signal.signal(signal_number, signal.SIG_IGN)  # it is ending
         if not options.quiet:
             show_totals(broker.counters())
     return 0

@@ -355,6 +355,9 @@ class Dispatcher:
         task = self._handed_out.get(attempt_id[: self._id_bytes])
         if task is None:
             self.counters.late += 1
+        elif not 1 <= int.from_bytes(attempt_id[self._id_bytes :], "big") <= task.hand_outs:
+            self.counters.malformed += 1
+            return None
         return task
 
     def _find_running(self, attempt_id: Sized) -> Task | None:

@@ -20,4 +20,9 @@ class LimitedLog:
             return
         left_out = self._left_out.pop(kind, 0)
         self._next[kind] = now + INTERVAL
-        self._log.warning("%s%s", text, f" ({left_out} more like this were not logged)" if left_out else "")
+        self._log.warning("%s%s", printable(text), f" ({left_out} more like this were not logged)" if left_out else "")
+
+
+def printable(text: str) -> str:
+    """Return text that is one line and moves no cursor: what comes from a peer may hold anything."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -157,9 +157,7 @@ class Timers:
         task.due = due
         task.timer = self._next_number()
         heappush(self._heap, (due, task.timer, task))
-        if len(self._heap) > 2 * self._live + STALE_KEPT:
-            self._heap = [entry for entry in self._heap if entry[2].timer == entry[1]]
-            heapify(self._heap)
+        self._compact()
 
     def clear(self, task: Task) -> None:
         """Forget the task's instant, if it has one."""
@@ -167,6 +165,12 @@ class Timers:
             self._live -= 1
             task.due = None
             task.timer = 0
+            self._compact()
+
+    def _compact(self) -> None:
+        if len(self._heap) > 2 * self._live + STALE_KEPT:
+            self._heap = [entry for entry in self._heap if entry[2].timer == entry[1]]
+            heapify(self._heap)
 
     def next_due(self) -> float | None:
         """Return the first instant; None when there is none."""

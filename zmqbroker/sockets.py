@@ -77,7 +77,7 @@ def open_socket(context: zmq.Context[Any], kind: int, send_mark: int, options: S
         opened.heartbeat_timeout = ceil(options.heartbeat * 1000)
         opened.heartbeat_ivl = ceil(options.heartbeat * 1000 / HEARTBEATS)
     if options.max_size:
-        opened.maxmsgsize = max(LARGEST_FRAME_FACTOR * options.max_size, LARGEST_FRAME_LEAST)
+        opened.maxmsgsize = min(max(LARGEST_FRAME_FACTOR * options.max_size, LARGEST_FRAME_LEAST), 2**63 - 1)
     return opened
 
 
@@ -99,7 +99,9 @@ def bind(opened: zmq.Socket[Any], address: str) -> str:
         _leave_others_alone(address)
     if address.startswith("tcp://"):
         _, _, port = address.rpartition(":")
-        if port != "*" and not (port.isdecimal() and int(port) <= LAST_PORT):  # libzmq would take 70000 for 4464
+        if port != "*" and not (
+            port.isascii() and port.isdecimal() and int(port) <= LAST_PORT
+        ):  # libzmq would take 70000 for 4464
             raise ValueError(f"cannot listen on {address}: {WHAT_TO_DO[errno.EINVAL]}")
         opened.ipv6 = "[" in address  # tcp://[::]:PORT listens on IPv4 as well, tcp://*:PORT on IPv4 only
     try:
@@ -133,6 +135,32 @@ def raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextmanager
+def ctrl_c_calls(stop: Callable[[], None], times: int) -> Iterator[None]:
+    """Have Ctrl-C call `stop` so often, and raise KeyboardInterrupt at the end of the `with` block.
+
+    Only where it would raise it anywhere: in the main thread of a program that handles it in no other way.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    heard: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
+        for _ in range(times):
+            stop()
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 class Inbox:
