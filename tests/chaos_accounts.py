@@ -1,0 +1,91 @@
+"""The accountant of `chaos.py`: reads the journals of all clients and workers, and says what does not add up."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos_tasks import DAMAGED, DONE, FAILED, GAVE_UP, GOT, POISON, REJECTED, RELEASED, SENT, TOOK, WRONG
+
+
+@dataclass
+class TaskAccount:
+    """What the journals say of one task."""
+
+    flag: str
+    tries: int
+    replies: list[str] = field(default_factory=list)
+    given_up: bool = False
+    is_waited_for: bool = True  # its client lives
+    taken: int = 0
+    released: int = 0
+    rejected: bool = False
+
+
+class Accounts:
+    """The books of one run."""
+
+    def __init__(self, journals: Path, dead_clients: set[int]) -> None:
+        """Read the journals; `dead_clients` are the process ids of those that did not live to the end."""
+        self.violations: list[str] = []
+        self.tasks: dict[str, TaskAccount] = {}
+        self.totals: Counter[str] = Counter()
+        self._unknown: Counter[str] = Counter()
+        entries = list(_entries(journals))
+        for process_id, what, name, rest in entries:
+            if what == SENT:
+                flag, tries = rest.split()
+                self.tasks[name] = TaskAccount(flag, int(tries), is_waited_for=process_id not in dead_clients)
+        for _, what, name, rest in entries:
+            self._enter(what, name, rest)
+        for name, task in self.tasks.items():
+            self._judge(name, task)
+
+    def _enter(self, what: str, name: str, rest: str) -> None:
+        task = self.tasks.get(name)
+        if what == DAMAGED:
+            self.violations.append(f"a worker got a damaged body: {name}")
+        elif what == GOT and (task is None or rest.startswith(WRONG)):
+            self.violations.append(f"a wrong reply to {name}: {rest}")
+        elif task is None:
+            self.violations.append(f"nobody sent {name}, but: {what} {rest}")
+        elif what == GOT:
+            task.replies.append(rest)
+        elif what == GAVE_UP:
+            task.given_up = True
+        elif what == TOOK:
+            task.taken += 1
+        elif what == RELEASED:
+            task.released += 1
+        elif what == REJECTED:
+            task.rejected = True
+
+    def _judge(self, name: str, task: TaskAccount) -> None:
+        """Hold one task against the promises, and add it to the totals."""
+        expects_reply = task.is_waited_for and not task.given_up
+        if len(task.replies) > 1 or (expects_reply and not task.replies):
+            self.violations.append(f"{name} has {len(task.replies)} replies: {task}")
+        if task.tries and task.taken - task.released > task.tries:
+            self.violations.append(f"{name} was taken {task.taken} times, and released {task.released}: {task}")
+        if task.flag == POISON and DONE in task.replies:
+            self.violations.append(f"{name} is poison, but done: {task}")
+        self.totals["tasks sent"] += 1
+        self.totals["by clients that lived"] += task.is_waited_for
+        self.totals["given up or cancelled"] += task.given_up
+        self.totals["done"] += task.replies == [DONE]
+        failed = any(reply.startswith(FAILED) for reply in task.replies)
+        self.totals["failed: poison"] += failed and task.flag == POISON
+        self.totals["failed: rejected"] += failed and task.rejected and task.flag != POISON
+        self.totals["failed: no tries left"] += failed and not task.rejected and task.flag != POISON
+        self.totals["taken by workers"] += task.taken
+        self.totals["taken more than once"] += task.taken > 1
+        self.totals["released"] += task.released
+
+
+def _entries(journals: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Yield process id, what, name of a task, and the rest, of each line."""
+    for path in sorted(journals.glob("*.journal")):
+        process_id = int(path.suffixes[-2][1:])
+        for line in path.read_text(errors="replace").splitlines():
+            what, name, *rest = line.split(" ", 2)
+            yield process_id, what, name, "".join(rest)

@@ -1,0 +1,199 @@
+"""The workers of `chaos.py`: `req`, `dealer` and `library` as programs, `handle` as the function of `zmqbroker work`.
+
+They do most tasks, and everything else with some: they are slow, too slow, they drop, fail, reject and release tasks,
+raise exceptions, answer twice, die. A seed decides, anew for each task.
+"""
+
+import heapq
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+from chaos_tasks import (
+    DAMAGED,
+    POISON,
+    REJECTED,
+    RELEASED,
+    TOOK,
+    Journal,
+    looks_like_ours,
+    make_answer,
+    randomness,
+    read_body,
+)
+
+import zmqbroker
+
+TOO_LONG = (0.9, 1.6)  # seconds, with attempts of 1 s; some are just in time
+SHORT = (0.0, 0.05)
+SLOTS = (2, 6)
+
+# What a worker does with a task, and how often it does so, relative to the others. `drop` has a rate of its own.
+MANNERS = {
+    "answer": 300.0,
+    "answer soon": 40.0,
+    "answer too late": 4.0,
+    "answer twice": 4.0,
+    "fail": 6.0,
+    "fail shortly": 6.0,
+    "reject": 2.0,
+    "release": 6.0,
+    "touch": 4.0,
+    "die": 0.3,
+}
+DROP_RATES = (0.0, 2.0, 20.0)  # relative to the above; a worker has one of them
+
+Socket = zmq.Socket[Any]
+
+
+class Mind:
+    """Decides what a worker does with its tasks, and writes down what it was given."""
+
+    def __init__(self) -> None:
+        self.journal = Journal()
+        self._rng = randomness("mind")
+        self._manners = MANNERS | {"drop": self._rng.choice(DROP_RATES)}
+
+    def take(self, body: Sequence[bytes]) -> tuple[str, str, float]:
+        """Return the name of a task, what to do with it, and how many seconds that takes."""
+        task = read_body(body)
+        if task is None:
+            if looks_like_ours(body):
+                self.journal.write(DAMAGED, body[0].hex()[:100])
+            return "", "answer", 0.0
+        name, flag = task
+        self.journal.write(TOOK, name)
+        if flag == POISON:
+            die()
+        manner = self._rng.choices(list(self._manners), list(self._manners.values()))[0]
+        span = TOO_LONG if manner in ("answer too late", "touch") else SHORT if manner == "answer soon" else (0.0, 0.0)
+        return name, manner, self._rng.uniform(*span)
+
+
+def die() -> None:
+    """End this process as the kernel would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)  # it does not die before the signal is delivered
+
+
+def say(mind: Mind, results: Socket, manner: str, name: str, attempt_id: bytes, body: Sequence[bytes]) -> None:
+    """Tell the broker what came of a task, with plain frames."""
+    if manner == "die":
+        die()
+    elif manner == "fail":
+        results.send_multipart([b"", b"fail", attempt_id, b"as it \xff happens"])
+    elif manner == "fail shortly":
+        results.send(attempt_id)
+    elif manner == "reject":
+        mind.journal.write(REJECTED, name)
+        results.send_multipart([b"", b"reject", attempt_id, b"no"])
+    elif manner == "release":
+        mind.journal.write(RELEASED, name)
+        results.send_multipart([b"", b"release", attempt_id])
+    elif manner != "drop":
+        for _ in range(2 if manner == "answer twice" else 1):
+            results.send_multipart([attempt_id, *answer(body)])
+
+
+def answer(body: Sequence[bytes]) -> list[bytes]:
+    """Return the answer to a task; for what is none, anything."""
+    return make_answer(body) if read_body(body) is not None else [b"?"]
+
+
+def touch(results: Socket, attempt_id: bytes) -> None:
+    """Ask for more time than any manner takes."""
+    results.send_multipart([b"", b"touch", attempt_id, b"3"])
+
+
+def connect(kind: int, address: str) -> Socket:
+    """Connect a socket."""
+    opened: Socket = zmq.Context.instance().socket(kind)
+    opened.connect(address)
+    return opened
+
+
+def be_req(ready: str, results_address: str) -> None:
+    """Be a plain REQ worker."""
+    mind, ask, results = Mind(), connect(zmq.REQ, ready), connect(zmq.PUSH, results_address)
+    while True:
+        ask.send(b"ready")
+        attempt_id, *body = ask.recv_multipart()
+        name, manner, seconds = mind.take(body)
+        if manner == "touch":
+            touch(results, attempt_id)
+        time.sleep(seconds)
+        say(mind, results, manner, name, attempt_id, body)
+
+
+def be_dealer(ready: str, results_address: str) -> None:
+    """Be a DEALER worker that does several tasks at a time."""
+    mind, ask, results = Mind(), connect(zmq.DEALER, ready), connect(zmq.PUSH, results_address)
+    in_hand: list[tuple[float, bytes, str, str, list[bytes]]] = []  # a heap, by when it is done
+    for _ in range(randomness("slots").randint(*SLOTS)):
+        ask.send_multipart([b"hop", b"", b"ready", b"for one more"])
+    while True:
+        wait = max(0.0, in_hand[0][0] - time.monotonic()) if in_hand else 1.0
+        if ask.poll(int(wait * 1000) + 1):
+            _, _, attempt_id, *body = ask.recv_multipart()
+            name, manner, seconds = mind.take(body)
+            if manner == "touch":
+                touch(results, attempt_id)
+            heapq.heappush(in_hand, (time.monotonic() + seconds, attempt_id, manner, name, body))
+        while in_hand and in_hand[0][0] <= time.monotonic():
+            _, attempt_id, manner, name, body = heapq.heappop(in_hand)
+            say(mind, results, manner, name, attempt_id, body)
+            ask.send_multipart([b"hop", b"", b"ready"])
+
+
+class Handler:
+    """The function of a `zmqbroker.Worker`, which cannot do all that a plain worker can."""
+
+    def __init__(self) -> None:
+        self.worker: zmqbroker.Worker | None = None  # to be touched
+        self._mind: Mind | None = None
+
+    def __call__(self, body: Any) -> list[bytes] | bytes:
+        """Do a task, or something else."""
+        if self._mind is None:
+            self._mind = Mind()  # in the process that does the tasks
+        frames = body if isinstance(body, list) else [body]
+        name, manner, seconds = self._mind.take(frames)
+        if manner == "touch" and self.worker is not None:
+            self.worker.touch(3)
+        time.sleep(seconds)
+        if manner == "die":
+            die()
+        elif manner == "reject":
+            self._mind.journal.write(REJECTED, name)
+            raise zmqbroker.Reject("no")
+        elif manner == "fail":
+            raise zmqbroker.Fail("as it happens")
+        elif manner == "fail shortly":
+            raise RuntimeError
+        elif manner == "drop":  # returning nothing would be a result
+            time.sleep(random.Random(name).uniform(*TOO_LONG))
+        return answer(frames)
+
+
+handle = Handler()  # for `zmqbroker work`
+
+
+def be_library(ready: str, results: str) -> None:
+    """Be a `zmqbroker.Worker`, until SIGTERM."""
+    logging.basicConfig(level=logging.ERROR)
+    worker = zmqbroker.Worker(ready, results, handle, slots=randomness("slots").randint(1, 3))
+    handle.worker = worker
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    worker.run()
+
+
+KINDS = {"req": be_req, "dealer": be_dealer, "library": be_library}
+
+if __name__ == "__main__":
+    KINDS[sys.argv[1]](*sys.argv[2:])
