@@ -252,7 +252,7 @@ def bodies(count: int) -> list[bytes]:
 
 
 @pytest.mark.usefixtures("echoing")
-@pytest.mark.parametrize(("count", "window"), [(0, 10), (1, 10), (1, 1), (100, 1), (1000, 7), (2000, 1000)])
+@pytest.mark.parametrize(("count", "window"), [(0, 10), (1, 10), (1, 1), (100, 1), (500, 7), (1200, 1000)])
 def test_map_yields_the_results_in_order(client: Client, count: int, window: int):
     assert list(client.map(bodies(count), window=window)) == bodies(count)
 
@@ -306,7 +306,7 @@ def test_map_returns_failures_in_their_places_when_asked(client: Client, running
 @pytest.mark.usefixtures("echoing")
 def test_map_takes_an_endless_iterable(client: Client):
     replies = client.map(b"%d" % number for number in itertools.count())
-    assert list(itertools.islice(replies, 3000)) == bodies(3000)
+    assert list(itertools.islice(replies, 1500)) == bodies(1500)
 
 
 class Watched:
@@ -390,7 +390,7 @@ def test_eight_threads_submit_and_each_gets_its_own_results(client: Client):
     wrong: list[bytes] = []
 
     def use(name: int) -> None:
-        tasks = [b"%d %d" % (name, number) for number in range(300)]
+        tasks = [b"%d %d" % (name, number) for number in range(150)]
         futures = [client.submit(task) for task in tasks]
         wrong.extend(task for task, future in zip(tasks, futures, strict=True) if future.result(PATIENCE) != task)
         wrong.extend(task for task in tasks[:10] if client.call(task, wait=PATIENCE) != task)
@@ -510,7 +510,7 @@ print("end")
 """
 
 
-@pytest.mark.parametrize("context", ["None", "zmq.Context.instance()", "zmq.Context()"])
+@pytest.mark.parametrize("context", ["None", "zmq.Context()"])
 @pytest.mark.parametrize("listening", [True, False])
 def test_the_interpreter_exits_without_a_close(running: Running, context: str, listening: bool):
     ended = run_script(EXIT.format(context=context), running.addresses.requests if listening else NOBODY)
@@ -627,7 +627,7 @@ def test_a_cut_connection_loses_nothing_and_runs_nothing_twice(running: Running)
 
 
 def test_cuts_at_any_moment_lose_nothing_and_run_nothing_twice(running: Running):
-    tasks = [b"task %d" % number for number in range(3000)]
+    tasks = [b"task %d" % number for number in range(1500)]
     counts: Counter[bytes] = Counter()
 
     def handle(body: bytes) -> bytes:
@@ -640,7 +640,7 @@ def test_cuts_at_any_moment_lose_nothing_and_run_nothing_twice(running: Running)
         Client(proxy.address) as client,
     ):
         futures = [client.submit(task) for task in tasks]
-        for number in range(200, 3000, 700):
+        for number in range(100, 1500, 400):
             running.wait_for("done", number)
             proxy.cut()
         assert [future.result(PATIENCE) for future in futures] == tasks
@@ -654,11 +654,11 @@ def test_a_cut_connection_is_survived_by_a_map(running: Running):
         Client(proxy.address) as client,
     ):
         results = []
-        for result in client.map(bodies(2000), window=100):
+        for result in client.map(bodies(1000), window=100):
             results.append(result)
-            if len(results) % 500 == 0:
+            if len(results) % 250 == 0:
                 proxy.cut()
-    assert results == bodies(2000)
+    assert results == bodies(1000)
 
 
 def test_a_client_waits_for_a_broker_that_starts_later():

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -139,6 +140,51 @@ def test_a_signal_cancels_what_is_outstanding(running: Running, submit: Submit, 
     assert process.wait(PATIENCE) == 128 + number
     assert run(process)[:2] == (b"", b"interrupted: 0 tasks done, 0 failed, 3 cancelled\n")
     running.wait_for("cancelled", 3)
+
+
+def test_nothing_is_left_at_the_broker_when_a_signal_comes_amid_submitting(running: Running, submit: Submit):
+    for accepted in (1, 300):
+        process = submit("--window", 5000, running.addresses.requests)
+        assert process.stdin is not None
+        before = running.count("accepted")
+        process.stdin.write(b"task\n" * 5000)
+        process.stdin.flush()
+        running.wait_for("accepted", before + accepted)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        run(process)
+        running.wait_until(lambda: running.count("cancelled") == running.count("accepted"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_ctrl_c_while_lines_are_counted_ends_it_quietly(submit: Submit, tmp_path: Path):
+    lines = tmp_path / "lines"
+    with lines.open("wb") as file:
+        file.truncate(1 << 40)  # takes hours to read, and no space
+    ours, theirs = pty.openpty()
+    try:
+        process = submit("tcp://127.0.0.1:1", lines, stderr=theirs)
+        descriptors = Path(f"/proc/{process.pid}/fd")
+        running_for = threading.Event()
+        while not any(os.path.realpath(descriptor) == str(lines) for descriptor in descriptors.glob("*")):
+            assert process.poll() is None
+            running_for.wait(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == -signal.SIGINT
+        os.set_blocking(ours, False)
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 1000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_fifo_is_opened_once(shouting: Running, submit: Submit, tmp_path: Path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = submit(shouting.addresses.requests, fifo)
+    fifo.write_bytes(b"one\ntwo\n")
+    assert run(process) == (b"ONE\nTWO\n", b"", 0)
 
 
 def test_a_pipe_that_is_closed_early_ends_it_quietly(shouting: Running, submit: Submit):

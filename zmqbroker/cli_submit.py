@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -81,6 +82,7 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
 
 def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Submit tasks and print their replies; return the exit status."""
+    _on_signals(signal.SIG_DFL)  # there is nothing to cancel before the lines are counted
     if options.window < 1:
         parser.error("--window must be 1 or more")
     tasks = Input(options.files or [STDIN], options.whole)
@@ -94,8 +96,6 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(_describe(error))
     except ValueError as error:
         parser.error(str(error))
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, _interrupt)
     shown = sys.stderr.isatty() and not options.quiet
     output = Output(sys.stdout.buffer, not options.unordered)
     progress = Progress(shown, tasks.total() if shown else None)
@@ -108,27 +108,41 @@ def _finish(submission: Submission, progress: Progress, requests: str) -> int:
     """Run a submission to its end, whichever that is."""
     status = 0
     try:
+        _on_signals(_interrupt)
         submission.run(requests)
     except Interrupted as interruption:
         status = INTERRUPTED + interruption.args[0]
     except BrokenPipeError:
         status = INTERRUPTED + signal.SIGPIPE
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     except (OSError, ValueError) as error:
         print(f"zmqbroker submit: {_describe(error)}", file=sys.stderr)
         status = 2
     finally:
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signal_number, signal.SIG_IGN)
+        _on_signals(signal.SIG_IGN)
         submission.cancel()
+        _on_signals(signal.SIG_DFL)  # another one ends it at once, should nobody read the output
     progress.close(submission.done, submission.failed)
     if status > INTERRUPTED and status != INTERRUPTED + signal.SIGPIPE:
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
         text = (
             f"interrupted: {submission.done} tasks done, {submission.failed} failed, {submission.cancelled} cancelled"
         )
         print(text, file=sys.stderr)
     return status or int(submission.failed > 0)
+
+
+def _on_signals(handler: "Callable[[int, FrameType | None], NoReturn] | signal.Handlers") -> None:
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, handler)
+
+
+def _discard_output() -> None:
+    """Let what is left in the buffer of stdout go nowhere: nobody reads it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

@@ -6,6 +6,8 @@ So a line that comes slowly does not hold up the replies to those before it.
 """
 
 import io
+import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -46,9 +48,9 @@ class Input(NamedTuple):
             return len(self.names)
         total = 0
         for name in self.names:
+            if name == STDIN or not os.path.isfile(name):  # what is no file can be read only once
+                return None
             with _open(name) as file:
-                if name == STDIN or not file.seekable():
-                    return None
                 last = b"\n"
                 while chunk := file.read(CHUNK):
                     total += chunk.count(b"\n")
@@ -57,9 +59,9 @@ class Input(NamedTuple):
         return total
 
     def check(self) -> None:
-        """Raise OSError for the first file that cannot be opened."""
+        """Raise OSError for the first file that cannot be opened; a FIFO is not tried, its writer would be cut off."""
         for name in self.names:
-            if name != STDIN:
+            if name != STDIN and not stat.S_ISFIFO(os.stat(name).st_mode):
                 open(name, "rb").close()
 
 
@@ -105,6 +107,7 @@ class Submission:
         self._room = threading.Semaphore(window)
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self._outstanding: dict[int, Future[Any]] = {}
+        self._is_cancelled = False  # and what is submitted from now on as well
 
     def run(self, requests: str) -> None:
         """Submit everything and print every reply. Raises what reading or submitting raised, OSError for one."""
@@ -127,7 +130,8 @@ class Submission:
         self._output.stream.flush()
 
     def cancel(self) -> None:
-        """Cancel all that has no reply yet."""
+        """Cancel all that has no reply yet, and submit nothing more."""
+        self._is_cancelled = True
         for future in list(self._outstanding.values()):
             self.cancelled += future.cancel()
 
@@ -139,6 +143,9 @@ class Submission:
                 self._room.acquire()
                 future = self._client.submit(body, **self._options)
                 self._outstanding[number] = future
+                if self._is_cancelled:  # while this one was being submitted
+                    future.cancel()
+                    return
                 future.add_done_callback(_Notice(self._outcomes, number, place))
         except Exception as error:
             self._outcomes.put(Outcome(0, "", error))
