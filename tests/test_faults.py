@@ -118,8 +118,8 @@ def test_results_for_unknown_settled_and_stale_attempts_are_dropped(start: Start
     slow.reply(stale, b"stale")
     quick.reply(settled, b"again")
     slow.reply(b"unknown", b"what?")
-    running.wait_for("late", 3)
-    running.wait_for("malformed", 1)
+    running.wait_for("late", 2)
+    running.wait_for("malformed", 2)
     client.send(b"next")
     quick.echo()
     assert client.recv() == b"next"

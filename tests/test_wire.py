@@ -160,6 +160,13 @@ def test_the_header_of_a_reply_is_what_a_client_reads():
     assert wire.parse_reply([header, b"", b""]) == wire.Reply("k", "failed", 3, 'no "luck"', [b""])
 
 
+def test_a_reply_with_a_long_reason_is_read_as_well():
+    reason = "\u00e9" * wire.LONGEST_REASON
+    header = wire.reply_header("k" * wire.LONGEST_KEY, "failed", 1, reason)
+    assert len(header) > wire.LARGEST_HEADER
+    assert wire.parse_reply([header, b"", b""]).reason == reason
+
+
 @pytest.mark.parametrize("message", [[b""], [b"", b""], [b"ZB1 {}", b"", b"x"], [b"ZB1 x", b"", b"x"], [b"ZB1 {}"]])
 def test_a_reply_that_cannot_be_read_is_malformed(message: list[bytes]):
     with pytest.raises(wire.MalformedError, match="a reply that cannot be read"):

@@ -236,7 +236,7 @@ def parse_reply(message: Frames) -> Reply:
     try:
         if _head(message[0], len(HEADER)) != HEADER or len(message) < 3 or len(message[1]):
             raise ValueError("no header")
-        fields = _parse_json(_head(message[0], LARGEST_HEADER)[len(HEADER) :])
+        fields = _parse_json(_head(message[0], len(message[0]))[len(HEADER) :])  # with a reason, however long
         key, status, attempts = fields.get("key"), fields["status"], fields["attempts"]
         return Reply(key, status, attempts, fields.get("reason", ""), message[2:])
     except (ValueError, KeyError) as error:
