@@ -248,3 +248,13 @@ def processes_with(mark: bytes) -> list[int]:
         if marked:
             found.append(int(environment.parent.name))
     return found
+
+
+def test_a_low_limit_of_descriptors_is_said_in_one_line():
+    script = f'ulimit -n 100; exec "{sys.executable}" "{TOP / "broker.py"}" --drain 0 {" ".join(ANY_PORTS)}'
+    with subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert "only 100 descriptors, one for each connection: raise `ulimit -Hn`" in process.stderr.readline()
+        finally:
+            process.kill()

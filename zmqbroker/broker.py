@@ -47,6 +47,7 @@ UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; f
 STALL = 0.1  # seconds; a loop held up for longer than this may have results that came in time unread
 PAUSE = 0.1  # seconds; how long it reads before deadlines are judged
 QUIET_MS = 50  # a broker that leaves answers requests until none has come for so long
+FEW_DESCRIPTORS = 4096  # with fewer a broker says so when it starts
 LONGEST_WAIT = 3600.0  # seconds of one poll
 
 
@@ -125,7 +126,9 @@ class Broker:
             self._context = context or zmq.Context()
             if context is None:
                 self._closing.callback(self._context.term)
-            raise_descriptor_limit()
+            descriptors = raise_descriptor_limit()
+            if descriptors < FEW_DESCRIPTORS:
+                log.warning("only %d descriptors, one for each connection: raise `ulimit -Hn` for more", descriptors)
             options = SocketOptions(self._max_size, keep_alive, heartbeat or 0.0)
             self._requests = self._polled(open_socket(self._context, zmq.ROUTER, UNREAD_REPLIES, options))
             self._ready = self._polled(open_socket(self._context, zmq.ROUTER, 0, options))  # no more than is asked for

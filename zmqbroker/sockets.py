@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -130,11 +131,12 @@ def _leave_others_alone(address: str) -> None:
         raise ValueError(f"cannot listen on {address}: {WHAT_TO_DO[errno.EADDRINUSE]}")
 
 
-def raise_descriptor_limit() -> None:
-    """Allow this process as many connections as the system lets it have."""
+def raise_descriptor_limit() -> int:
+    """Allow this process as many descriptors, so connections, as the system lets it have; return how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 @contextmanager
