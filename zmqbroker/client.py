@@ -314,7 +314,8 @@ class Client:
         inbox = Inbox(connection.socket, BATCH)
         while self._outstanding and (left := until - monotonic()) > 0:
             is_full = not self._send_batch(connection.socket)
-            connection.socket.poll(ceil(1000 * left), zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN)
+            wait_ms = ceil(1000 * left) if is_full or not self._outbox else 0
+            connection.socket.poll(wait_ms, zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN)
             for message in inbox.batch(BATCH):
                 self._receive(message)
 
