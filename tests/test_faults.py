@@ -132,7 +132,7 @@ def test_a_worker_that_died_idle_costs_no_attempt_and_no_time(start: Start):
             peers.open(zmq.REQ, running.addresses.ready).send(b"ready")
         running.wait_for("idle", 5)
     client, alive = running.client(), running.worker()
-    running.wait_until(lambda: running.count("idle") == 0)  # noticed, without a task
+    running.let_the_broker_notice()
     alive.ready()
     client.send(b"task")
     attempt_id, _ = alive.receive()

@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 import zmq
-from conftest import LOOPBACK, PlainWorker, Running
+from conftest import LOOPBACK, Running
 
 Start = Callable[..., Running]
 
@@ -158,12 +158,7 @@ def test_connections_that_come_and_go_never_cost_a_living_worker_its_task(start:
             for _ in range(10):
                 peers.open(zmq.REQ, running.addresses.ready).send(b"ready")
             peers.open(zmq.REQ, running.addresses.ready)  # that never speaks
-            running.wait_until(lambda: running.count("idle") >= 10)
-        living = running.worker()
-        living.ready()
-        running.wait_until(lambda: running.count("idle") == 1)
-        PlainWorker.vanish(living)
-        running.wait_until(lambda: running.count("idle") == 0)
+            running.let_the_broker_notice()
     worker.reply(attempt_id, b"result")
     assert client.recv() == b"result"
     assert running.count("lost") == 0
