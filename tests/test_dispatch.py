@@ -280,9 +280,19 @@ def test_an_idle_worker_that_is_gone_costs_nothing():
     submit(dispatcher, "a")
     ready(dispatcher, "gone", "gone", "alive")
     _, task = dispatcher.hand_out(now=0.0)
-    dispatcher.take_back(task)
+    dispatcher.take_back(task, now=0.0)
     assert hand_out(dispatcher, now=0.0) == [("alive", "a")]
     assert (task.attempts, dispatcher.idle, dispatcher.counters.attempts) == (1, 0, 1)
+
+
+def test_a_worker_found_gone_loses_what_it_was_running():
+    dispatcher = Dispatcher()
+    submit(dispatcher, "a", "b")
+    ready(dispatcher, "gone", "gone")
+    dispatcher.hand_out(now=0.0)
+    _, second = dispatcher.hand_out(now=1.0)
+    dispatcher.take_back(second, now=1.0)
+    assert (dispatcher.running, dispatcher.next_due(), dispatcher.counters.lost) == (1, 1.0 + GRACE, 1)
 
 
 def test_a_task_taken_back_is_still_the_first_in_the_queue():
@@ -290,7 +300,7 @@ def test_a_task_taken_back_is_still_the_first_in_the_queue():
     submit(dispatcher, "a", "b")
     ready(dispatcher, "gone")
     _, first = dispatcher.hand_out(now=0.0)
-    dispatcher.take_back(first)
+    dispatcher.take_back(first, now=0.0)
     ready(dispatcher, "one", "two")
     assert [name for _, name in hand_out(dispatcher, now=0.0)] == ["a", "b"]
 
@@ -338,6 +348,7 @@ def test_deadlines_of_settled_tasks_do_not_pile_up():
         ((_, task),) = take(dispatcher, now=float(number))
         dispatcher.result(task.attempt_id, [b"x"], now=0.5)
         dispatcher.settled.clear()
+        assert dispatcher.next_due() is None
     assert len(dispatcher._timers._heap) <= STALE_KEPT + 3
 
 
@@ -348,6 +359,7 @@ def test_deadlines_of_a_burst_do_not_outlive_it():
     _, *others = [task for _, task in take(dispatcher, now=0.0)]
     for task in others:
         dispatcher.result(task.attempt_id, [b"x"], now=1.0)
+    assert dispatcher.next_due() == 3600.0
     assert len(dispatcher._timers._heap) <= STALE_KEPT + 2
 
 
@@ -355,7 +367,7 @@ def test_a_result_for_an_attempt_that_never_was_is_counted_and_changes_nothing()
     dispatcher = Dispatcher()
     task = run(dispatcher, "a", "worker")
     for number in (0, 2, 99):
-        dispatcher.result(task.id + number.to_bytes(8, "big"), [b"forged"], now=0.5)
+        dispatcher.result(task.attempt_id[:-8] + number.to_bytes(8, "big"), [b"forged"], now=0.5)
     assert (dispatcher.running, dispatcher.counters.malformed) == (1, 3)
 
 
@@ -365,7 +377,7 @@ def test_forgotten_workers_do_not_pile_up():
         ready(dispatcher, f"worker {number}")
         dispatcher.lose_worker(f"worker {number}".encode(), now=0.0)
     assert dispatcher.idle == 0
-    assert len(dispatcher._idle._deque) <= STALE_KEPT + 1
+    assert len(dispatcher._workers._line) <= STALE_KEPT + 1
 
 
 def test_withdrawn_retries_do_not_pile_up():
@@ -389,8 +401,9 @@ def test_a_task_offered_to_many_workers_that_are_gone_leaves_no_pile_of_deadline
     submit(dispatcher, "a")
     while (pair := dispatcher.hand_out(now=0.0)) is not None:
         _, task = pair
-        dispatcher.take_back(task)
+        dispatcher.take_back(task, now=0.0)
     assert (task.attempts, dispatcher.idle, dispatcher.waiting) == (0, 0, 1)
+    assert dispatcher.next_due() is None
     assert len(dispatcher._timers._heap) <= STALE_KEPT + 3
 
 

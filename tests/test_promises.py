@@ -116,8 +116,8 @@ class Promises(RuleBasedStateMachine):
             worker, record = bytes(envelope[0]), self.records[int(task.body[0])]
             self.check_choice(worker, record)
             if worker in gone:  # sending to it fails
-                self.slots[worker] = 0
-                self.dispatcher.take_back(task)
+                self.dispatcher.take_back(task, self.now)
+                self.drop_connection(worker)
                 record.worker, record.avoids = worker, True
                 record.issued += 1
                 continue
@@ -155,6 +155,9 @@ class Promises(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS))
     def lose_worker(self, worker: bytes) -> None:
         self.dispatcher.lose_worker(worker, self.now)
+        self.drop_connection(worker)
+
+    def drop_connection(self, worker: bytes) -> None:
         self.slots[worker] = 0
         for record in self.records:
             if record.running is not None and record.worker == worker:
@@ -261,11 +264,16 @@ class Promises(RuleBasedStateMachine):
     def memory_is_proportional_to_unsettled_tasks(self) -> None:
         """Promise 7."""
         dispatcher = self.dispatcher
+        dispatcher.next_due()  # as each turn of the loop asks
         assert len(dispatcher._timers._heap) <= 2 * (dispatcher.running + dispatcher.delayed) + STALE_KEPT
         assert dispatcher._waiting._entries <= 2 * dispatcher.waiting + STALE_KEPT
-        assert len(dispatcher._idle._deque) <= 2 * dispatcher.idle + STALE_KEPT
+        workers = dispatcher._workers
+        assert len(workers._line) <= 2 * dispatcher.idle + STALE_KEPT
         assert len(dispatcher._handed_out) <= dispatcher.unsettled
-        assert sum(map(len, dispatcher._running_at.values())) == dispatcher.running
+        running = {task for task in dispatcher._handed_out.values() if task.attempt_id}
+        assert set().union(*(worker.running for worker in workers._workers.values())) <= running
+        assert all(task in task.worker.running for task in running)
+        assert all(worker.slots or worker.running for worker in workers._workers.values())
         assert len(dispatcher._by_key) <= dispatcher.unsettled
 
     def teardown(self) -> None:

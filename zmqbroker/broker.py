@@ -210,8 +210,9 @@ class Broker:
             self._receive_results()
         if self._requests in readable:
             self._receive_requests()
-        if self._ready in readable or self._workers.monitor in readable:
-            self._receive_ready()
+        is_lost = self._workers.monitor in readable
+        if is_lost or self._ready in readable:
+            self._receive_ready(is_lost)
         self._judge_deadlines(held_up=self._now - expected > STALL)
         self._hand_out()
         self._send_replies()
@@ -282,12 +283,13 @@ class Broker:
             else:
                 dispatcher.submit(envelope, body, self._now, header)
 
-    def _receive_ready(self) -> None:
+    def _receive_ready(self, is_lost: bool) -> None:
         """Read ready messages, and give up what workers had whose connections have dropped: see `liveness`."""
         dispatcher, workers, inbox = self._dispatcher, self._workers, self._ready_in
         received = [(message, None if workers.knows(message[0]) else inbox.frame) for message in inbox.batch(BATCH)]
-        for worker in workers.lost():
-            dispatcher.lose_worker(worker, self._now)
+        if is_lost or any(frame is not None for _, frame in received):
+            for worker in workers.lost():
+                dispatcher.lose_worker(worker, self._now)
         for message, frame in received:
             for worker in workers.note(message[0], frame) if frame is not None else ():
                 dispatcher.lose_worker(worker, self._now)
@@ -341,7 +343,7 @@ class Broker:
                     f" ({printable(task.reason)})" if task.reason else "",
                 )
             if not send(self._ready, wire.task_message(envelope, task.attempt_id, task.body)):
-                dispatcher.take_back(task)
+                dispatcher.take_back(task, self._now)
 
     def _send_replies(self) -> None:
         settled = self._dispatcher.settled

@@ -15,13 +15,14 @@ Nothing here knows a socket or a clock. Bodies are passed through and never look
 frames whose first one names the connection it came by.
 """
 
+import struct
 from collections.abc import Sized
 from dataclasses import dataclass
 from itertools import count
 
 from zmqbroker.kept import KeptReplies
-from zmqbroker.queues import IdleWorkers, Timers, WaitingTasks
-from zmqbroker.task import DELAYED, NUMBER_BYTES, RUNNING, WAITING, Task
+from zmqbroker.queues import Timers, WaitingTasks, Workers
+from zmqbroker.task import DELAYED, RUNNING, WAITING, Task, Worker
 from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, Frames, Header
 
 DEFAULT_TRIES = 3
@@ -72,13 +73,12 @@ class Dispatcher:
         self.delayed = 0
         self.running = 0
         self._run = run
-        self._id_bytes = len(run) + NUMBER_BYTES
+        self._attempt_id = struct.Struct(f">{len(run)}sQQ")  # the run, the task's number, the number of the hand-out
         self._next_number = count(1).__next__
         self._waiting = WaitingTasks()
-        self._idle = IdleWorkers()
+        self._workers = Workers()
         self._timers = Timers()  # deadlines and delays
-        self._handed_out: dict[bytes, Task] = {}  # by id: the unsettled tasks that were running at least once
-        self._running_at: dict[Sized, set[Task]] = {}  # by the connection of the worker
+        self._handed_out: dict[int, Task] = {}  # by number: the unsettled tasks that were running at least once
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
 
@@ -90,7 +90,7 @@ class Dispatcher:
     @property
     def idle(self) -> int:
         """The number of workers with an unused ready message."""
-        return len(self._idle)
+        return self._workers.idle
 
     @property
     def unsettled(self) -> int:
@@ -134,7 +134,7 @@ class Dispatcher:
 
     def ready(self, envelope: Frames) -> None:
         """Count a worker as ready for one more task."""
-        self._idle.append(envelope)
+        self._workers.append(envelope)
 
     def result(self, attempt_id: Sized, body: Frames, now: float) -> None:
         """Settle the task with the result of any of its attempts."""
@@ -166,7 +166,7 @@ class Dispatcher:
     def touch(self, attempt_id: Sized, seconds: float | None, now: float) -> None:
         """Move the running attempt's deadline to `now` + `seconds` (None: + its timeout, if there is one)."""
         task = self._find_running(attempt_id)
-        if task is None or task.lost:
+        if task is None or task.worker.lost:
             return
         seconds = task.timeout if seconds is None else seconds
         if seconds is not None:
@@ -179,35 +179,33 @@ class Dispatcher:
 
         Returns the worker's envelope and the task, whose `attempt_id` names the attempt.
         """
-        if not (self._waiting.live and self._idle):
+        if not (self._waiting.live and self._workers.idle):
             return None
         task = self._waiting.pop()
-        envelope = self._idle.pop(avoided=task.worker)
-        self._start_running(task, envelope[0], now)
+        envelope, worker = self._workers.pop(avoided=task.worker.id)
+        self._start_running(task, worker, now)
         return envelope, task
 
-    def take_back(self, task: Task) -> None:
-        """Undo the hand-out of `task`: its worker is gone. No attempt is charged; the worker is forgotten."""
-        self._idle.forget(task.worker)
+    def take_back(self, task: Task, now: float) -> None:
+        """Undo the hand-out of `task`: its worker is gone. No attempt is charged for it."""
         self.counters.gone += 1
         self.counters.attempts -= 1
         task.attempts -= 1
         self._stop_running(task)
         task.status = WAITING
         self._waiting.append_first(task)
+        self.lose_worker(task.worker.id, now)
 
     def lose_worker(self, worker: Sized, now: float) -> None:
         """Give up what a worker has and is ready for: the connection that names it has dropped.
 
         What it is running is lost after a grace, for a result that is already on its way.
         """
-        self._idle.forget(worker)
-        for task in self._running_at.get(worker, ()):
-            if not task.lost:
-                self.counters.lost += 1
-                task.lost = True
-                if task.due is None or task.due > now + GRACE:
-                    self._timers.set(task, now + GRACE)
+        gone = self._workers.forget(worker)
+        for task in gone.running if gone is not None else ():
+            self.counters.lost += 1
+            if task.due is None or task.due > now + GRACE:
+                self._timers.set(task, now + GRACE)
 
     def expire(self, now: float) -> None:
         """Lose every attempt whose deadline has come; let delayed tasks wait whose delay is over."""
@@ -215,7 +213,7 @@ class Dispatcher:
             if task.status is DELAYED:
                 self.delayed -= 1
                 self._wait(task)
-            elif task.lost:
+            elif task.worker.lost:
                 self._lose_attempt(task, "the worker was lost", now)
             else:
                 self._lose_attempt(task, _timed_out(task), now)
@@ -243,34 +241,25 @@ class Dispatcher:
         self.delayed += 1
         self._timers.set(task, until)
 
-    def _start_running(self, task: Task, worker: Sized, now: float) -> None:
-        if not task.id:
-            task.id = self._run + self._next_number().to_bytes(NUMBER_BYTES, "big")
-            self._handed_out[task.id] = task
+    def _start_running(self, task: Task, worker: Worker, now: float) -> None:
+        if not task.number:
+            task.number = self._next_number()
+            self._handed_out[task.number] = task
         task.hand_outs += 1
         task.attempts += 1
-        task.attempt_id = task.id + task.hand_outs.to_bytes(NUMBER_BYTES, "big")
+        task.attempt_id = self._attempt_id.pack(self._run, task.number, task.hand_outs)
         task.status = RUNNING
         task.worker = worker
-        task.lost = False
         task.started = now
+        worker.running.add(task)
         self.counters.attempts += 1
         self.running += 1
-        others = self._running_at.get(worker)
-        if others is None:
-            self._running_at[worker] = {task}
-        else:
-            others.add(task)
         if task.timeout is not None:
             self._timers.set(task, now + task.timeout)
 
     def _stop_running(self, task: Task) -> None:
         self.running -= 1
-        others = self._running_at[task.worker]
-        if len(others) == 1:
-            del self._running_at[task.worker]
-        else:
-            others.remove(task)
+        self._workers.leave(task)
         task.attempt_id = b""
         self._timers.clear(task)
 
@@ -300,8 +289,8 @@ class Dispatcher:
             self._timers.clear(task)
         else:
             self._waiting.withdraw()
-        if task.id:
-            del self._handed_out[task.id]
+        if task.number:
+            del self._handed_out[task.number]
         task.body = body
         if status is DONE:
             self.counters.done += 1
@@ -349,13 +338,15 @@ class Dispatcher:
 
     def _find(self, attempt_id: Sized) -> Task | None:
         """Return the unsettled task whose attempt this is or was; else count the message and return None."""
-        if not isinstance(attempt_id, bytes) or len(attempt_id) != self._id_bytes + NUMBER_BYTES:
+        try:
+            run, number, hand_out = self._attempt_id.unpack(attempt_id)  # type: ignore[arg-type]
+        except struct.error:  # it has another length
             self.counters.malformed += 1
             return None
-        task = self._handed_out.get(attempt_id[: self._id_bytes])
+        task = self._handed_out.get(number) if run == self._run else None
         if task is None:
             self.counters.late += 1
-        elif not 1 <= int.from_bytes(attempt_id[self._id_bytes :], "big") <= task.hand_outs:
+        elif not 1 <= hand_out <= task.hand_outs:
             self.counters.malformed += 1
             return None
         return task

@@ -1,4 +1,4 @@
-"""The three queues of the dispatcher: tasks that wait, workers that are idle, instants that come.
+"""The three queues of the dispatcher: tasks that wait, workers that are ready, instants that come.
 
 What leaves a queue out of turn stays in it as a stale entry, to be passed over later: so each step costs the same
 however much is queued. A queue whose stale entries outnumber the live ones is rebuilt without them: so its memory
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sized
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-from zmqbroker.task import WAITING, Task
+from zmqbroker.task import WAITING, Task, Worker
 from zmqbroker.wire import Frames
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
@@ -73,65 +73,64 @@ class WaitingTasks:
         return line
 
 
-class Worker:
-    """A connection by which ready messages came, as long as one of them is unused."""
+class Workers:
+    """Workers by their connection; those ready for a task in the order in which they became so.
 
-    __slots__ = ("id", "slots")
-
-    def __init__(self, id: Sized) -> None:
-        self.id = id
-        self.slots: list[Frames] = []  # the envelope of each unused ready message; none: the worker was forgotten
-
-
-class IdleWorkers:
-    """Workers that are ready for tasks, the one that has waited longest first; each ready message is worth one task.
-
-    A worker with several unused ready messages goes to the end of the deque when one of them is used, so workers
-    take turns.
+    Each ready message is worth one task. A worker with several unused ones goes to the end of the line when one of
+    them is used, so workers take turns.
     """
 
     def __init__(self) -> None:
+        self.idle = 0  # workers with an unused ready message, each counted once
         self._workers: dict[Sized, Worker] = {}  # by the connection that a ready message came by
-        self._deque: deque[Worker] = deque()  # each of them once; an entry is stale while its worker has no slots
-
-    def __len__(self) -> int:
-        """Count the workers, each once."""
-        return len(self._workers)
+        self._line: deque[Worker] = deque()  # each idle one once; an entry is stale while its worker has no slots
 
     def append(self, envelope: Frames) -> None:
         """Add one ready message."""
-        worker_id = envelope[0]
-        worker = self._workers.get(worker_id)
+        worker = self._workers.get(envelope[0])
         if worker is None:
-            worker = self._workers[worker_id] = Worker(worker_id)
-            self._deque.append(worker)
+            worker = self._workers[envelope[0]] = Worker(envelope[0])
+        if not worker.slots:
+            self.idle += 1
+            self._line.append(worker)
         worker.slots.append(envelope)
 
-    def pop(self, avoided: Sized) -> Frames:
+    def pop(self, avoided: Sized) -> tuple[Frames, Worker]:
         """Use one ready message, of the avoided worker only if there is no other; there must be one."""
         worker = self._pop_worker()
-        if worker.id == avoided and len(self._workers) > 1:
+        if worker.id == avoided and self.idle > 1:
             other = self._pop_worker()
-            self._deque.appendleft(worker)
+            self._line.appendleft(worker)
             worker = other
         envelope = worker.slots.pop()
         if worker.slots:
-            self._deque.append(worker)
+            self._line.append(worker)
         else:
-            del self._workers[worker.id]
-        return envelope
+            self.idle -= 1
+        return envelope, worker
 
-    def forget(self, worker_id: Sized) -> None:
-        """Drop every unused ready message of a worker."""
+    def leave(self, task: Task) -> None:
+        """Note that its worker is not running a task any more."""
+        worker = task.worker
+        worker.running.discard(task)
+        if not worker.running and not worker.slots and not worker.lost:
+            del self._workers[worker.id]
+
+    def forget(self, worker_id: Sized) -> Worker | None:
+        """Drop every unused ready message of a worker whose connection has dropped; None when it has none."""
         worker = self._workers.pop(worker_id, None)
         if worker is not None:
-            worker.slots.clear()
-            if len(self._deque) > 2 * len(self._workers) + STALE_KEPT:
-                self._deque = deque(worker for worker in self._deque if worker.slots)
+            worker.lost = True
+            if worker.slots:
+                self.idle -= 1
+                worker.slots.clear()
+                if len(self._line) > 2 * self.idle + STALE_KEPT:
+                    self._line = deque(worker for worker in self._line if worker.slots)
+        return worker
 
     def _pop_worker(self) -> Worker:
         while True:
-            worker = self._deque.popleft()
+            worker = self._line.popleft()
             if worker.slots:
                 return worker
 
@@ -155,9 +154,8 @@ class Timers:
         if task.due is None:
             self._live += 1
         task.due = due
-        task.timer = self._next_number()
-        heappush(self._heap, (due, task.timer, task))
-        self._compact()
+        number = task.timer = self._next_number()
+        heappush(self._heap, (due, number, task))
 
     def clear(self, task: Task) -> None:
         """Forget the task's instant, if it has one."""
@@ -165,16 +163,13 @@ class Timers:
             self._live -= 1
             task.due = None
             task.timer = 0
-            self._compact()
-
-    def _compact(self) -> None:
-        if len(self._heap) > 2 * self._live + STALE_KEPT:
-            self._heap = [entry for entry in self._heap if entry[2].timer == entry[1]]
-            heapify(self._heap)
 
     def next_due(self) -> float | None:
-        """Return the first instant; None when there is none."""
+        """Return the first instant; None when there is none. Every turn asks, so here stale entries are dropped."""
         heap = self._heap
+        if len(heap) > 2 * self._live + STALE_KEPT:
+            heap = self._heap = [entry for entry in heap if entry[2].timer == entry[1]]
+            heapify(heap)
         while heap:
             due, number, task = heap[0]
             if task.timer == number:

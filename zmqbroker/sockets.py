@@ -34,6 +34,7 @@ LARGEST_FRAME_LEAST = 64 << 20  # bytes; nobody is cut off below this
 # Plain integers: the flag enumerations of pyzmq cost more than a small send.
 NOBLOCK = int(zmq.NOBLOCK)
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+SEND_FRAME: Callable[..., Any] = super(zmq.Socket, zmq.Socket).send  # all that zmq.Socket.send adds is for drafts
 
 WHAT_TO_DO = {
     errno.EADDRINUSE: "something else listens there; stop it or choose another address",
@@ -210,12 +211,11 @@ class Inbox:
 
 def send(to: zmq.Socket[bytes], message: Frames) -> bool:
     """Send a message; False when its addressee is gone or full. The verdict falls on the first frame."""
-    send_frame: Callable[..., Any] = super(zmq.Socket, to).send  # all that zmq.Socket.send adds is for drafts
     last = message.pop()
     try:
         for frame in message:
-            send_frame(frame, MORE)
-        send_frame(last, NOBLOCK)
+            SEND_FRAME(to, frame, MORE)
+        SEND_FRAME(to, last, NOBLOCK)
     except zmq.ZMQError as error:
         if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
             return False

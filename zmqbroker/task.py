@@ -1,4 +1,4 @@
-"""The record of a task: what its client asked for, and how far it has come."""
+"""The records of a task, what its client asked for and how far it has come, and of a worker."""
 
 from collections.abc import Sized
 
@@ -8,7 +8,20 @@ WAITING = "waiting"  # the statuses of a task that is not settled; those of a se
 DELAYED = "delayed"  # waiting, not before an instant
 RUNNING = "running"
 
-NUMBER_BYTES = 8  # of a task's number, at the end of its id
+
+class Worker:
+    """A connection by which ready messages came, as long as one is unused or a task is running there."""
+
+    __slots__ = ("id", "lost", "running", "slots")
+
+    def __init__(self, id: Sized) -> None:
+        self.id = id
+        self.slots: list[Frames] = []  # the envelope of each unused ready message; none: it is busy or forgotten
+        self.running: set[Task] = set()
+        self.lost = False  # the connection has dropped
+
+
+NOBODY = Worker(b"")
 
 
 class Task:
@@ -22,8 +35,7 @@ class Task:
         "envelope",
         "hand_outs",
         "header",
-        "id",
-        "lost",
+        "number",
         "reason",
         "started",
         "status",
@@ -43,12 +55,11 @@ class Task:
         self.tries = tries  # the limit on attempts; 0: none
         self.timeout = timeout  # seconds per attempt; None: no limit
         self.status = WAITING
-        self.id = b""  # given at the first hand-out
+        self.number = 0  # which of the tasks handed out this is, from 1; 0 before its first hand-out
         self.attempt_id = b""  # of the attempt that is running; else empty
         self.attempts = 0  # hand-outs that count against the limit
         self.hand_outs = 0  # all of them: the attempts, and what was given back unexecuted
-        self.worker: Sized = b""  # the connection of the worker that had it last
-        self.lost = False  # that connection has dropped since
+        self.worker = NOBODY  # that had it last
         self.started = 0.0  # when the running attempt was handed out
         self.due: float | None = None  # when the running attempt is given up, or a delayed task waits again
         self.undelivered = False  # its reply could not be sent
@@ -59,11 +70,6 @@ class Task:
     def key(self) -> str | None:
         """The name that its client gave it, if any."""
         return None if self.header is None else self.header.key
-
-    @property
-    def number(self) -> int:
-        """Which of the tasks handed out this is, from 1; 0 before its first hand-out."""
-        return int.from_bytes(self.id[-NUMBER_BYTES:], "big")
 
     @property
     def rank(self) -> int:
