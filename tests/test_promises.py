@@ -204,6 +204,11 @@ class Promises(RuleBasedStateMachine):
         self.dispatcher.result(b"RUN" + attempt_id, RESULT, self.now)
         self.dispatcher.fail(b"RUN" + attempt_id, "no", self.now)
 
+    @rule()
+    def replies_are_sent(self) -> None:
+        self.dispatcher.settled.clear()
+        self.expected.clear()
+
     # How the model moves
 
     def send(self, header: Header | None) -> bytes:
@@ -241,8 +246,6 @@ class Promises(RuleBasedStateMachine):
         assert sorted(replies) == sorted(self.expected)
         for task in self.dispatcher.settled:
             assert task.body == (RESULT if task.status == "done" else [])
-        self.dispatcher.settled.clear()
-        self.expected.clear()
 
     @invariant()
     def counters_add_up(self) -> None:

@@ -113,12 +113,12 @@ def _describe(broker: Any, census: bool) -> dict[str, Any]:
         "sizes": {
             "timers": len(dispatcher._timers._heap),
             "waiting": dispatcher._waiting._entries,
-            "idle": len(dispatcher._idle._deque),
+            "idle": len(dispatcher._workers._line),
             "handed_out": len(dispatcher._handed_out),
-            "running_at": len(dispatcher._running_at),
+            "workers": len(dispatcher._workers._workers),
             "by_key": len(dispatcher._by_key),
             "kept": len(dispatcher._kept),
-            "workers": len(broker._workers),
+            "connections": len(broker._workers),
         },
         "tasks": _count_tasks() if census else -1,
     }

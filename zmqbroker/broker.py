@@ -21,12 +21,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import zmq
 
-from zmqbroker import wire
+from zmqbroker import descriptors, wire
 from zmqbroker.dispatch import DEFAULT_TRIES, Dispatcher
 from zmqbroker.limited_log import LimitedLog, printable
 from zmqbroker.liveness import Connections
 from zmqbroker.sockets import (
     LINGER_MS,
+    LONGEST_HEARTBEAT,
     Alarm,
     Inbox,
     KeepAlive,
@@ -34,7 +35,6 @@ from zmqbroker.sockets import (
     bind,
     ctrl_c_calls,
     open_socket,
-    raise_descriptor_limit,
     send,
 )
 from zmqbroker.task import Task
@@ -48,7 +48,8 @@ STALL = 0.1  # seconds; a loop held up for longer than this may have results tha
 PAUSE = 0.1  # seconds; how long it reads before deadlines are judged
 QUIET_MS = 50  # a broker that leaves answers requests until none has come for so long
 FEW_DESCRIPTORS = 4096  # with fewer a broker says so when it starts
-LONGEST_WAIT = 3600.0  # seconds of one poll
+LOOK_INTERVAL = 1.0  # seconds between two looks whether there are any
+LONGEST_WAIT = 60.0  # seconds of one poll; it also has an idle broker look for descriptors
 
 
 log = logging.getLogger("zmqbroker")
@@ -99,10 +100,13 @@ class Broker:
             "drain": drain,
             "heartbeat": heartbeat,
         }
-        limits |= {"max_waiting": max_waiting, "max_size": max_size} | keep_alive._asdict()
+        limits |= {"max_waiting": max_waiting, "max_size": max_size}
         for name, limit in limits.items():
             if limit is not None and not 0 <= limit < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, not {limit}")
+        keep_alive.check()
+        if heartbeat and heartbeat > LONGEST_HEARTBEAT:
+            raise ValueError(f"heartbeat must be 0 to {LONGEST_HEARTBEAT:g}, not {heartbeat}")
         self._dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay, run=os.urandom(8))
         self._max_waiting = max_waiting or 0
         self._max_size = max_size or 0
@@ -113,6 +117,7 @@ class Broker:
         self._ended = threading.Event()  # `run` has returned
         self._reading = True  # requests; not while the queue is full
         self._now = monotonic()  # of this turn of the loop
+        self._next_look = self._now  # for descriptors
         self._wait = 0.0  # seconds that this turn meant to wait at most
         self._pause_until = self._now  # no deadline is judged before this instant
         self._verbose = log.isEnabledFor(logging.DEBUG)
@@ -126,13 +131,13 @@ class Broker:
             self._context = context or zmq.Context()
             if context is None:
                 self._closing.callback(self._context.term)
-            descriptors = raise_descriptor_limit()
-            if descriptors < FEW_DESCRIPTORS:
-                log.warning("only %d descriptors, one for each connection: raise `ulimit -Hn` for more", descriptors)
+            most = descriptors.raise_limit()
+            if most < FEW_DESCRIPTORS:
+                log.warning("only %d descriptors, one for each connection: raise `ulimit -Hn` for more", most)
             options = SocketOptions(self._max_size, keep_alive, heartbeat or 0.0)
-            self._requests = self._polled(open_socket(self._context, zmq.ROUTER, UNREAD_REPLIES, options))
-            self._ready = self._polled(open_socket(self._context, zmq.ROUTER, 0, options))  # no more than is asked for
-            self._results = self._polled(open_socket(self._context, zmq.PULL, 0, options))
+            self._requests = self._polled(open_socket(self._context, zmq.ROUTER, options, UNREAD_REPLIES))
+            self._ready = self._polled(open_socket(self._context, zmq.ROUTER, options))
+            self._results = self._polled(open_socket(self._context, zmq.PULL, options))
             self._workers = Connections(self._context, self._ready)
             self._closing.callback(self._workers.close)
             self._poller.register(self._workers.monitor, zmq.POLLIN)
@@ -140,9 +145,9 @@ class Broker:
                 bind(self._requests, requests), bind(self._ready, ready), bind(self._results, results)
             )
             undoing.pop_all()
-        self._requests_in, self._ready_in, self._results_in = (
-            Inbox(opened, BATCH) for opened in (self._requests, self._ready, self._results)
-        )
+        self._requests_in = Inbox(self._requests, BATCH, self._refuse_long)
+        self._ready_in = Inbox(self._ready, BATCH, self._ignore_long)
+        self._results_in = Inbox(self._results, BATCH, self._lose_long)
 
     def _polled(self, opened: Polled) -> Polled:
         """Have the loop wait for what is readable, and `close` close it."""
@@ -216,6 +221,7 @@ class Broker:
         self._judge_deadlines(held_up=self._now - expected > STALL)
         self._hand_out()
         self._send_replies()
+        self._look_for_descriptors()
         if self._draining_until is not None:
             self._finished = self._now >= self._draining_until or not dispatcher.unsettled
         self._plan_next_turn()
@@ -257,6 +263,15 @@ class Broker:
         if self._draining_until is not None:
             due = min(due, self._draining_until)
         self._wait = min(max(due - self._now, 0.0), LONGEST_WAIT)
+
+    def _look_for_descriptors(self) -> None:
+        """Say so, from time to time, while nobody can connect because there are no descriptors."""
+        if self._now < self._next_look:
+            return
+        self._next_look = self._now + LOOK_INTERVAL
+        if not descriptors.is_any_left():
+            why = "no file descriptors are left: new peers wait until others leave; raise `ulimit -Hn` for more"
+            self._complaints.warn("descriptors", why, self._now)
 
     def _room(self) -> int:
         """Return how many requests may be read in a turn."""
@@ -308,6 +323,20 @@ class Broker:
             except wire.MalformedError as error:
                 self._count_malformed("results", error)
 
+    def _refuse_long(self, start: Frames) -> None:
+        error = wire.parse_start(start)
+        self._dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
+
+    def _ignore_long(self, _: Frames) -> None:
+        self._count_malformed("ready", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
+
+    def _lose_long(self, start: Frames) -> None:
+        if wire.is_control(start):
+            self._count_malformed("results", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
+        else:
+            why = f"its result has more than {wire.MOST_FRAMES} frames"
+            self._dispatcher.fail(start[0], why, self._now)
+
     def _obey(self, control: wire.Control) -> None:
         dispatcher = self._dispatcher
         if control.verb == wire.FAIL:
@@ -356,6 +385,7 @@ class Broker:
                 self._dispatcher.undelivered(task)
                 why = "a reply was dropped: its client is gone or does not read"
                 self._complaints.warn("undeliverable", why, self._now)
+            task.envelope = task.body = []  # they may be large, and a queue may hold the task on as a stale entry
         settled.clear()
 
     def _complain_of(self, task: Task) -> None:

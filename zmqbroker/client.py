@@ -269,7 +269,7 @@ class Client:
         return asleep
 
     def _connect(self) -> Connection:
-        connection = Connection(self._context, zmq.DEALER, self._address)
+        connection = Connection(self._context, zmq.DEALER, self._address, may_refuse=True)  # while its queue is full
         connection.socket.linger = 0  # now, so that closing the context before the client does not wait for ever
         return connection
 

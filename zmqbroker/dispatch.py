@@ -23,7 +23,7 @@ from itertools import count
 from zmqbroker.kept import KeptReplies
 from zmqbroker.queues import Timers, WaitingTasks, Workers
 from zmqbroker.task import DELAYED, RUNNING, WAITING, Task, Worker
-from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, Frames, Header
+from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, Frames, Header, is_same
 
 DEFAULT_TRIES = 3
 GRACE = 0.1  # seconds in which the result of a worker that is gone may still come in by the other socket
@@ -128,7 +128,8 @@ class Dispatcher:
     def undelivered(self, task: Task) -> None:
         """Count a reply that could not be sent; its client may come back for it if it has a key."""
         self.counters.undeliverable += 1
-        task.undelivered = True
+        if task.key is not None:
+            self._kept.mark_undelivered(task.key, task.envelope[0])
 
     # What workers send
 
@@ -307,14 +308,15 @@ class Dispatcher:
         if header.cancel:
             self._cancel(task, envelope, header, now)
             return True
-        if task is None:
-            task = self._kept.take(key, envelope[0], now)
-            if task is None:
+        if task is not None:
+            task.envelope = envelope
+        else:
+            kept = self._kept.take(key, envelope[0], now)
+            if kept is None:
                 return False
-            self._kept.add(key, task, now)
-            self.settled.append(task)
-        task.envelope = envelope
-        task.undelivered = False
+            again = self._answer(envelope, header, kept.status, kept.reason)
+            again.body, again.attempts = kept.body, kept.attempts
+            self._kept.add(key, again, now)
         self.counters.joined += 1
         return True
 
@@ -326,13 +328,14 @@ class Dispatcher:
         task.reason = "cancelled by its client"
         self.counters.cancelled += 1
         self._settle(task, CANCELLED, [], now)
-        if task.envelope != envelope:  # whoever cancels waits for an answer as well
+        if not is_same(task.envelope, envelope):  # whoever cancels waits for an answer as well
             self._answer(envelope, header, CANCELLED, task.reason)
 
-    def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
+    def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> Task:
         answer = Task(envelope, [], header=header)
         answer.status, answer.reason = status, reason
         self.settled.append(answer)
+        return answer
 
     # How tasks are found
 

@@ -2,12 +2,27 @@
 
 from collections import OrderedDict
 from collections.abc import Sized
+from typing import NamedTuple
 
 from zmqbroker.task import Task
+from zmqbroker.wire import Frames
 
 MOST_REPLIES = 10_000
 LONGEST = 60.0  # seconds
 MOST_BYTES = 64 << 20  # of all their bodies together
+FRAME_COST = 64  # bytes that a frame takes up, however small
+
+
+class KeptReply(NamedTuple):
+    """A reply without its envelope: whoever asks for it again has one."""
+
+    connection: Sized  # that it went to; empty: it reached nobody
+    status: str
+    attempts: int
+    reason: str
+    body: Frames
+    until: float  # the instant at which it has been kept for long enough
+    size: int  # in bytes, as it counts
 
 
 class KeptReplies:
@@ -18,42 +33,47 @@ class KeptReplies:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[float, Task, int]] = OrderedDict()  # when, what, of how many bytes
+        self._kept: OrderedDict[str, KeptReply] = OrderedDict()  # the oldest first
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def add(self, key: str, task: Task, now: float) -> None:
-        """Keep the reply of a settled task; the oldest make room for it."""
-        size = sum(map(len, task.body))
+        """Keep the reply of a settled task; the oldest make room for it, unless it is larger than all may be."""
         self._drop(key)
-        self._kept[key] = (now, task, size)
+        size = sum(map(len, task.body)) + FRAME_COST * len(task.body)
+        if size > MOST_BYTES:
+            return
+        until = now + LONGEST
+        self._kept[key] = KeptReply(task.envelope[0], task.status, task.attempts, task.reason, task.body, until, size)
         self._bytes += size
         while len(self._kept) > MOST_REPLIES or self._bytes > MOST_BYTES:
-            self._drop_oldest()
+            self._drop(next(iter(self._kept)))
 
-    def take(self, key: str, connection: Sized, now: float) -> Task | None:
-        """Take out the task with this key; None when it is not kept, or its reply went out by this very connection."""
+    def take(self, key: str, connection: Sized, now: float) -> KeptReply | None:
+        """Take out the reply with this key; None when it is not kept, or went out by this very connection."""
         self.expire(now)
-        task = self._drop(key)
-        return task if task is not None and (task.undelivered or task.envelope[0] != connection) else None
+        kept = self._drop(key)
+        return kept if kept is not None and kept.connection != connection else None
+
+    def mark_undelivered(self, key: str, connection: Sized) -> None:
+        """Note that a reply did not go out by this connection: whoever comes back by it may have it."""
+        kept = self._kept.get(key)
+        if kept is not None and kept.connection == connection:
+            self._kept[key] = kept._replace(connection=b"")
 
     def expire(self, now: float) -> None:
         """Drop what was kept for long enough."""
         while (due := self.next_due()) is not None and due <= now:
-            self._drop_oldest()
+            self._drop(next(iter(self._kept)))
 
     def next_due(self) -> float | None:
         """Return the instant at which the oldest has been kept for long enough; None when nothing is kept."""
-        return next(iter(self._kept.values()))[0] + LONGEST if self._kept else None
+        return next(iter(self._kept.values())).until if self._kept else None
 
-    def _drop(self, key: str) -> Task | None:
-        if key not in self._kept:
-            return None
-        _, task, size = self._kept.pop(key)
-        self._bytes -= size
-        return task
-
-    def _drop_oldest(self) -> None:
-        self._drop(next(iter(self._kept)))
+    def _drop(self, key: str) -> KeptReply | None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._bytes -= kept.size
+        return kept

@@ -14,6 +14,7 @@ from zmqbroker.task import WAITING, Task, Worker
 from zmqbroker.wire import Frames
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
+EMPTY_KEPT = 100  # fewer empty lines are not either
 
 
 class WaitingTasks:
@@ -27,6 +28,7 @@ class WaitingTasks:
         self._entries = 0
         self._lines: dict[int, deque[Task]] = {}  # by rank
         self._ranks: list[int] = []  # a heap of the ranks that have a line
+        self._most_lines = EMPTY_KEPT  # with more, it is time to look for empty ones
 
     def __iter__(self) -> Iterator[Task]:
         return (task for line in self._lines.values() for task in line if task.status is WAITING)
@@ -60,17 +62,24 @@ class WaitingTasks:
         """Count one entry less as live: its task was settled."""
         self.live -= 1
         if self._entries > 2 * self.live + STALE_KEPT:
-            live = {rank: deque(task for task in line if task.status is WAITING) for rank, line in self._lines.items()}
-            self._lines = {rank: line for rank, line in live.items() if line}
-            self._ranks = sorted(self._lines)
+            for rank, line in self._lines.items():
+                self._lines[rank] = deque(task for task in line if task.status is WAITING)
             self._entries = self.live
+            self._drop_empty_lines()
 
     def _line(self, rank: int) -> deque[Task]:
         line = self._lines.get(rank)
         if line is None:
+            if len(self._lines) >= self._most_lines:
+                self._drop_empty_lines()
             line = self._lines[rank] = deque()
             heappush(self._ranks, rank)
         return line
+
+    def _drop_empty_lines(self) -> None:
+        self._lines = {rank: line for rank, line in self._lines.items() if line}
+        self._ranks = sorted(self._lines)
+        self._most_lines = 2 * len(self._lines) + EMPTY_KEPT
 
 
 class Workers:

@@ -6,27 +6,31 @@ message frame by frame: the multipart calls of pyzmq take twice as long, and lar
 
 import errno
 import os
-import resource
 import select
 import signal
 import socket
 import stat
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from math import ceil
+from math import ceil, inf
 from typing import Any, NamedTuple
 
 import zmq
 
-from zmqbroker.wire import Frames
+from zmqbroker.wire import MOST_FRAMES, Frames
 
 LARGE_FRAME = 65536  # bytes; from here on a frame is passed on without being copied
+FEW_FRAMES = 64  # a message of more is the last of its batch: others have their turn then
+MOST_SKIPPED = 10_000  # frames of a message of too many that are received in one batch, to be forgotten
 LINGER_MS = 2000  # what closing waits, at most, for the last messages to be sent
 HEARTBEATS = 3  # sent in the time after which a silent peer is cut off
 LAST_PORT = 65535
+NO_FRAME = zmq.Frame()
 RING = b"\0"  # signals ring with their number
+MOST_KEEP_ALIVE = (32767, 32767, 127)  # tcp(7): seconds, seconds, probes
+MOST_MS = 2**31 - 1
+LONGEST_HEARTBEAT = 6553.0  # seconds; ZMTP tells them to the peer in tenths, in 16 bits
 BACKLOG = 4096  # connections that may wait to be accepted, after a restart say
 LARGEST_FRAME_FACTOR = 4  # a frame this many times the largest task cuts its sender off, see PROTOCOL.md
 LARGEST_FRAME_LEAST = 64 << 20  # bytes; nobody is cut off below this
@@ -36,12 +40,15 @@ NOBLOCK = int(zmq.NOBLOCK)
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 SEND_FRAME: Callable[..., Any] = super(zmq.Socket, zmq.Socket).send  # all that zmq.Socket.send adds is for drafts
 
+NO_TRANSPORT = "no such transport here; use tcp://, ipc:// or inproc://"
 WHAT_TO_DO = {
     errno.EADDRINUSE: "something else listens there; stop it or choose another address",
     errno.EADDRNOTAVAIL: "this machine has no such address; use tcp://*:PORT to listen on all it has",
     errno.ENODEV: "this machine has no such interface or name; use tcp://*:PORT to listen on all it has",
     errno.EINVAL: "that is no address; it looks like tcp://*:4161, tcp://127.0.0.1:*, ipc:///tmp/tasks or inproc://tasks",
-    errno.EPROTONOSUPPORT: "no such transport here; use tcp://, ipc:// or inproc://",
+    errno.EPROTONOSUPPORT: NO_TRANSPORT,
+    errno.EAFNOSUPPORT: NO_TRANSPORT,
+    errno.EAGAIN: NO_TRANSPORT,  # what libzmq says of tipc:// on a system without it
     zmq.ENOCOMPATPROTO: "that transport cannot carry tasks; use tcp://, ipc:// or inproc://",
     errno.EACCES: "permission denied; choose a port above 1023, or a directory you may write to",
     errno.ENOENT: "its directory does not exist; create it first",
@@ -56,6 +63,18 @@ class KeepAlive(NamedTuple):
     interval: int = 10  # seconds between probes
     probes: int = 6  # without an answer
 
+    def check(self) -> None:
+        """Raise ValueError for what the system would not take: it would turn away every connection for that."""
+        for name, value, most in zip(self._fields, self, MOST_KEEP_ALIVE, strict=True):
+            least = 0 if name == "idle" or not self.idle else 1
+            if not least <= value <= most:
+                raise ValueError(f"{name} of keep_alive must be {least} to {most}, not {value}")
+
+    @property
+    def patience_ms(self) -> int:
+        """How long a peer is silent before it is taken for dead; 0: for ever."""
+        return 1000 * (self.idle + self.interval * self.probes) if self.idle else 0
+
 
 class SocketOptions(NamedTuple):
     """What the broker's three sockets have in common."""
@@ -65,31 +84,39 @@ class SocketOptions(NamedTuple):
     heartbeat: float  # seconds of silence after which a peer is cut off; 0: it is not
 
 
-def open_socket(context: zmq.Context[Any], kind: int, send_mark: int, options: SocketOptions) -> zmq.Socket[bytes]:
-    """Make a socket for many peers; `send_mark` limits the messages kept for one of them, 0: no limit."""
+def open_socket(context: zmq.Context[Any], kind: int, options: SocketOptions, unread: int = 0) -> zmq.Socket[bytes]:
+    """Make a socket for many peers; `unread` limits the messages kept for one that does not read, 0: nobody may."""
     opened: zmq.Socket[bytes] = context.socket(kind)
     opened.linger = LINGER_MS
-    opened.sndhwm = send_mark
+    opened.sndhwm = unread
     opened.backlog = BACKLOG
     if kind == zmq.ROUTER:
         opened.router_mandatory = True  # sending to a peer that is gone fails, see zmq_setsockopt(3)
         opened.router_handover = True  # a restarted peer with an identity of its own is heard again
-    set_keep_alive(opened, options.keep_alive)
+    set_keep_alive(opened, options.keep_alive, may_refuse=bool(unread))
     if options.heartbeat:
         opened.heartbeat_timeout = ceil(options.heartbeat * 1000)
         opened.heartbeat_ivl = ceil(options.heartbeat * 1000 / HEARTBEATS)
+        opened.heartbeat_ttl = max(ceil(options.heartbeat * 1000), 100)  # after which the peer hangs up as well
     if options.max_size:
         opened.maxmsgsize = min(max(LARGEST_FRAME_FACTOR * options.max_size, LARGEST_FRAME_LEAST), 2**63 - 1)
     return opened
 
 
-def set_keep_alive(opened: zmq.Socket[Any], keep_alive: KeepAlive) -> None:
-    """Let TCP notice a peer whose host has died or was cut off."""
+def set_keep_alive(opened: zmq.Socket[Any], keep_alive: KeepAlive, *, may_refuse: bool) -> None:
+    """Let TCP notice a peer whose host has died or was cut off.
+
+    It sends no probes while it has data to send again, for which it has a limit of its own: about a quarter of an
+    hour. A shorter one is set too, but it would also cut off a peer that lives and takes nothing for so long: so not
+    where one `may_refuse` to, as clients do that do not read, and brokers whose queue is full.
+    """
     if keep_alive.idle:
         opened.tcp_keepalive = 1
         opened.tcp_keepalive_idle = keep_alive.idle
         opened.tcp_keepalive_intvl = keep_alive.interval
         opened.tcp_keepalive_cnt = keep_alive.probes
+        if not may_refuse:
+            opened.tcp_maxrt = min(keep_alive.patience_ms, MOST_MS)
 
 
 def bind(opened: zmq.Socket[Any], address: str) -> str:
@@ -111,7 +138,8 @@ def bind(opened: zmq.Socket[Any], address: str) -> str:
     except zmq.ZMQError as error:
         hint = WHAT_TO_DO.get(error.errno or 0, error.strerror)
         raise ValueError(f"cannot listen on {address}: {hint}") from None
-    return opened.get_string(zmq.LAST_ENDPOINT)
+    bound = opened.get_string(zmq.LAST_ENDPOINT)
+    return "ipc://" + os.path.abspath(bound.removeprefix("ipc://")) if address == "ipc://*" else bound
 
 
 def _leave_others_alone(address: str) -> None:
@@ -130,14 +158,6 @@ def _leave_others_alone(address: str) -> None:
             if error.errno == errno.ECONNREFUSED:
                 return  # stale: whoever listened there is gone
         raise ValueError(f"cannot listen on {address}: {WHAT_TO_DO[errno.EADDRINUSE]}")
-
-
-def raise_descriptor_limit() -> int:
-    """Allow this process as many descriptors, so connections, as the system lets it have; return how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 @contextmanager
@@ -173,13 +193,22 @@ class Inbox:
     batch has a size, which doubles when it was filled and falls to what was there when it was not.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], largest_batch: int) -> None:
+    def __init__(
+        self, socket: zmq.Socket[bytes], largest_batch: int, on_too_long: Callable[[Frames], None] | None = None
+    ) -> None:
+        """Read batches of up to `largest_batch` messages.
+
+        One of more than MOST_FRAMES is not among them: `on_too_long` is given its first frames, and the rest is
+        skipped. None takes a message of any length.
+        """
         self.is_empty = False  # as far as the last batch could tell
-        self.frame: zmq.Frame  # the last one of the message that was yielded last
+        self.frame = NO_FRAME  # the last one of the message that was yielded last, until there is another
         self._socket = socket
         self._is_router = socket.type == zmq.ROUTER
         self._batch = 1
         self._largest_batch = largest_batch
+        self._on_too_long = on_too_long
+        self._is_skipping = False  # what comes next is the rest of a message that is too long
 
     def batch(self, most: int) -> Iterator[Frames]:
         """Receive up to `most` messages; frames from LARGE_FRAME on are not copied."""
@@ -187,6 +216,8 @@ class Inbox:
         is_router = self._is_router
         size = min(self._batch, most)
         self.is_empty = False
+        if self._is_skipping and not self._skip():
+            return
         for number in range(size):
             try:
                 if is_router:  # a routing id comes first, and always more after it
@@ -198,15 +229,44 @@ class Inbox:
             except zmq.Again:
                 self._batch = number or 1
                 self.is_empty = True
-                return
+                break
             message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
             while frame.more:
                 frame = receive(NOBLOCK, False)
                 message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
+                if len(message) == FEW_FRAMES and frame.more:
+                    yield from self._receive_long(message)
+                    return
             self.frame = frame
             yield message
-        if size == self._batch:
-            self._batch = min(2 * size, self._largest_batch)
+        else:
+            if size == self._batch:
+                self._batch = min(2 * size, self._largest_batch)
+        self.frame = NO_FRAME  # it may be large
+
+    def _receive_long(self, message: Frames) -> Iterator[Frames]:
+        """Receive the rest of a message of many frames, or skip it where there are too many."""
+        most = MOST_FRAMES + self._is_router if self._on_too_long else inf
+        is_whole = False
+        while not is_whole and len(message) < most:
+            frame = self._socket.recv(NOBLOCK, False)
+            message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
+            is_whole = not frame.more
+        if is_whole:
+            self.frame = frame
+            yield message
+            self.frame = NO_FRAME
+        elif self._on_too_long:
+            self._is_skipping = True
+            self._on_too_long(message)
+
+    def _skip(self) -> bool:
+        """Receive and forget the rest of a message, up to a bound; True when that was all."""
+        for _ in range(MOST_SKIPPED):
+            if not self._socket.recv(NOBLOCK, False).more:
+                self._is_skipping = False
+                break
+        return not self._is_skipping
 
 
 def send(to: zmq.Socket[bytes], message: Frames) -> bool:
@@ -229,12 +289,12 @@ class Connection:
     ZeroMQ connects again by itself but sends nothing again, so whoever waits for an answer opens a new one then.
     """
 
-    def __init__(self, context: zmq.Context[Any], kind: int, address: str) -> None:
-        """Connect, whether or not somebody listens there yet; raise ValueError for what is no address."""
+    def __init__(self, context: zmq.Context[Any], kind: int, address: str, *, may_refuse: bool = False) -> None:
+        """Connect, whether or not somebody listens there yet, as `connect` does."""
         self.socket: zmq.Socket[bytes] = context.socket(kind)
         self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
-            connect(self.socket, address)
+            connect(self.socket, address, may_refuse=may_refuse)
         except ValueError:
             self.close()
             raise
@@ -246,10 +306,13 @@ class Connection:
         self.socket.close(linger=0)
 
 
-def connect(opened: zmq.Socket[Any], address: str) -> None:
-    """Connect a socket, and notice a peer whose host has died; raise ValueError for what is no address."""
+def connect(opened: zmq.Socket[Any], address: str, *, may_refuse: bool) -> None:
+    """Connect a socket, and notice a peer whose host has died; raise ValueError for what is no address.
+
+    `may_refuse` tells whether the peer may take nothing for minutes and yet be alive.
+    """
     opened.ipv6 = "[" in address
-    set_keep_alive(opened, KeepAlive())
+    set_keep_alive(opened, KeepAlive(), may_refuse=may_refuse)
     try:
         opened.connect(address)
     except (zmq.ZMQError, UnicodeError):

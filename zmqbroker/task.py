@@ -42,7 +42,6 @@ class Task:
         "timeout",
         "timer",
         "tries",
-        "undelivered",
         "worker",
     )
 
@@ -62,7 +61,6 @@ class Task:
         self.worker = NOBODY  # that had it last
         self.started = 0.0  # when the running attempt was handed out
         self.due: float | None = None  # when the running attempt is given up, or a delayed task waits again
-        self.undelivered = False  # its reply could not be sent
         self.timer = 0  # names the entry of that instant in the heap; 0: there is none
         self.reason = ""  # why its last attempt was lost, or the request was refused
 

@@ -23,6 +23,8 @@ LARGEST_COUNT = 1_000_000_000  # of tries, and of a priority in either direction
 
 HEADER = b"ZB1 "  # how a header starts
 LARGEST_HEADER = 4096  # bytes
+LARGEST_ENVELOPE = 65536  # bytes, without the routing id and the header
+MOST_FRAMES = 1000  # of a message that the broker receives
 LONGEST_KEY = 256  # characters
 
 DONE = "done"  # the statuses of a reply
@@ -75,11 +77,29 @@ def parse_request(message: Frames) -> tuple[Frames, Frames, Header | None]:
     except ValueError:
         raise MalformedError("a request without an empty frame before its body", message[:1]) from None
     envelope, body, header = message[:empty], message[empty + 1 :], None
-    if empty > 1 and _head(envelope[-1], len(HEADER)) == HEADER:
-        header = _parse_header(envelope.pop(), envelope)
+    if empty > 1:
+        last = envelope[-1]
+        if last[:4] == HEADER if isinstance(last, bytes) else _head(last, len(HEADER)) == HEADER:
+            header = _parse_header(envelope.pop(), envelope)
+        _check_size(envelope, header)
     if not body:
         raise MalformedError("a request without a body", envelope, header)
     return envelope, body, header
+
+
+def parse_start(message: Frames) -> MalformedError:
+    """Say what is wrong with a client's message of more than MOST_FRAMES, of which these are the first."""
+    text = f"a request of more than {MOST_FRAMES} frames"
+    try:
+        envelope, _, header = parse_request(message)
+    except MalformedError as error:
+        return MalformedError(text, error.envelope, error.header)
+    return MalformedError(text, envelope, header)
+
+
+def _check_size(envelope: Frames, header: Header | None = None) -> None:
+    if sum(map(len, envelope)) - len(envelope[0]) > LARGEST_ENVELOPE:
+        raise MalformedError(f"an envelope of more than {LARGEST_ENVELOPE} bytes", envelope, header)
 
 
 def _parse_header(frame: Sized, envelope: Frames) -> Header:
@@ -142,9 +162,12 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def parse_ready(message: Frames) -> Frames:
     """Return the envelope of a worker's ready message, whatever its body says."""
     try:
-        return message[: message.index(EMPTY)]
+        envelope = message[: message.index(EMPTY)]
     except ValueError:
         raise MalformedError("a ready message without an empty frame") from None
+    if len(envelope) > 1:
+        _check_size(envelope)
+    return envelope
 
 
 def is_control(message: Frames) -> bool:
@@ -169,9 +192,18 @@ def parse_control(message: Frames) -> Control:
     raise MalformedError(f"an unknown verb: {_head(verb, 20)!r}")
 
 
+def is_same(frames: Frames, others: Frames) -> bool:
+    """Tell whether two lists of frames of any type are equal byte for byte; `==` looks into bytes only."""
+    return list(map(_view, frames)) == list(map(_view, others))
+
+
+def _view(frame: Sized) -> memoryview:
+    return memoryview(frame)  # type: ignore[arg-type]
+
+
 def _head(frame: Sized, size: int) -> bytes:
     """Return the first bytes of a frame of any type; all of them support the buffer protocol."""
-    return bytes(memoryview(frame)[:size])  # type: ignore[arg-type]
+    return bytes(_view(frame)[:size])
 
 
 def _parse_seconds(argument: bytes) -> float:
@@ -238,7 +270,10 @@ def parse_reply(message: Frames) -> Reply:
             raise ValueError("no header")
         fields = _parse_json(_head(message[0], len(message[0]))[len(HEADER) :])  # with a reason, however long
         key, status, attempts = fields.get("key"), fields["status"], fields["attempts"]
-        return Reply(key, status, attempts, fields.get("reason", ""), message[2:])
+        reason = fields.get("reason", "")
+        if not (isinstance(key, str | None) and type(status) is type(reason) is str and type(attempts) is int):
+            raise ValueError("a field has the wrong type")
+        return Reply(key, status, attempts, reason, message[2:])
     except (ValueError, KeyError) as error:
         raise MalformedError(f"a reply that cannot be read: {error}") from None
 

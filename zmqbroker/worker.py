@@ -70,7 +70,7 @@ class Worker:
         self._attempt_id: Any = None  # of the task in hand; None: there is none
         self.tasks = 0  # handled so far
         try:
-            connect(self._results, results)
+            connect(self._results, results, may_refuse=False)
             Connection(self._context, zmq.DEALER, ready).close()  # is it an address?
         except ValueError:
             self._close()
