@@ -208,7 +208,7 @@ class Chaos:
         kept = look.sizes["kept"]
         memory = look.resident_kib - self.at_start.resident_kib
         stale = {name: STALE_KEPT if name in ("timers", "waiting", "idle") else 0 for name in look.sizes}
-        stale |= {"kept": kept, "workers": look.sizes["workers"]}  # the latter is bounded by the descriptors
+        stale |= {"kept": kept, "connections": look.sizes["connections"]}  # the latter is bounded by the descriptors
         for name, size in look.sizes.items():
             if size > stale[name]:
                 self.violations.append(f"{size} entries are left in {name!r}")

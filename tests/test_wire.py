@@ -174,7 +174,7 @@ def test_a_reply_that_cannot_be_read_is_malformed(message: list[bytes]):
 
 
 def test_a_request_and_its_header_go_there_and_back():
-    message = wire.request_message([b"a", b"b"], {"key": "k", "tries": 1})
+    message = wire.request_message([b"a", b"b"], "k", wire.more_fields({"tries": 1}))
     assert wire.parse_request([b"id", *message]) == ([b"id"], [b"a", b"b"], wire.Header(key="k", tries=1))
 
 

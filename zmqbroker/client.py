@@ -30,13 +30,14 @@ from zmqbroker.sockets import Alarm, Connection, Inbox, send
 from zmqbroker.wire import DONE, Frames, Reply
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
+UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
 BATCH = 256  # replies read before requests are sent again
 PAUSE_MS = 200  # between losing the broker and connecting again, should it hang up at every call
 LAST_CANCELS = 1.0  # seconds to tell the broker of cancelled tasks when the client is closed
+CANCEL = wire.more_fields({"cancel": True})
 CLOSED = "closed"  # the status of a task whose client was closed
 
 Body = bytes | list[bytes]
-Fields = dict[str, Any]  # of a header
 Settle = Callable[[Reply], None]
 
 log = logging.getLogger("zmqbroker.client")
@@ -198,7 +199,7 @@ class Client:
     # In the caller's thread
 
     def _outcomes(
-        self, bodies: Iterator[tuple[int, Body]], fields: Fields, window: int, ordered: bool
+        self, bodies: Iterator[tuple[int, Body]], fields: str, window: int, ordered: bool
     ) -> Generator[Any, None, None]:
         """Yield the result or the TaskFailed of each body.
 
@@ -236,11 +237,11 @@ class Client:
             for key, _ in ahead.values():
                 self._cancel(key)
 
-    def _send_task(self, body: Body, fields: Fields, settle: Settle) -> str:
+    def _send_task(self, body: Body, fields: str, settle: Settle) -> str:
         self._check_process()
         frames: Frames = [body] if isinstance(body, bytes) else _check_frames(body)
         key = self._next_key()
-        message = wire.request_message(frames, {"key": key, **fields})
+        message = wire.request_message(frames, key, fields)
         with self._lock:
             if self._closed:
                 raise RuntimeError("this client is closed")
@@ -256,7 +257,7 @@ class Client:
         with self._lock:
             if key not in self._outstanding:
                 return
-            cancel = wire.request_message([b""], {"key": key, "cancel": True})
+            cancel = wire.request_message([b""], key, CANCEL)
             asleep = self._enqueue(key, cancel, None)
         if asleep:
             self._alarm.ring()
@@ -269,7 +270,9 @@ class Client:
         return asleep
 
     def _connect(self) -> Connection:
-        connection = Connection(self._context, zmq.DEALER, self._address, may_refuse=True)  # while its queue is full
+        connection = Connection(  # to a broker that takes no requests while its queue is full
+            self._context, zmq.DEALER, self._address, may_refuse=True, unsent=UNSENT
+        )
         connection.socket.linger = 0  # now, so that closing the context before the client does not wait for ever
         return connection
 
@@ -325,9 +328,12 @@ class Client:
         for waited_for in (connection.socket, connection.monitor, self._alarm):
             poller.register(waited_for, zmq.POLLIN)
         inbox = Inbox(connection.socket, BATCH)
+        was_full = False
         while True:
             is_full = not self._send_batch(connection.socket)
-            poller.modify(connection.socket, zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN)
+            if is_full is not was_full:
+                poller.modify(connection.socket, zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN)
+                was_full = is_full
             with self._lock:
                 if self._closed:
                     return False
@@ -372,11 +378,11 @@ class Client:
             self._context.term()
 
 
-def _fields(**options: float | None) -> Fields:
-    """Return what was said as the fields of a header; raises ValueError for what no broker would take."""
+def _fields(**options: float | None) -> str:
+    """Write what was said as fields of a header; raises ValueError for what no broker would take."""
     fields = {name: value for name, value in options.items() if value is not None}
     wire.check_fields(fields)
-    return fields
+    return wire.more_fields(fields)
 
 
 def _check_frames(body: Body) -> Frames:

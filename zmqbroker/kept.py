@@ -53,6 +53,8 @@ class KeptReplies:
 
     def take(self, key: str, connection: Sized, now: float) -> KeptReply | None:
         """Take out the reply with this key; None when it is not kept, or went out by this very connection."""
+        if key not in self._kept:
+            return None
         self.expire(now)
         kept = self._drop(key)
         return kept if kept is not None and kept.connection != connection else None

@@ -38,6 +38,8 @@ LARGEST_FRAME_LEAST = 64 << 20  # bytes; nobody is cut off below this
 # Plain integers: the flag enumerations of pyzmq cost more than a small send.
 NOBLOCK = int(zmq.NOBLOCK)
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+EVENTS = int(zmq.EVENTS)
+READABLE = int(zmq.POLLIN)
 SEND_FRAME: Callable[..., Any] = super(zmq.Socket, zmq.Socket).send  # all that zmq.Socket.send adds is for drafts
 
 NO_TRANSPORT = "no such transport here; use tcp://, ipc:// or inproc://"
@@ -289,15 +291,25 @@ class Connection:
     ZeroMQ connects again by itself but sends nothing again, so whoever waits for an answer opens a new one then.
     """
 
-    def __init__(self, context: zmq.Context[Any], kind: int, address: str, *, may_refuse: bool = False) -> None:
-        """Connect, whether or not somebody listens there yet, as `connect` does."""
+    def __init__(
+        self, context: zmq.Context[Any], kind: int, address: str, *, may_refuse: bool = False, unsent: int = 0
+    ) -> None:
+        """Connect, whether or not somebody listens there yet, as `connect` does.
+
+        Up to `unsent` messages are kept that cannot be sent yet; 0: however many.
+        """
         self.socket: zmq.Socket[bytes] = context.socket(kind)
+        self.socket.sndhwm = unsent
         self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
             connect(self.socket, address, may_refuse=may_refuse)
         except ValueError:
             self.close()
             raise
+
+    def is_lost(self) -> bool:
+        """Tell whether the connection was lost since."""
+        return bool(self.monitor.get(EVENTS) & READABLE)  # type: ignore[operator]
 
     def close(self) -> None:
         """Close at once; what was not sent yet is dropped."""

@@ -56,7 +56,7 @@ class Worker:
         if slots < 1:
             raise ValueError(f"slots must be 1 or more, not {slots}")
         self._handler = handler
-        self._ready = [wire.EMPTY, (label or "ready").encode()]
+        self._ready: Frames = [wire.EMPTY, (label or "ready").encode()]
         self._slots = slots
         self._own_context = context is None
         self._context = context or zmq.Context()
@@ -114,16 +114,17 @@ class Worker:
             poller.register(waited_for, zmq.POLLIN)
         inbox = Inbox(connection.socket, self._slots)
         for _ in range(self._slots):
-            connection.socket.send_multipart(self._ready)
+            send(connection.socket, self._ready.copy())
         while True:
             readable = dict(poller.poll())
-            self._alarm.hear()
+            if self._alarm.fileno() in readable:
+                self._alarm.hear()
             is_lost = connection.monitor in readable
             for message in inbox.batch(self._slots) if connection.socket in readable else ():
                 self._process(message)
-                is_lost = is_lost or bool(int(connection.monitor.get(zmq.EVENTS)) & zmq.POLLIN)  # while the handler ran
+                is_lost = is_lost or connection.is_lost()  # while the handler ran
                 if not (is_lost or self._stopped):
-                    connection.socket.send_multipart(self._ready)
+                    send(connection.socket, self._ready.copy())
             if self._stopped:
                 self._release_what_crosses(connection.socket, inbox)
                 return
