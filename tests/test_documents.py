@@ -165,7 +165,7 @@ def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqb
     assert (ran.stdout, ran.stderr, ran.returncode) == (section(README, "A function").block("text"), "", 0)
 
 
-@pytest.mark.parametrize("title", ["A client in Python", "Futures and asyncio"])
+@pytest.mark.parametrize("title", ["A client in Python", "Futures and asyncio", "Very small tasks"])
 def test_the_clients_of_the_readme_print_what_it_shows(counting, title):
     run_snippet(title, counting)
 

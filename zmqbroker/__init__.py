@@ -1,7 +1,8 @@
 """A task broker over plain ZeroMQ sockets, for workers that may hang, crash or vanish."""
 
 from zmqbroker.broker import Broker
-from zmqbroker.client import Client, TaskFailed
+from zmqbroker.client import Client
+from zmqbroker.futures import TaskFailed
 from zmqbroker.worker import Fail, Reject, Worker
 
 __all__ = ["Broker", "Client", "Fail", "Reject", "TaskFailed", "Worker"]

@@ -12,22 +12,24 @@ import os
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
 from math import ceil
-from queue import SimpleQueue
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
 import zmq
 
-from zmqbroker import wire
+from zmqbroker import mapping, wire
+from zmqbroker.chunks import Body
+from zmqbroker.futures import TaskFuture
+from zmqbroker.mapping import Sender, Settle, frames_of
 from zmqbroker.sockets import Alarm, Connection, Inbox, send
-from zmqbroker.wire import DONE, Frames, Reply
+from zmqbroker.wire import Frames, Reply
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
@@ -37,53 +39,7 @@ LAST_CANCELS = 1.0  # seconds to tell the broker of cancelled tasks when the cli
 CANCEL = wire.more_fields({"cancel": True})
 CLOSED = "closed"  # the status of a task whose client was closed
 
-Body = bytes | list[bytes]
-Settle = Callable[[Reply], None]
-
 log = logging.getLogger("zmqbroker.client")
-
-
-class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
-    """A task has no result: `reason` says why in words, `status` in one, `attempts` how often it was tried."""
-
-    def __init__(self, reason: str, status: str, attempts: int) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        self.attempts = attempts
-
-    def __reduce__(self) -> Any:
-        return TaskFailed, (self.reason, self.status, self.attempts)
-
-
-class TaskFuture(Future[Any]):
-    """The result of a task to come. Cancelling it cancels the task, waiting or running."""
-
-    def __init__(self, as_list: bool) -> None:
-        super().__init__()
-        self._as_list = as_list
-        self.on_cancel: list[Callable[[], None]] = []  # what cancels the task; empty once that is done
-
-    def cancel(self) -> bool:
-        """Cancel the task; False when it has its reply already."""
-        if not super().cancel():
-            return False
-        try:
-            cancel_task = self.on_cancel.pop()
-        except IndexError:  # another call was first
-            return True
-        self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        cancel_task()
-        return True
-
-    def settle(self, reply: Reply) -> None:
-        """Become what the reply says, unless cancelled meanwhile."""
-        outcome = _outcome(reply, self._as_list)
-        with suppress(InvalidStateError):
-            if isinstance(outcome, TaskFailed):
-                self.set_exception(outcome)
-            else:
-                self.set_result(outcome)
 
 
 class Client:
@@ -139,7 +95,7 @@ class Client:
         """
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
         future = TaskFuture(as_list=not isinstance(body, bytes))
-        key = self._send_task(body, fields, future.settle)
+        key = self._send_task(fields, frames_of(body), future.settle)
         future.on_cancel.append(partial(self._cancel, key))
         return future
 
@@ -164,6 +120,7 @@ class Client:
         bodies: Iterable[Body],
         *,
         window: int = DEFAULT_WINDOW,
+        chunk: int = 1,
         ordered: bool = True,
         return_failures: bool = False,
         timeout: float | None = None,
@@ -175,12 +132,17 @@ class Client:
 
         At most `window` tasks are ahead of what was yielded. A failure raises TaskFailed; with `return_failures` that
         is yielded in its place. Leaving the iterator early cancels what it has outstanding.
+
+        With `chunk`, so many bodies travel as one task, for workers that understand it: see chunks.py.
         """
-        if window < 1:
-            raise ValueError(f"window must be 1 or more, not {window}")
+        for name, number in {"window": window, "chunk": chunk}.items():
+            if number < 1:
+                raise ValueError(f"{name} must be 1 or more, not {number}")
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        outcomes = self._outcomes(enumerate(bodies), fields, window, ordered)
-        return outcomes if return_failures else _raise_failures(outcomes)
+        sender = Sender(partial(self._send_task, fields), self._cancel, self._check_process)
+        requests = mapping.single_requests(bodies) if chunk == 1 else mapping.chunk_requests(bodies, chunk)
+        outcomes = mapping.outcomes(sender, requests, window, ordered)
+        return outcomes if return_failures else mapping.raise_failures(outcomes)
 
     def close(self) -> None:
         """Fail what is outstanding, and disconnect. The broker goes on with the tasks it has.
@@ -198,50 +160,10 @@ class Client:
 
     # In the caller's thread
 
-    def _outcomes(
-        self, bodies: Iterator[tuple[int, Body]], fields: str, window: int, ordered: bool
-    ) -> Generator[Any, None, None]:
-        """Yield the result or the TaskFailed of each body.
-
-        While replies are there to be yielded, two bodies are taken for each: so neither side waits for the other, and
-        soon as many tasks are ahead as the window allows.
-        """
-        arrived: SimpleQueue[tuple[int, Reply]] = SimpleQueue()
-        ahead: dict[int, tuple[str, bool]] = {}  # without a reply: the key, and whether the body was a list
-        early: dict[int, Any] = {}  # outcomes that cannot be yielded yet
-        taken = yielded = 0
-        ended = False
-        try:
-            while True:
-                before = taken
-                while not ended and taken - yielded < window and (taken - before < 2 or arrived.empty()):
-                    number, body = next(bodies, (-1, b""))
-                    if number < 0:
-                        ended = True
-                        break
-                    key = self._send_task(body, fields, partial(_put, arrived, number))
-                    ahead[number] = key, not isinstance(body, bytes)
-                    taken += 1
-                if not ahead:
-                    return
-                self._check_process()
-                number, reply = arrived.get()
-                _, as_list = ahead.pop(number)
-                early[number] = _outcome(reply, as_list)
-                next_number = yielded if ordered else number
-                while next_number in early:
-                    yield early.pop(next_number)
-                    yielded += 1
-                    next_number += 1
-        finally:
-            for key, _ in ahead.values():
-                self._cancel(key)
-
-    def _send_task(self, body: Body, fields: str, settle: Settle) -> str:
+    def _send_task(self, fields: str, body: Frames, settle: Settle) -> str:
         self._check_process()
-        frames: Frames = [body] if isinstance(body, bytes) else _check_frames(body)
         key = self._next_key()
-        message = wire.request_message(frames, key, fields)
+        message = wire.request_message(body, key, fields)
         with self._lock:
             if self._closed:
                 raise RuntimeError("this client is closed")
@@ -385,35 +307,9 @@ def _fields(**options: float | None) -> str:
     return wire.more_fields(fields)
 
 
-def _check_frames(body: Body) -> Frames:
-    if not isinstance(body, (list, tuple)) or not body or not all(isinstance(frame, bytes) for frame in body):
-        raise TypeError(f"a body is bytes or a list of bytes, not {type(body).__name__}")
-    return list(body)
-
-
-def _outcome(reply: Reply, as_list: bool) -> Any:
-    """Return what a reply means: the result's body, or a TaskFailed."""
-    if reply.status != DONE:
-        return TaskFailed(reply.reason, reply.status, reply.attempts)
-    body = wire.plain(reply.body)
-    return [body] if as_list and isinstance(body, bytes) else body
-
-
 def _disconnect(connection: Connection) -> None:
     """Close a connection, also one whose context is being closed, which would wait for it for ever."""
     with suppress(zmq.ZMQError):
         connection.close()
     connection.monitor.close(linger=0)
     connection.socket.close(linger=0)
-
-
-def _put(arrived: "SimpleQueue[tuple[int, Reply]]", number: int, reply: Reply) -> None:
-    arrived.put((number, reply))
-
-
-def _raise_failures(outcomes: Generator[Any, None, None]) -> Iterator[Any]:
-    with closing(outcomes):
-        for outcome in outcomes:
-            if isinstance(outcome, TaskFailed):
-                raise outcome
-            yield outcome

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from shutil import which
 
-from zmqbroker.worker import Body, Fail
+from zmqbroker.chunks import Body
+from zmqbroker.worker import Fail
 
 log = logging.getLogger("zmqbroker.command")
 

@@ -15,7 +15,9 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO, NamedTuple
 
-from zmqbroker.client import Body, Client, TaskFailed
+from zmqbroker.chunks import Body
+from zmqbroker.client import Client
+from zmqbroker.futures import TaskFailed
 from zmqbroker.progress import Progress
 
 PATIENCE = 5.0  # seconds without any reply before saying so

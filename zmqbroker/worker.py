@@ -6,19 +6,19 @@ connection is lost, and it can be stopped without losing a task.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import zmq
 
-from zmqbroker import wire
+from zmqbroker import chunks, wire
+from zmqbroker.chunks import Body, Failure
 from zmqbroker.sockets import LINGER_MS, Alarm, Connection, Inbox, connect, send
 from zmqbroker.wire import Frames
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
 LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosses with its leaving
 
-Body = bytes | list[bytes]
 Handler = Callable[[Any], "Body | None"]
 
 log = logging.getLogger("zmqbroker.worker")
@@ -154,20 +154,37 @@ class Worker:
             self._attempt_id = attempt_id
         answer = wire.control_message(wire.FAIL, attempt_id, "the handler was interrupted")
         try:
-            result = self._handler(wire.plain(body))
-            answer = wire.result_message(attempt_id, _frames(result))
-        except Reject as rejection:
-            answer = wire.control_message(wire.REJECT, attempt_id, str(rejection) or "rejected")
-        except Fail as failure:
-            answer = wire.control_message(wire.FAIL, attempt_id, str(failure) or "failed")
-        except Exception as error:
-            log.warning("the handler failed", exc_info=True)
-            answer = wire.control_message(wire.FAIL, attempt_id, f"{type(error).__name__}: {error}")
+            answer = self._answer(attempt_id, body)
         finally:
             with self._lock:
                 self._attempt_id = None
                 send(self._results, answer)
             self.tasks += 1
+
+    def _answer(self, attempt_id: Sized, body: Frames) -> Frames:
+        """Run the handler, for each body of a chunk by itself, and build what is to be said of the attempt."""
+        if chunks.is_chunk(body):
+            try:
+                bodies = chunks.unpack(body)
+            except ValueError as error:
+                return wire.control_message(wire.REJECT, attempt_id, str(error))
+            return wire.result_message(attempt_id, chunks.pack_results(map(self._outcome, bodies)))
+        outcome = self._outcome(body)
+        if isinstance(outcome, Failure):
+            return wire.control_message(wire.REJECT if outcome.is_final else wire.FAIL, attempt_id, outcome.reason)
+        return wire.result_message(attempt_id, outcome)
+
+    def _outcome(self, body: Frames) -> Frames | Failure:
+        """Run the handler on one body, and return its result or why there is none."""
+        try:
+            return _frames(self._handler(wire.plain(body)))
+        except Reject as rejection:
+            return Failure(str(rejection) or "rejected", is_final=True)
+        except Fail as failure:
+            return Failure(str(failure) or "failed")
+        except Exception as error:
+            log.warning("the handler failed", exc_info=True)
+            return Failure(f"{type(error).__name__}: {error}")
 
     def _close(self) -> None:
         with self._lock:
@@ -179,6 +196,8 @@ class Worker:
 
 def _frames(result: Any) -> Frames:
     """Return what a handler returned as the frames of a result; raises TypeError for what is none."""
+    if isinstance(result, bytes):
+        return [result]
     frames = [b""] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]
     if not all(isinstance(frame, (bytes, bytearray, memoryview)) for frame in frames):
         raise TypeError(f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None")

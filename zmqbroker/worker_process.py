@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
+from zmqbroker.chunks import Body
 from zmqbroker.command import Command
 from zmqbroker.supervisor import AT_ONCE, FINISH, READY
-from zmqbroker.worker import Body, Handler, Worker
+from zmqbroker.worker import Handler, Worker
 
 CANNOT_START = 1  # exit status
 LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"

@@ -1,0 +1,65 @@
+"""What becomes of a task, as its client sees it: a result, or a TaskFailed that says why there is none."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any
+
+from zmqbroker import wire
+from zmqbroker.wire import DONE, Frames, Reply
+
+
+class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
+    """A task has no result: `reason` says why in words, `status` in one, `attempts` how often it was tried."""
+
+    def __init__(self, reason: str, status: str, attempts: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.attempts = attempts
+
+    def __reduce__(self) -> Any:
+        return TaskFailed, (self.reason, self.status, self.attempts)
+
+
+class TaskFuture(Future[Any]):
+    """The result of a task to come. Cancelling it cancels the task, waiting or running."""
+
+    def __init__(self, as_list: bool) -> None:
+        super().__init__()
+        self._as_list = as_list
+        self.on_cancel: list[Callable[[], None]] = []  # what cancels the task; empty once that is done
+
+    def cancel(self) -> bool:
+        """Cancel the task; False when it has its reply already."""
+        if not super().cancel():
+            return False
+        try:
+            cancel_task = self.on_cancel.pop()
+        except IndexError:  # another call was first
+            return True
+        self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        cancel_task()
+        return True
+
+    def settle(self, reply: Reply) -> None:
+        """Become what the reply says, unless cancelled meanwhile."""
+        outcome = outcome_of(reply, self._as_list)
+        with suppress(InvalidStateError):
+            if isinstance(outcome, TaskFailed):
+                self.set_exception(outcome)
+            else:
+                self.set_result(outcome)
+
+
+def outcome_of(reply: Reply, as_list: bool) -> Any:
+    """Return what a reply means: the result's body, in a list if wanted, or a TaskFailed."""
+    if reply.status != DONE:
+        return TaskFailed(reply.reason, reply.status, reply.attempts)
+    return body_of(reply.body, as_list)
+
+
+def body_of(frames: Frames, as_list: bool) -> Any:
+    """Return a result's frames as one gets them: bytes, or a list of bytes if wanted or if there are several."""
+    body = wire.plain(frames)
+    return [body] if as_list and isinstance(body, bytes) else body
