@@ -89,9 +89,9 @@ class Broker:
 
         `timeout`, `retry_delay` and `drain` are in seconds, `max_waiting` in tasks, `max_size` in bytes of a task's
         body; 0 or None means no limit (`retry_delay` and `drain`: at once). A peer is taken for dead when TCP's
-        `keep_alive` says so, or when it was silent for `heartbeat` seconds (0 or None: however silent). `context` is
-        shared with the peers of inproc addresses; None makes one. Raises ValueError for an address that cannot be
-        bound and a negative limit.
+        `keep_alive` says so, a worker when it was silent for `heartbeat` seconds (0 or None: however silent).
+        `context` is shared with the peers of inproc addresses; None makes one. Raises ValueError for an address that
+        cannot be bound and for a limit out of its range.
         """
         limits = {
             "tries": tries,
