@@ -3,7 +3,10 @@
 
 import sys
 
-from zmqbroker.cli import broker_main
-
 if __name__ == "__main__":
-    sys.exit(broker_main())
+    try:
+        from zmqbroker.cli import broker_main  # takes a tenth of a second, in which Ctrl-C may come
+
+        sys.exit(broker_main())
+    except KeyboardInterrupt:
+        sys.exit(130)

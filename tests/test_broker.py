@@ -269,6 +269,10 @@ def test_other_transports(start: Start, tmp_path: Path, transport: str):
     assert client.recv() == b"task"
 
 
+def test_an_ipc_address_chosen_by_the_system_can_be_used_from_any_directory(start: Start):
+    assert start(requests="ipc://*").addresses.requests.startswith("ipc:///")
+
+
 def test_an_ipc_path_of_a_live_broker_is_refused_and_a_stale_one_taken_over(tmp_path: Path, start: Start):
     address = f"ipc://{tmp_path}/requests"
     first = start(requests=address)
@@ -302,6 +306,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path, start: Start):
     ("address", "reason"),
     [
         ("nonsense", "that is no address"),
+        ("tipc://{1,2}", "no such transport here"),
         ("tcp://127.0.0.1:99999", "that is no address"),
         ("tcp://127.0.0.1", "that is no address"),
         ("tcp://127.0.0.1:4161x", "that is no address"),

@@ -554,6 +554,33 @@ def test_a_forked_child_is_told_to_make_a_client_of_its_own(running: Running):
     assert running.count("cancelled") == 0
 
 
+FORK_AND_WAIT = """
+import os, sys, warnings
+from zmqbroker import Client
+warnings.simplefilter("ignore")
+client = Client(sys.argv[1])
+done, later = client.submit(b"done"), client.submit(b"later", delay=3600)
+done.result(20)
+child = os.fork()
+if child == 0:
+    for wait in (later.result, later.exception):
+        try:
+            wait()
+        except RuntimeError as error:
+            print(error, flush=True)
+    print(done.result(), flush=True)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.usefixtures("echoing")
+def test_a_forked_child_does_not_wait_for_its_parents_futures(running: Running):
+    ended = run_script(FORK_AND_WAIT, running.addresses.requests)
+    told = "this task was submitted in another process; wait for it there"
+    assert (ended.stdout.splitlines(), ended.stderr) == ([told] * 2 + ["b'done'", "7"], "")
+
+
 # Restarts and cut connections
 
 

@@ -143,6 +143,41 @@ def test_heartbeats_forget_an_idle_worker_that_was_stopped(start: Start, program
     running.wait_until(lambda: running.count("idle") == 0)
 
 
+def test_heartbeats_cut_off_no_client_that_does_not_read_or_is_not_read_from(start: Start):
+    running = start(heartbeat=0.1, max_waiting=10)
+    client = running.client(zmq.DEALER, rcvhwm=1, sndhwm=0)
+    monitor = client.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    for number in range(UNREAD):
+        client.send_multipart([b"%d" % number, b"", BODY])
+    assert not monitor.poll(300), "cut off while the queue was full"
+    with working(running.addresses.ready, running.addresses.results, echo, slots=10):
+        running.wait_for("done", UNREAD)
+    assert not monitor.poll(300), "cut off while it did not read"
+    assert {client.recv_multipart()[0] for _ in range(UNREAD)} == {b"%d" % number for number in range(UNREAD)}
+    client.disable_monitor()
+    monitor.close()
+
+
+def test_a_worker_may_have_more_tasks_in_hand_than_a_socket_takes_by_itself(start: Start):
+    running = start(heartbeat=HEARTBEAT)
+    client = running.client(zmq.DEALER, sndhwm=0, rcvhwm=0)
+    go_on = threading.Event()
+
+    def wait(body: bytes) -> bytes:
+        assert go_on.wait(PATIENCE)
+        return body[:1]
+
+    with working(running.addresses.ready, running.addresses.results, wait, slots=UNREAD):
+        for _ in range(UNREAD):
+            client.send_multipart([b"", BODY])
+        running.wait_for("attempts", UNREAD)
+        go_on.wait(2 * HEARTBEAT)
+        go_on.set()
+        for _ in range(UNREAD):
+            client.recv_multipart()
+    assert (running.count("lost"), running.count("attempts")) == (0, UNREAD)
+
+
 def test_an_idle_worker_that_was_stopped_costs_one_attempt_and_no_one_else_anything(
     start: Start, program: Callable[..., Program]
 ):

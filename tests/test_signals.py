@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import zmq
 from conftest import Peers, PlainWorker
-from helpers import Program, bound_addresses
+from helpers import PATIENCE, TOP, Program, bound_addresses
 
 StartBroker = Callable[..., "Served"]
 
@@ -72,6 +75,19 @@ def test_at_the_end_of_the_drain_what_waits_and_what_runs_fails(serve: StartBrok
     assert [waiting.recv_multipart() for _ in range(3)] == [[b"", b""]] * 3
     assert served.program.wait() == 0
     served.program.wait_for("^0 tasks done, 4 failed")
+
+
+def test_ctrl_c_while_a_broker_starts_ends_it_without_a_word(tmp_path: Path):
+    (tmp_path / "zmq.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ended = subprocess.run(
+        [sys.executable, "broker.py", "--version"],
+        cwd=TOP,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

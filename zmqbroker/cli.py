@@ -90,9 +90,9 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=0,
         metavar="SECONDS",
-        help="cut off a peer that was silent for so long, for faster notice than TCP's (default: 0, never). Only whole "
-        "frames are a sign of life: choose more than the largest frame takes on the slowest link, or it is cut off "
-        "again and again",
+        help="cut off a worker that was silent for so long, for faster notice than TCP's (default: 0, never). Only "
+        "whole frames are a sign of life: choose more than the largest frame takes on the slowest link, or it is cut "
+        "off again and again",
     )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="log every attempt and its outcome")
@@ -154,7 +154,7 @@ def show_start(broker: Broker, options: argparse.Namespace) -> None:
         f"at most {options.max_waiting} tasks waiting" if options.max_waiting else "any number of tasks waiting",
         f"at most {options.max_size} bytes a task" if options.max_size else "tasks of any size",
         f"{options.drain:g} s to drain",
-        *([f"silent peers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
+        *([f"silent workers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]
     print(f"limits    {', '.join(limits)}", flush=True)
 

@@ -1,5 +1,6 @@
 """What becomes of a task, as its client sees it: a result, or a TaskFailed that says why there is none."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -28,6 +29,7 @@ class TaskFuture(Future[Any]):
     def __init__(self, as_list: bool) -> None:
         super().__init__()
         self._as_list = as_list
+        self._process_id = os.getpid()
         self.on_cancel: list[Callable[[], None]] = []  # what cancels the task; empty once that is done
 
     def cancel(self) -> bool:
@@ -41,6 +43,21 @@ class TaskFuture(Future[Any]):
         self.set_running_or_notify_cancel()  # tells those who wait for several futures
         cancel_task()
         return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result, in seconds; raise RuntimeError where it cannot come: in a process forked since."""
+        self._check_process()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for what `result` raises, as that does."""
+        self._check_process()
+        return super().exception(timeout)
+
+    def _check_process(self) -> None:
+        """Nobody settles it in a process that was forked since."""
+        if self._process_id != os.getpid() and not self.done():
+            raise RuntimeError("this task was submitted in another process; wait for it there")
 
     def settle(self, reply: Reply) -> None:
         """Become what the reply says, unless cancelled meanwhile."""

@@ -2,8 +2,9 @@
 
 A monitor event names a connection by its file descriptor, and so does a message that came by it (ZMQ_SRCFD, see
 zmq_msg_get(3)); joining the two tells which worker is gone, milliseconds after it died. Descriptors are used again, so
-the order of things matters: libzmq's one I/O thread reports that a connection has dropped before it passes on what
-comes by a new one with the same descriptor. Whoever has *received* a message therefore asks `lost` before `note`.
+the order of things matters: libzmq reports that a connection has dropped before it closes its descriptor, so before
+anything can come by a new one with the same descriptor. Whoever has *received* a message therefore asks `lost` before
+`note`.
 
 This hastens what a deadline or a failed send would find out anyway: a connection that drops before its first message
 was noted goes unnoticed here.

@@ -83,11 +83,12 @@ class SocketOptions(NamedTuple):
 
     max_size: int  # bytes of the largest task; 0: no limit
     keep_alive: KeepAlive
-    heartbeat: float  # seconds of silence after which a peer is cut off; 0: it is not
+    heartbeat: float  # seconds of silence after which a worker is cut off; 0: it is not
 
 
 def open_socket(context: zmq.Context[Any], kind: int, options: SocketOptions, unread: int = 0) -> zmq.Socket[bytes]:
-    """Make a socket for many peers; `unread` limits the messages kept for one that does not read, 0: nobody may."""
+    """Make a socket for clients, which may leave so many messages `unread`, or (0) for workers, which read all."""
+    may_refuse = unread > 0
     opened: zmq.Socket[bytes] = context.socket(kind)
     opened.linger = LINGER_MS
     opened.sndhwm = unread
@@ -95,11 +96,11 @@ def open_socket(context: zmq.Context[Any], kind: int, options: SocketOptions, un
     if kind == zmq.ROUTER:
         opened.router_mandatory = True  # sending to a peer that is gone fails, see zmq_setsockopt(3)
         opened.router_handover = True  # a restarted peer with an identity of its own is heard again
-    set_keep_alive(opened, options.keep_alive, may_refuse=bool(unread))
-    if options.heartbeat:
+    set_keep_alive(opened, options.keep_alive, may_refuse=may_refuse)
+    if options.heartbeat and not may_refuse:  # whoever does not read answers no heartbeats either
         opened.heartbeat_timeout = ceil(options.heartbeat * 1000)
         opened.heartbeat_ivl = ceil(options.heartbeat * 1000 / HEARTBEATS)
-        opened.heartbeat_ttl = max(ceil(options.heartbeat * 1000), 100)  # after which the peer hangs up as well
+        opened.heartbeat_ttl = max(ceil(options.heartbeat * 1000), 100)  # after which the worker hangs up as well
     if options.max_size:
         opened.maxmsgsize = min(max(LARGEST_FRAME_FACTOR * options.max_size, LARGEST_FRAME_LEAST), 2**63 - 1)
     return opened
@@ -300,6 +301,7 @@ class Connection:
         """
         self.socket: zmq.Socket[bytes] = context.socket(kind)
         self.socket.sndhwm = unsent
+        self.socket.rcvhwm = 0  # nothing comes that was not asked for, and who stops reading may be taken for dead
         self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
             connect(self.socket, address, may_refuse=may_refuse)
