@@ -24,8 +24,8 @@ FEW_DESCRIPTORS = 64
 ANY = ("tcp://127.0.0.1:*",) * 3
 HEARTBEAT = 1.0  # seconds
 LARGE = 64 << 20  # bytes
-UNREAD = 10_000  # replies
-BODY = bytes(1024)  # so many of them are more than TCP holds
+UNREAD = 2000  # replies
+BODY = bytes(16384)  # so many of them are more than TCP and the queue of a socket hold
 
 
 @pytest.fixture
