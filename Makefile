@@ -21,7 +21,7 @@ demo: $(VENV)/with-pyzmq
 	@$(VENV)/bin/python tests/demo.py
 
 test: $(VENV)/with-dev
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/with-dev
 	@$(VENV)/bin/ruff format --check .
