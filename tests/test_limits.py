@@ -233,7 +233,7 @@ def test_a_broker_without_descriptors_serves_who_is_connected_and_newcomers_when
 
 
 def test_a_large_body_is_not_kept_when_its_reply_is_out(program: Callable[..., Program]):
-    broker = program("broker.py", "-T", 3600, *ANY)
+    broker = program("broker.py", "-T", 3600, "--drain", 0, *ANY)
     requests, ready, results = bound_addresses(broker)
     with Peers() as peers:
         earlier = peers.open(zmq.REQ, requests)
