@@ -2,5 +2,5 @@
 
 `python -m bench` starts the broker and the proxy in turn, each in a process of its own, with the same clients
 and as equal workers as there can be, each in a process of its own too, and prints a table per measurement.
-`stage` runs processes, `peers` is what they run, `measure` puts the two together.
+`stage` runs processes, `roles` is what they run, `measure` puts the two together.
 """

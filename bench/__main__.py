@@ -15,7 +15,7 @@ import zmq
 
 from bench.library import MANY_SLOTS, compare_call, compare_futures, compare_map
 from bench.measure import WINDOW, Table, compare_with_proxy, loads, measure_waiting
-from bench.peers import BODY_BYTES
+from bench.roles import BODY_BYTES
 from bench.stage import StageError
 from zmqbroker import __version__
 

@@ -11,7 +11,7 @@ from time import perf_counter
 import zmq
 
 from bench.measure import WINDOW, Figures, Table, alternate
-from bench.peers import BODY_BYTES, open_socket
+from bench.roles import BODY_BYTES, open_socket
 from bench.stage import Stage
 from zmqbroker import Client
 

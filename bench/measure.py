@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import NamedTuple
 
-from bench.peers import BODY_BYTES
+from bench.roles import BODY_BYTES
 from bench.stage import Process, Stage
 
 RESULT_WAIT = 300.0  # seconds; for a client to have all its replies
@@ -122,7 +122,7 @@ def _run_waiting(waiting: int, tasks: int) -> Figures:
 def _fill(stage: Stage, address: str, waiting: int, tasks: int) -> Process:
     """Start a client that will keep `waiting` tasks waiting, and return it when that many are."""
     arguments = [f"--tasks={tasks}", f"--window={waiting}", "--prefill"]
-    client = stage.start("-m", "bench.peers", "client", address, *arguments)
+    client = stage.start("-m", "bench.roles", "client", address, *arguments)
     client.facts(RESULT_WAIT)
     return client
 

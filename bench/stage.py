@@ -130,7 +130,7 @@ class Stage:
 
     def start_peers(self, count: int, role: str, *arguments: str) -> list[Process]:
         """Start peers, and return them when all are ready."""
-        peers = [self.start("-m", "bench.peers", role, *arguments) for _ in range(count)]
+        peers = [self.start("-m", "bench.roles", role, *arguments) for _ in range(count)]
         for peer in peers:
             peer.facts()
         return peers
@@ -143,6 +143,6 @@ class Stage:
 
     def start_proxy(self) -> System:
         """Start the proxy."""
-        proxy = self.start("-m", "bench.peers", "proxy")
+        proxy = self.start("-m", "bench.roles", "proxy")
         requests, tasks = proxy.facts()["addresses"]
         return System(proxy, requests, [tasks])

@@ -1,13 +1,13 @@
 """The peers of a measurement, one process each: clients, workers, and the proxy that the broker is compared with.
 
-    python -m bench.peers client ADDRESS --tasks N --window N [--prefill]     one DEALER
-    python -m bench.peers strict-client ADDRESS --tasks N                     one REQ
-    python -m bench.peers worker READY RESULTS --slots N                      DEALER and PUSH; behind the proxy a
-    python -m bench.peers worker ADDRESS                                          DEALER that echoes
-    python -m bench.peers strict-worker READY RESULTS                         REQ and PUSH; behind the proxy a
-    python -m bench.peers strict-worker ADDRESS                                   REP that echoes
-    python -m bench.peers library-worker READY RESULTS --slots N              a zmqbroker.Worker
-    python -m bench.peers proxy                                               ROUTER and DEALER
+    python -m bench.roles client ADDRESS --tasks N --window N [--prefill]     one DEALER
+    python -m bench.roles strict-client ADDRESS --tasks N                     one REQ
+    python -m bench.roles worker READY RESULTS --slots N                      DEALER and PUSH; behind the proxy a
+    python -m bench.roles worker ADDRESS                                          DEALER that echoes
+    python -m bench.roles strict-worker READY RESULTS                         REQ and PUSH; behind the proxy a
+    python -m bench.roles strict-worker ADDRESS                                   REP that echoes
+    python -m bench.roles library-worker READY RESULTS --slots N              a zmqbroker.Worker
+    python -m bench.roles proxy                                               ROUTER and DEALER
 
 Each prints one line of JSON when it is ready. Clients then wait for a line, submit their tasks, compare each reply
 with what they sent, and print a second line: when they started and ended, in seconds of the monotonic clock, which
@@ -34,7 +34,7 @@ MORE = int(zmq.SNDMORE)  # the flag enumeration of pyzmq costs more than a small
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Be one peer; None means the arguments of the command line."""
-    parser = argparse.ArgumentParser(prog="bench.peers")
+    parser = argparse.ArgumentParser(prog="bench.roles")
     parser.add_argument(
         "role", choices=["client", "strict-client", "worker", "strict-worker", "library-worker", "proxy"]
     )
