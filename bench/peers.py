@@ -1,0 +1,162 @@
+"""The same echo work through the broker and through what else one might take: `python -m bench.peers`.
+
+Every system is started as its own documentation says, with one Python client process that has up to 1,000 tasks
+outstanding and two worker processes. What is not installed is skipped, or installed when asked for.
+"""
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from bench import plots, report
+from bench.__main__ import at_least, leave
+from bench.compare import Plan, measure, measure_chunks
+from bench.environments import AbsentError, prepare, server_version
+from bench.machine import describe_machine
+from bench.processes import adopt_orphans
+from bench.stage import StageError
+from bench.systems import clusters, ours, pools, redis_queues, servers
+from bench.systems.system import System
+from zmqbroker import __version__
+
+SYSTEMS = [*ours.SYSTEMS, *pools.SYSTEMS, *servers.SYSTEMS, *redis_queues.SYSTEMS, *clusters.SYSTEMS]
+DEFAULT_RUNS = 3
+DEFAULT_SECONDS = 2.0
+DEFAULT_WAITING = 20_000
+DEFAULT_WAIT = 60.0
+DEFAULT_CHUNK = 100
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table and write it; None means the arguments of the command line."""
+    options = parse(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+    adopt_orphans()
+    results = report.read(options.results)
+    try:
+        for system in SYSTEMS:
+            if not options.only or any(fnmatch(system.name, pattern) for pattern in options.only):
+                attempt(system, options, results)
+                report.write(results, [each.name for each in SYSTEMS], options.results)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    print(report.to_markdown(results, [system.name for system in SYSTEMS]))
+    if options.results and (reason := plots.draw(results, [system.name for system in SYSTEMS], options.results)):
+        print(f"bench.peers: no plots: {reason}", file=sys.stderr)
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the options."""
+    parser = argparse.ArgumentParser(prog="bench.peers", description="Compare the broker with what else there is.")
+    add = parser.add_argument
+    add(
+        "--only",
+        action="append",
+        metavar="NAME",
+        type=a_system,
+        help=f"measure this system alone; may be repeated, and be a pattern: {', '.join(s.name for s in SYSTEMS)}",
+    )
+    add(
+        "--install",
+        action="store_true",
+        help="install what is missing: packages with pip, in environments under .venv-peers; servers with apt-get, "
+        "which may start them as services too",
+    )
+    add("--runs", type=at_least(1), default=DEFAULT_RUNS, metavar="N", help="runs of each (default: %(default)s)")
+    add("--seconds", type=a_span, default=DEFAULT_SECONDS, help="time for each measurement (default: %(default)g)")
+    add(
+        "--waiting",
+        type=at_least(1),
+        default=DEFAULT_WAITING,
+        metavar="N",
+        help="tasks that wait while memory is measured (default: %(default)s)",
+    )
+    add(
+        "--wait",
+        type=a_span,
+        default=DEFAULT_WAIT,
+        metavar="SECONDS",
+        help="time for the task of a worker that was killed to run again (default: %(default)g)",
+    )
+    add("--chunk", type=at_least(1), default=DEFAULT_CHUNK, metavar="N", help="tasks in a chunk (default: %(default)s)")
+    add(
+        "--results",
+        type=Path,
+        metavar="DIRECTORY",
+        help="write peers.json, peers.md and the plots there; rows that are there and are not measured now stay",
+    )
+    options = parser.parse_args(arguments)
+    options.command = f"python -m bench.peers {shlex.join(sys.argv[1:] if arguments is None else arguments)}".strip()
+    return options
+
+
+def a_system(pattern: str) -> str:
+    """Check that a pattern has something to match."""
+    if not any(fnmatch(system.name, pattern) for system in SYSTEMS):
+        raise argparse.ArgumentTypeError(f"there is no system {pattern!r}")
+    return pattern
+
+
+def a_span(text: str) -> float:
+    """Read seconds above zero."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def attempt(system: System, options: argparse.Namespace, results: report.Results) -> None:
+    """Measure a system, alone and in chunks, or note why that cannot be done; earlier figures then stay."""
+    plan = Plan(options.runs, options.seconds, options.waiting, options.wait, options.chunk)
+    _note(results["systems"], results["skipped"], system.name, lambda: _row(system, options, plan, measure))
+    if system.chunked:
+        name = f"{system.name}-chunks"
+        _note(results["chunks"], results["skipped"], name, lambda: _row(system, options, plan, measure_chunks))
+
+
+def _note(rows: dict[str, Row], skipped: dict[str, str], name: str, take: Callable[[], Row]) -> None:
+    print(f"bench.peers: {name}", file=sys.stderr, flush=True)
+    try:
+        rows[name] = take()
+        skipped.pop(name, None)
+    except (AbsentError, StageError) as error:
+        print(f"bench.peers: {name}: skipped: {error}", file=sys.stderr, flush=True)
+        if name not in rows:
+            skipped[name] = str(error)
+
+
+def _row(
+    system: System, options: argparse.Namespace, plan: Plan, take: Callable[[System, str, Plan], dict[str, Any]]
+) -> Row:
+    """Return the figures with what they depend on."""
+    in_chunks = take is measure_chunks
+    if in_chunks and (reason := system.why_no_chunks()):
+        raise AbsentError(reason)
+    python = prepare(system, options.install)
+    figures = take(system, python, plan)
+    versions = figures.pop("versions", {})
+    if system.server:
+        versions[system.server.program] = server_version(system.server)
+    if not system.packages:
+        versions["zmqbroker" if system.name.startswith("zmqbroker") else "Python"] = (
+            __version__ if system.name.startswith("zmqbroker") else sys.version.split()[0]
+        )
+    title = system.chunked.format(chunk=plan.chunk) if in_chunks else system.title
+    facts = {"title": title, "setup": system.setup, "versions": versions}
+    return {**facts, **figures, "machine": describe_machine(), "command": options.command}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
