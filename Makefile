@@ -3,6 +3,7 @@
 # make test-all  the same, on every CPython of VERSIONS that there is
 # make check     format, lint and types
 # make bench     the benchmarks; ARGS goes to them
+# make bench-peers  the same work through other systems; ARGS="--install" installs what is missing
 # make clean     remove all that these have made
 #
 # Each sets up the virtual environment it needs. To use another interpreter: make PYTHON=python3.12 VENV=.venv-3.12 ...
@@ -15,7 +16,7 @@ ARGS =
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 TOO_OLD = "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check bench bench-peers clean
 
 demo: $(VENV)/with-pyzmq
 	@$(VENV)/bin/python tests/demo.py
@@ -31,6 +32,9 @@ check: $(VENV)/with-dev
 bench: $(VENV)/with-dev
 	@$(VENV)/bin/python -m bench $(ARGS)
 
+bench-peers: $(VENV)/with-bench
+	@$(VENV)/bin/python -m bench.peers $(ARGS)
+
 # A name on the PATH may be a shim for what is not there, or lack what makes an environment: try it.
 test-all: test
 	@for version in $(VERSIONS); do \
@@ -45,7 +49,7 @@ test-all: test
 	done
 
 clean:
-	rm -rf .venv .venv-3.* build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* .venv-peers build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/with-pyzmq:
@@ -56,4 +60,8 @@ $(VENV)/with-pyzmq:
 
 $(VENV)/with-dev: $(VENV)/with-pyzmq pyproject.toml
 	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+$(VENV)/with-bench: $(VENV)/with-dev
+	@$(PIP) install -e '.[bench]'
 	@touch $@

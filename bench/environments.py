@@ -17,13 +17,16 @@ class AbsentError(Exception):
     """A system is not there; says why."""
 
 
-def prepare(system: System, install: bool) -> str:
-    """Return the interpreter for a system's processes; raises AbsentError when it, or its server, is not there."""
+def prepare(system: System, install: bool, directory: Path) -> str:
+    """Return the interpreter for a system's processes; raises AbsentError when it, or its server, is not there.
+
+    `directory` is where the environments of all systems are.
+    """
     if reason := system.server and not find_program(system.server.program) and _add_server(system.server, install):
         raise AbsentError(reason)
     if not system.packages:
         return sys.executable
-    python = ENVIRONMENTS / "-".join(system.packages).replace("[", "-").replace("]", "") / "bin" / "python"
+    python = directory.absolute() / "-".join(system.packages).replace("[", "-").replace("]", "") / "bin" / "python"
     marker = python.parent.parent / "complete"
     if not marker.exists():
         if not install:

@@ -5,7 +5,6 @@ outstanding and two worker processes. What is not installed is skipped, or insta
 """
 
 import argparse
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from bench import plots, report
 from bench.__main__ import at_least, leave
 from bench.compare import Plan, measure, measure_chunks
-from bench.environments import AbsentError, prepare, server_version
+from bench.environments import ENVIRONMENTS, AbsentError, prepare, server_version
 from bench.machine import describe_machine
 from bench.processes import adopt_orphans
 from bench.stage import StageError
@@ -48,10 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report.write(results, [each.name for each in SYSTEMS], options.results)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    print(report.to_markdown(results, [system.name for system in SYSTEMS]))
-    if options.results and (reason := plots.draw(results, [system.name for system in SYSTEMS], options.results)):
-        print(f"bench.peers: no plots: {reason}", file=sys.stderr)
+    show(results, options)
     return 0
+
+
+def show(results: report.Results, options: argparse.Namespace) -> None:
+    """Print the report, draw the plots, and bring the table of a document up to date."""
+    names = [system.name for system in SYSTEMS]
+    print(report.to_markdown(results, names))
+    if options.results and (reason := plots.draw(results, names, options.results)):
+        print(f"bench.peers: no plots: {reason}", file=sys.stderr)
+    if options.readme:
+        report.update_table(options.readme, report.short_table(results, names))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -68,8 +75,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--install",
         action="store_true",
-        help="install what is missing: packages with pip, in environments under .venv-peers; servers with apt-get, "
-        "which may start them as services too",
+        help="install what is missing: packages with pip, in virtual environments; servers with apt-get, which may "
+        "start them as services too",
+    )
+    add(
+        "--environments",
+        type=Path,
+        default=ENVIRONMENTS,
+        metavar="DIRECTORY",
+        help="where the virtual environments are (default: .venv-peers)",
     )
     add("--runs", type=at_least(1), default=DEFAULT_RUNS, metavar="N", help="runs of each (default: %(default)s)")
     add("--seconds", type=a_span, default=DEFAULT_SECONDS, help="time for each measurement (default: %(default)g)")
@@ -94,9 +108,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIRECTORY",
         help="write peers.json, peers.md and the plots there; rows that are there and are not measured now stay",
     )
-    options = parser.parse_args(arguments)
-    options.command = f"python -m bench.peers {shlex.join(sys.argv[1:] if arguments is None else arguments)}".strip()
-    return options
+    add("--readme", type=Path, metavar="FILE", help="bring the table of main figures in this document up to date")
+    return parser.parse_args(arguments)
+
+
+def command(plan: Plan) -> str:
+    """Return the command that measures all systems as these figures were."""
+    numbers = {
+        "runs": plan.runs,
+        "seconds": plan.seconds,
+        "waiting": plan.waiting,
+        "wait": plan.wait,
+        "chunk": plan.chunk,
+    }
+    return "python -m bench.peers --install " + " ".join(f"--{name} {value}" for name, value in numbers.items())
 
 
 def a_system(pattern: str) -> str:
@@ -144,7 +169,7 @@ def _row(
     in_chunks = take is measure_chunks
     if in_chunks and (reason := system.why_no_chunks()):
         raise AbsentError(reason)
-    python = prepare(system, options.install)
+    python = prepare(system, options.install, options.environments)
     figures = take(system, python, plan)
     versions = figures.pop("versions", {})
     if system.server:
@@ -155,7 +180,7 @@ def _row(
         )
     title = system.chunked.format(chunk=plan.chunk) if in_chunks else system.title
     facts = {"title": title, "setup": system.setup, "versions": versions}
-    return {**facts, **figures, "machine": describe_machine(), "command": options.command}
+    return {**facts, **figures, "machine": describe_machine(), "command": command(plan)}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,13 @@ HEADINGS = [
     "worker killed: the task runs again",
 ]
 NONE = "-"
+SHORT_HEADINGS = [
+    "system",
+    "tasks/s, 64 B",
+    "tasks/s, 64 KiB",
+    "p50 / p99, us",
+    "a busy worker is killed: the task runs again",
+]
 
 
 def read(directory: Path | None) -> Results:
@@ -54,6 +61,27 @@ def to_markdown(results: Results, names: list[str]) -> str:
     if systems:
         parts += ["## What was run", "\n".join(_setup(row) for row in systems)]
     return "\n\n".join(parts) + "\n"
+
+
+def short_table(results: Results, names: list[str]) -> str:
+    """Return the table for the README: the main figures, without their ranges."""
+    rows = []
+    for row in ordered(results["systems"], names):
+        percentiles = row["percentiles"]
+        trips = f"{number(percentiles[50])} / {number(percentiles[99])}"
+        rows.append([row["title"], number(row["rate"]), number(row["large_rate"]), trips, "; ".join(killed(row))])
+    return _table(SHORT_HEADINGS, rows)
+
+
+def update_table(document: Path, table: str) -> None:
+    """Replace the table of a document that has the same heading."""
+    heading = table.splitlines()[0]
+    before, found, after = document.read_text().partition(heading)
+    rest = after.splitlines(keepends=True)[1:]
+    while rest and rest[0].startswith("|"):
+        del rest[0]
+    if found:
+        document.write_text(f"{before}{table}\n{''.join(rest)}")
 
 
 def _introduction(rows: list[dict[str, Any]]) -> str:

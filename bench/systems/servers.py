@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from bench.stage import Process
@@ -14,14 +15,21 @@ from bench.systems.task import work
 
 THIS = "bench.systems.servers"
 TASKS, RESULTS = "tasks", "results"
+RESULT_WAIT = 60.0  # seconds
 LARGEST = 1 << 20  # bytes of a message
-GEARMAN_BATCH = 100  # jobs submitted at once
+GEARMAN_BATCH = 250  # jobs submitted at once
 
 
 def start_workers(play: Play, count: int, kind: str) -> None:
-    """Start so many of our workers."""
-    for _ in range(count):
-        play.start_python("-m", THIS, kind)
+    """Start so many of our workers, and wait until they are ready."""
+    workers = [play.start_python("-m", THIS, kind, talks=True, name=f"a worker of {kind}") for _ in range(count)]
+    for worker in workers:
+        worker.line()
+
+
+def say_ready() -> None:
+    """Print the line that is waited for."""
+    print("ready", flush=True)
 
 
 # beanstalkd: tasks in one tube, results in another
@@ -63,6 +71,7 @@ def work_for_beanstalkd(settings: Settings) -> None:
     import greenstalk
 
     client = greenstalk.Client((LOOPBACK, settings["port"]), encoding=None, use=RESULTS, watch=TASKS)
+    say_ready()
     while True:
         job = client.reserve()
         client.put(job.body[:8] + work(job.body[8:]))
@@ -96,7 +105,19 @@ def connect_gearmand(settings: Settings) -> Link:
         body: bytes = request.result
         return body
 
-    return Link(lambda body: submit_all([body])[0], result)
+    def count_right(bodies: Iterable[bytes], window: int) -> int:
+        """Have one batch under way while the next one is prepared."""
+        bodies, right = iter(bodies), 0
+        before: list[tuple[Any, bytes]] = []
+        while True:
+            batch = list(islice(bodies, min(GEARMAN_BATCH, window // 2)))
+            requests = submit_all(batch) if batch else []
+            right += sum(result(request, RESULT_WAIT) == body for request, body in before)
+            if not batch:
+                return right
+            before = list(zip(requests, batch, strict=True))
+
+    return Link(lambda body: submit_all([body])[0], result, count_right=count_right)
 
 
 def work_for_gearmand(settings: Settings) -> None:
@@ -105,6 +126,7 @@ def work_for_gearmand(settings: Settings) -> None:
 
     worker = gearman.GearmanWorker([f"{LOOPBACK}:{settings['port']}"])
     worker.register_task(TASKS.encode(), lambda _, job: work(job.data))
+    say_ready()
     worker.work()
 
 
@@ -152,6 +174,8 @@ def work_for_nats(settings: Settings) -> None:
             await message.respond(work(message.data))
 
         await client.subscribe(TASKS, queue="workers", cb=respond)
+        await client.flush()
+        say_ready()
         await asyncio.Event().wait()
 
     asyncio.run(answer())
