@@ -24,6 +24,7 @@ from bench.systems.system import System
 from zmqbroker import __version__
 
 SYSTEMS = [*ours.SYSTEMS, *pools.SYSTEMS, *servers.SYSTEMS, *redis_queues.SYSTEMS, *clusters.SYSTEMS]
+NAMES = [system.name for system in SYSTEMS]
 DEFAULT_RUNS = 3
 DEFAULT_SECONDS = 2.0
 DEFAULT_WAITING = 20_000
@@ -41,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     adopt_orphans()
     results = report.read(options.results)
     try:
-        for system in SYSTEMS:
+        for system in SYSTEMS if options.measure else ():
             if not options.only or any(fnmatch(system.name, pattern) for pattern in options.only):
                 attempt(system, options, results)
-                report.write(results, [each.name for each in SYSTEMS], options.results)
+                report.write(results, NAMES, options.results)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     show(results, options)
@@ -53,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show(results: report.Results, options: argparse.Namespace) -> None:
     """Print the report, draw the plots, and bring the table of a document up to date."""
-    names = [system.name for system in SYSTEMS]
-    print(report.to_markdown(results, names))
-    if options.results and (reason := plots.draw(results, names, options.results)):
+    print(report.to_markdown(results, NAMES))
+    report.write(results, NAMES, options.results)
+    if options.results and (reason := plots.draw(results, NAMES, options.results)):
         print(f"bench.peers: no plots: {reason}", file=sys.stderr)
     if options.readme:
-        report.update_table(options.readme, report.short_table(results, names))
+        report.update_table(options.readme, report.short_table(results, NAMES))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -70,7 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         metavar="NAME",
         type=a_system,
-        help=f"measure this system alone; may be repeated, and be a pattern: {', '.join(s.name for s in SYSTEMS)}",
+        help=f"measure this system alone; may be repeated, and be a pattern: {', '.join(NAMES)}",
     )
     add(
         "--install",
@@ -108,6 +109,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIRECTORY",
         help="write peers.json, peers.md and the plots there; rows that are there and are not measured now stay",
     )
+    add("--no-measure", dest="measure", action="store_false", help="show what is in --results, and measure nothing")
     add("--readme", type=Path, metavar="FILE", help="bring the table of main figures in this document up to date")
     return parser.parse_args(arguments)
 

@@ -144,7 +144,7 @@ def _outcome(kill: dict[str, Any]) -> str:
     if kill["again"] is not None:
         return f"after {kill['again']:.2g} s"
     if kill["outcome"] is not None:
-        return f"no; {kill['outcome'].partition(':')[0]} after {number(kill['told'])} s"
+        return f"no; the client gets {kill['outcome'].partition(':')[0]} after {kill['told']:.2g} s"
     return f"not within {kill['wait']:g} s"
 
 
