@@ -13,6 +13,7 @@ from bench.systems.system import LOOPBACK, Play, System
 from bench.systems.task import work
 
 THIS = "bench.systems.clusters"
+NO_DASHBOARD = ["--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]  # what is left of it listens all the same
 BATCHES = 10  # in one of Dask's maps
 
 
@@ -34,7 +35,7 @@ def servers(*names: str) -> tuple[int, ...]:
 def start_scheduler(play: Play) -> Process:
     """Start Dask's scheduler."""
     port = play.choose_port()
-    options = ["--host", LOOPBACK, "--port", port, "--no-dashboard"]
+    options = ["--host", LOOPBACK, "--port", port, *NO_DASHBOARD]
     return play.start_server(play.python, "-m", "distributed.cli.dask_scheduler", *options)
 
 
@@ -44,7 +45,7 @@ def start_dask_workers(play: Play, count: int) -> None:
     arguments = [f"--{name}={value}" for name, value in options.items()]
     if count:
         scheduler = f"tcp://{LOOPBACK}:{play.settings['port']}"
-        play.start_python("-m", "distributed.cli.dask_worker", scheduler, "--no-dashboard", *arguments)
+        play.start_python("-m", "distributed.cli.dask_worker", scheduler, *NO_DASHBOARD, *arguments)
 
 
 def connect_dask(settings: Settings) -> Link:
