@@ -93,20 +93,15 @@ def _introduction(rows: list[dict[str, Any]]) -> str:
     ]
     for machine in _distinct(rows, "machine"):
         facts = json.loads(machine)
-        lines += ["", "Machine: " + "; ".join(f"{name} {fact}" for name, fact in facts.items()) + "."]
+        lines += ["", "Machine: " + "; ".join(f"{name} {fact}" for name, fact in facts.items() if fact) + "."]
     lines += [f"\nMade with: `{command}`" for command in _distinct(rows, "command")]
     return "\n".join(lines)
 
 
 def _distinct(rows: list[dict[str, Any]], name: str) -> list[str]:
-    """Return what rows say about their making, each once; of machines without the hour."""
-    seen = {}
-    for row in rows:
-        fact = row[name]
-        if isinstance(fact, dict):
-            fact = json.dumps({**fact, "date": fact["date"][:10]})
-        seen[fact] = True
-    return list(seen)
+    """Return what rows say about their making, each once; of machines without the date."""
+    facts = (row[name] for row in rows)
+    return list(dict.fromkeys(json.dumps({**f, "date": ""}) if isinstance(f, dict) else f for f in facts))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -211,6 +211,7 @@ SYSTEMS = [
         start_nats,
         ("nats-py",),
         Server("nats-server", "nats-server"),
+        shows_memory=False,  # it keeps no requests
     ),
 ]
 WORKERS = {"beanstalkd": work_for_beanstalkd, "gearmand": work_for_gearmand, "nats": work_for_nats}
