@@ -2,18 +2,14 @@
 
 import argparse
 import json
-import os
-import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-import zmq
-
 from bench.library import MANY_SLOTS, compare_call, compare_futures, compare_map
+from bench.machine import describe_machine
 from bench.measure import WINDOW, Table, compare_with_proxy, loads, measure_waiting
 from bench.peers import BODY_BYTES
 from bench.stage import StageError
@@ -100,28 +96,6 @@ def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
 def leave(number: int, _: object) -> NoReturn:
     """End by a signal in an orderly way: the processes of the measurement are ended first."""
     sys.exit(128 + number)
-
-
-def describe_machine() -> dict[str, str]:
-    """Return what the figures depend on, and the date."""
-    return {
-        "date": datetime.now().astimezone().isoformat(" ", "minutes"),
-        "processor": processor(),
-        "cores": str(os.cpu_count()),
-        platform.python_implementation(): platform.python_version(),
-        "pyzmq": zmq.pyzmq_version(),
-        "libzmq": zmq.zmq_version(),
-    }
-
-
-def processor() -> str:
-    """Return the processor's name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def measure(name: str, options: argparse.Namespace) -> Table:

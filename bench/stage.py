@@ -37,6 +37,11 @@ class Process:
             start_new_session=True,  # Ctrl-C is for us alone; we end the child
         )
 
+    @property
+    def id(self) -> int:
+        """The id of the process."""
+        return self._child.pid
+
     def line(self, wait: float = START_WAIT) -> str:
         """Return the next line that the process prints; raises StageError when none comes within `wait` seconds."""
         assert self._child.stdout is not None
