@@ -36,6 +36,7 @@ BODY_BYTES = 64
 BYTES_OF_A_RUN = 1 << 30
 BYTES_ON_THEIR_WAY = 16 << 20
 YARDSTICK_TURNS = 2000
+BODIES_FOR_A_TASK = 20  # through the pair, which is so much faster with small ones
 FEWEST_BODIES = 8
 FEWEST_ON_THEIR_WAY = 4
 
@@ -85,7 +86,7 @@ def bodies(size: int, tasks: int) -> Figures:
     """Send bodies of so many bytes: through a bare pair, as tasks with a short result, as tasks and as results."""
     count = max(min(BYTES_OF_A_RUN // size, tasks), FEWEST_BODIES)
     window = max(min(BYTES_ON_THEIR_WAY // size, WINDOW), FEWEST_ON_THEIR_WAY)
-    pair = run_pair(size, count, window)
+    pair = run_pair(size, max(min(BYTES_OF_A_RUN // size, BODIES_FOR_A_TASK * tasks), FEWEST_BODIES), window)
     load = Load(window=window, slots=window, size=size)
     one_way = run_load(load._replace(short=True), count)
     echoed = run_load(load, max(count // 2, FEWEST_BODIES))
