@@ -355,12 +355,16 @@ def test_a_blocked_head_stops_an_ordered_map_at_its_window(client: Client, runni
 
 def test_leaving_a_map_early_cancels_what_is_outstanding(client: Client, running: Running):
     worker = running.worker()
+
+    def echo_one() -> None:
+        running.wait_for("accepted", 10)
+        worker.echo()
+
     replies = client.map((b"%d" % number for number in itertools.count()), window=10)
-    threading.Thread(target=worker.echo, daemon=True).start()
+    threading.Thread(target=echo_one, daemon=True).start()
     for reply in replies:
         assert reply == b"0"
         break
-    running.wait_for("accepted", 10)
     replies.close()
     running.wait_until(lambda: not unsettled(running))
     assert running.count("cancelled") >= 9
