@@ -14,7 +14,7 @@ from helpers import TOP
 
 sys.path.insert(0, str(TOP))  # to run from a tree that is not installed
 
-from zmqbroker import Client, Worker
+from zmqbroker import Client, KeepAlive, Worker
 
 
 def work(body: bytes) -> bytes:
@@ -29,6 +29,7 @@ def worker(ready: str, results: str) -> None:
     """Work as our Worker, until SIGTERM."""
     ours = Worker(ready, results, work)
     signal.signal(signal.SIGTERM, lambda *_: ours.stop())
+    print("asking", flush=True)
     ours.run()
 
 
@@ -38,16 +39,17 @@ def plain_worker(ready: str, results: str) -> None:
     asking, answering = context.socket(zmq.REQ), context.socket(zmq.PUSH)
     asking.connect(ready)
     answering.connect(results)
+    print("asking", flush=True)
     while True:
         asking.send(b"ready")
         attempt_id, body = asking.recv_multipart()
         answering.send_multipart([attempt_id, work(body)])
 
 
-def client(requests: str, name: str, count: str) -> None:
-    """Have so many tasks done, named `NAME NUMBER`, as our Client."""
+def client(requests: str, name: str, count: str, *keep_alive: str) -> None:
+    """Have so many tasks done, named `NAME NUMBER`, as our Client, which has its own `keep_alive`."""
     bodies = [f"{name} {number}".encode() for number in range(int(count))]
-    with Client(requests) as ours:
+    with Client(requests, keep_alive=KeepAlive(*map(int, keep_alive))) as ours:
         futures = [ours.submit(body) for body in bodies]
         print("sent", flush=True)
         for future in as_completed(futures):

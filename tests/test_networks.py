@@ -58,7 +58,7 @@ class Site:
         """Start a worker or a client on a new host."""
         host = self._new_host()
         if "client" in role:
-            self.tasks += int(str(arguments[-1]))
+            self.tasks += int(str(arguments[1]))
         ports = ADDRESSES[:1] if "client" in role else ADDRESSES[1:]
         return host, host.start(PEERS, role, *(port.replace("*", self.host.address) for port in ports), *arguments)
 
@@ -102,6 +102,7 @@ def the_task_of_a_worker_whose_host_is_cut_off_goes_to_another_one(network: Netw
     _, client = site.add("client", "hold", 1)
     cut_off.wait_for("took hold 0")
     _, other = site.add(kind)
+    other.wait_for("asking")
     if "heartbeat" in option:
         wait_for_heartbeats(host)
     with host.cut_off():
@@ -130,7 +131,8 @@ def keep_alive_notices_a_host_that_was_cut_off_before_a_task_was_sent_to_it(netw
     host, _ = site.add("worker")
     _, client = site.add("client", "first", 1)
     assert client.wait() == 0  # so the worker is idle, or about to be
-    site.add("worker")
+    _, other = site.add("worker")
+    other.wait_for("asking")
     with host.cut_off():
         _, client = site.add("client", "second", 2)  # one for each of the two
         client.wait_for("sent")
@@ -148,7 +150,7 @@ def keep_alive_notices_a_host_that_was_cut_off_before_a_task_was_sent_to_it(netw
 def a_client_whose_host_is_cut_off_has_each_reply_once_when_it_is_back(network: Network, option: str) -> str:
     site = Site(network, option)
     _, worker = site.add("worker")
-    host, client = site.add("client", "hold", 1)
+    host, client = site.add("client", "hold", 1, *option.split()[1:])
     worker.wait_for("took hold 0")
     with host.cut_off():
         if option:

@@ -3,7 +3,8 @@
 from zmqbroker.broker import Broker
 from zmqbroker.client import Client
 from zmqbroker.futures import TaskFailed
+from zmqbroker.sockets import KeepAlive
 from zmqbroker.worker import Fail, Reject, Worker
 
-__all__ = ["Broker", "Client", "Fail", "Reject", "TaskFailed", "Worker"]
+__all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "Worker"]
 __version__ = "0.1.0"

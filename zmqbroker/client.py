@@ -28,7 +28,7 @@ from zmqbroker import mapping, wire
 from zmqbroker.chunks import Body
 from zmqbroker.futures import TaskFuture
 from zmqbroker.mapping import Sender, Settle, frames_of
-from zmqbroker.sockets import Alarm, Connection, Inbox, send
+from zmqbroker.sockets import Alarm, Connection, Inbox, KeepAlive, send
 from zmqbroker.wire import Frames, Reply
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
@@ -45,12 +45,20 @@ log = logging.getLogger("zmqbroker.client")
 class Client:
     """Sends tasks to one broker, from any thread. A context manager; closing it fails what is outstanding."""
 
-    def __init__(self, requests: str, context: zmq.Context[Any] | None = None) -> None:
+    def __init__(
+        self,
+        requests: str,
+        context: zmq.Context[Any] | None = None,
+        *,
+        keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
+    ) -> None:
         """Connect to the broker's address for requests, whether or not it listens there yet.
 
-        `context` is needed for inproc; None makes one. Raises ValueError for what is no address.
+        `context` is needed for inproc; None makes one. `keep_alive` says when TCP takes the broker's host for dead:
+        then this connects again. Raises ValueError for what is no address.
         """
         self._address = requests
+        self._keep_alive = keep_alive
         self._own_context = context is None
         self._context = context or zmq.Context()
         self._process_id = os.getpid()
@@ -193,7 +201,7 @@ class Client:
 
     def _connect(self) -> Connection:
         connection = Connection(  # to a broker that takes no requests while its queue is full
-            self._context, zmq.DEALER, self._address, may_refuse=True, unsent=UNSENT
+            self._context, zmq.DEALER, self._address, self._keep_alive, may_refuse=True, unsent=UNSENT
         )
         connection.socket.linger = 0  # now, so that closing the context before the client does not wait for ever
         return connection

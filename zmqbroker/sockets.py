@@ -293,7 +293,14 @@ class Connection:
     """
 
     def __init__(
-        self, context: zmq.Context[Any], kind: int, address: str, *, may_refuse: bool = False, unsent: int = 0
+        self,
+        context: zmq.Context[Any],
+        kind: int,
+        address: str,
+        keep_alive: KeepAlive,
+        *,
+        may_refuse: bool = False,
+        unsent: int = 0,
     ) -> None:
         """Connect, whether or not somebody listens there yet, as `connect` does.
 
@@ -304,7 +311,7 @@ class Connection:
         self.socket.rcvhwm = 0  # nothing comes that was not asked for, and who stops reading may be taken for dead
         self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
-            connect(self.socket, address, may_refuse=may_refuse)
+            connect(self.socket, address, keep_alive, may_refuse=may_refuse)
         except ValueError:
             self.close()
             raise
@@ -320,13 +327,14 @@ class Connection:
         self.socket.close(linger=0)
 
 
-def connect(opened: zmq.Socket[Any], address: str, *, may_refuse: bool) -> None:
+def connect(opened: zmq.Socket[Any], address: str, keep_alive: KeepAlive, *, may_refuse: bool) -> None:
     """Connect a socket, and notice a peer whose host has died; raise ValueError for what is no address.
 
     `may_refuse` tells whether the peer may take nothing for minutes and yet be alive.
     """
     opened.ipv6 = "[" in address
-    set_keep_alive(opened, KeepAlive(), may_refuse=may_refuse)
+    keep_alive.check()
+    set_keep_alive(opened, keep_alive, may_refuse=may_refuse)
     try:
         opened.connect(address)
     except (zmq.ZMQError, UnicodeError):

@@ -13,7 +13,7 @@ import zmq
 
 from zmqbroker import chunks, wire
 from zmqbroker.chunks import Body, Failure
-from zmqbroker.sockets import LINGER_MS, Alarm, Connection, Inbox, connect, send
+from zmqbroker.sockets import LINGER_MS, Alarm, Connection, Inbox, KeepAlive, connect, send
 from zmqbroker.wire import Frames
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
@@ -43,6 +43,7 @@ class Worker:
         *,
         label: str | None = None,
         slots: int = 1,
+        keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         context: zmq.Context[Any] | None = None,
     ) -> None:
         """Prepare to work for the broker at these two addresses; nothing is asked for before `run`.
@@ -50,8 +51,9 @@ class Worker:
         `handler` gets a task's body, bytes or (for several frames) a list of bytes, and returns the result's; None is
         an empty one. `label` is what the worker calls itself. `slots` is how many tasks it may have in hand: they are
         done one after the other, so more than one saves the way to the broker where tasks take microseconds, and
-        makes tasks wait behind each other where they do not. `context` is needed for inproc; None makes one. Raises
-        ValueError for what is no address, and for less than one slot.
+        makes tasks wait behind each other where they do not. `keep_alive` says when TCP takes the broker's host for
+        dead. `context` is needed for inproc; None makes one. Raises ValueError for what is no address, and for less
+        than one slot.
         """
         if slots < 1:
             raise ValueError(f"slots must be 1 or more, not {slots}")
@@ -61,6 +63,7 @@ class Worker:
         self._own_context = context is None
         self._context = context or zmq.Context()
         self._ready_address = ready
+        self._keep_alive = keep_alive
         self._results: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
         self._results.linger = LINGER_MS
         self._results.sndhwm = 0  # so that sending never blocks
@@ -70,8 +73,8 @@ class Worker:
         self._attempt_id: Any = None  # of the task in hand; None: there is none
         self.tasks = 0  # handled so far
         try:
-            connect(self._results, results, may_refuse=False)
-            Connection(self._context, zmq.DEALER, ready).close()  # is it an address?
+            connect(self._results, results, keep_alive, may_refuse=False)
+            self._connect().close()  # is it an address?
         except ValueError:
             self._close()
             raise
@@ -81,7 +84,7 @@ class Worker:
         try:
             with self._alarm.rung_by_signals():
                 while not self._stopped:
-                    connection = Connection(self._context, zmq.DEALER, self._ready_address)
+                    connection = self._connect()
                     try:
                         self._work(connection)
                     finally:
@@ -106,6 +109,9 @@ class Worker:
             if self._attempt_id is not None:
                 argument = "" if seconds is None else str(float(seconds))
                 send(self._results, wire.control_message(wire.TOUCH, self._attempt_id, argument))
+
+    def _connect(self) -> Connection:
+        return Connection(self._context, zmq.DEALER, self._ready_address, self._keep_alive)
 
     def _work(self, connection: Connection) -> None:
         """Ask and process, one task after another, until stopped or the connection is lost."""
