@@ -52,6 +52,12 @@ def test_sizes_that_are_not_right_are_an_error(text: bytes):
         chunks.unpack([chunks.CHUNK + text, b"x"])
 
 
+@pytest.mark.parametrize("text", [b"0", b"{}", b"null", b'""'])
+def test_sizes_that_are_no_list_are_an_error(text: bytes):
+    with pytest.raises(ValueError, match="a chunk whose sizes are no list"):
+        chunks.unpack([chunks.CHUNK + text, b""])
+
+
 @given(st.binary(max_size=60), st.binary(max_size=10))
 def test_whatever_follows_the_mark_is_bodies_or_an_error(text: bytes, content: bytes):
     try:
@@ -101,6 +107,30 @@ def test_a_body_that_fails_is_reported_alone(client: Client, running: Running):
     ]
     assert {outcome.status for outcome in outcomes if isinstance(outcome, TaskFailed)} == {"failed"}
     assert running.count("attempts") == 1
+
+
+def test_a_handler_may_use_its_buffer_again_for_the_next_body(client: Client, running: Running):
+    buffer = bytearray(1)
+
+    def copy(body: bytes) -> bytearray:
+        buffer[:] = body
+        return buffer
+
+    with work(running, copy):
+        assert list(client.map([b"1", b"23", b"4"], chunk=3)) == [b"1", b"23", b"4"]
+
+
+def test_a_result_that_cannot_be_sent_fails_alone(client: Client, running: Running):
+    def release_first(body: bytes) -> memoryview:
+        view = memoryview(body)
+        if body == b"1":
+            view.release()
+        return view
+
+    with work(running, release_first):
+        outcomes = list(client.map([b"1", b"2"], chunk=2, return_failures=True))
+    assert "released memoryview" in outcomes[0].reason
+    assert outcomes[1] == b"2"
 
 
 def test_a_chunk_that_fails_as_a_whole_fails_each_of_its_bodies(client: Client, running: Running):

@@ -12,7 +12,9 @@ import pytest
 from conftest import Running
 from helpers import PATIENCE, TOP, Program
 
-from zmqbroker import Client, TaskFailed
+from zmqbroker import Client, TaskFailed, chunks
+from zmqbroker.worker import Interrupted
+from zmqbroker.worker_process import Settings, WorkerProcess
 
 SOME = "tcp://127.0.0.1:1"  # an address that is never used
 
@@ -379,6 +381,30 @@ def test_a_second_signal_kills_the_running_command_with_its_group(work: Work, cl
         task.result(PATIENCE)
     assert news.read() == b""
     assert has_left_nothing(program)
+
+
+def test_a_second_signal_gives_up_all_of_a_chunk_in_hand(work: Work, client: Client, news: Fifo):
+    program = work("--", "sh")
+    chunk = [[b"exec 3> news; echo one >&3; sleep 1000"], [b"echo two > news"]]
+    task = client.submit(chunks.pack(chunk), tries=1)  # type: ignore[arg-type]
+    assert news.read() == b"one\n"
+    program.process.send_signal(signal.SIGTERM)
+    program.wait_for("ending when the tasks in hand are done")
+    assert program.end() == 0
+    with pytest.raises(TaskFailed, match=r"^interrupted: "):
+        task.result(PATIENCE)
+    assert news.read() == b""
+    assert has_left_nothing(program)
+
+
+def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directory: Path):
+    settings = Settings(SOME, SOME, "tasks:echo", [], 0, 0, max_tasks=0, slots=1, label=None, log_level=0)
+    process = WorkerProcess(settings)
+    assert process._handle(b"first") == b"first"
+    process._leave_at_once(signal.SIGINT, None)
+    with pytest.raises(Interrupted, match="told to leave at once"):
+        process._handle(b"second")
+    process._worker.run()  # closes it
 
 
 # Usage

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -95,6 +96,8 @@ def ended(thread: threading.Thread) -> bool:
         ([], [b""]),
         (bytearray(b"result"), [b"result"]),
         (memoryview(b"result"), [b"result"]),
+        (memoryview(b"rXeXsXuXlXtX")[::2], [b"result"]),
+        ([b"a", memoryview(array("H", [0, 0]))], [b"a", bytes(4)]),
     ],
 )
 def test_what_a_handler_returns_is_the_result(bare: BareBroker, returned: Any, result: list[bytes]):
@@ -137,6 +140,20 @@ def test_an_exception_fails_the_attempt_and_the_worker_lives_on(running: Running
                 future.result(PATIENCE)
             assert (caught.value.status, caught.value.attempts) == ("failed", 2)
     assert worker.tasks == 7
+
+
+def test_an_exception_that_has_no_text_fails_the_attempt_all_the_same(bare: BareBroker):
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def handle(_: bytes) -> bytes:
+        raise MuteError
+
+    with working(bare.ready, bare.results, handle):
+        bare.give(bare.asked()[0], b"id", b"task")
+        assert bare.answer() == [b"", b"fail", b"id", b"MuteError"]
+        assert bare.asked()  # it lives on
 
 
 def test_a_rejected_task_is_not_tried_again(running: Running, client: Client):

@@ -77,10 +77,12 @@ def _unpack(mark: bytes, body: Frames) -> list[Any]:
         sizes = json.loads(bytes(body[0])[len(mark) :])  # type: ignore[call-overload]
     except (ValueError, RecursionError):
         raise ValueError("a chunk whose sizes are not JSON") from None
+    if not isinstance(sizes, list):
+        raise ValueError("a chunk whose sizes are no list")
     content = bytes(body[1])  # type: ignore[call-overload]
     bodies: list[Any] = []
     end = 0
-    for size in sizes if isinstance(sizes, list) else ():
+    for size in sizes:
         if isinstance(size, dict) and isinstance(size.get("reason"), str):
             bodies.append(Failure(size["reason"]))
             continue

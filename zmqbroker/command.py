@@ -13,7 +13,9 @@ from contextlib import suppress
 from shutil import which
 
 from zmqbroker.chunks import Body
-from zmqbroker.worker import Fail
+from zmqbroker.worker import Fail, Interrupted
+
+INTERRUPTED = "interrupted: the worker was told to leave at once"
 
 log = logging.getLogger("zmqbroker.command")
 
@@ -47,7 +49,7 @@ class Command:
         for line in errors.decode(errors="replace").splitlines():
             log.debug("stderr: %s", line)
         if self._interrupted:
-            raise Fail("interrupted: the worker was told to leave at once")
+            raise Interrupted(INTERRUPTED)
         if process.returncode:
             raise Fail(_reason(ending(process.returncode), errors))
         return output

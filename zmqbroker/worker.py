@@ -32,6 +32,10 @@ class Fail(Exception):  # noqa: N818 (as above)
     """Raised by a handler: this attempt failed, and another one follows if tries are left. Its text is the reason."""
 
 
+class Interrupted(Fail):
+    """Raised by a handler that is to leave at once: the attempt failed, and so did that at a whole chunk."""
+
+
 class Worker:
     """Runs a handler on one task at a time, until stopped."""
 
@@ -161,6 +165,8 @@ class Worker:
         answer = wire.control_message(wire.FAIL, attempt_id, "the handler was interrupted")
         try:
             answer = self._answer(attempt_id, body)
+        except Interrupted as interruption:
+            answer = wire.control_message(wire.FAIL, attempt_id, str(interruption))
         finally:
             with self._lock:
                 self._attempt_id = None
@@ -184,13 +190,15 @@ class Worker:
         """Run the handler on one body, and return its result or why there is none."""
         try:
             return _frames(self._handler(wire.plain(body)))
+        except Interrupted:
+            raise
         except Reject as rejection:
             return Failure(str(rejection) or "rejected", is_final=True)
         except Fail as failure:
             return Failure(str(failure) or "failed")
         except Exception as error:
             log.warning("the handler failed", exc_info=True)
-            return Failure(f"{type(error).__name__}: {error}")
+            return Failure(_describe(error))
 
     def _close(self) -> None:
         with self._lock:
@@ -201,10 +209,21 @@ class Worker:
 
 
 def _frames(result: Any) -> Frames:
-    """Return what a handler returned as the frames of a result; raises TypeError for what is none."""
+    """Return what a handler returned as the frames of a result; raises TypeError for what is none.
+
+    They are copies, as the handler may use its buffer for the next body of a chunk before this one is sent.
+    """
     if isinstance(result, bytes):
         return [result]
     frames = [b""] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]
     if not all(isinstance(frame, (bytes, bytearray, memoryview)) for frame in frames):
         raise TypeError(f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None")
-    return frames or [b""]
+    return [bytes(frame) for frame in frames] or [b""]
+
+
+def _describe(error: Exception) -> str:
+    """Return what an exception says, also one that fails at that."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__

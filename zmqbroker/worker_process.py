@@ -20,9 +20,9 @@ from types import FrameType
 from typing import Any
 
 from zmqbroker.chunks import Body
-from zmqbroker.command import Command
+from zmqbroker.command import INTERRUPTED, Command
 from zmqbroker.supervisor import AT_ONCE, FINISH, READY
-from zmqbroker.worker import Handler, Worker
+from zmqbroker.worker import Handler, Interrupted, Worker
 
 CANNOT_START = 1  # exit status
 LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
@@ -63,6 +63,7 @@ class WorkerProcess:
         self._max_tasks = settings.max_tasks
         self._touch = settings.touch
         self._is_busy = False
+        self._is_leaving = False  # at once
         self._interrupt_handler: Callable[[], object]
         self._handler: Handler
         if settings.function is None:
@@ -94,6 +95,8 @@ class WorkerProcess:
             self._worker.stop()  # after this one
         self._is_busy = True
         try:
+            if self._is_leaving:  # told so between two bodies of a chunk
+                raise Interrupted(INTERRUPTED)
             result: Body | None = self._handler(body)
         finally:
             self._is_busy = False
@@ -101,6 +104,7 @@ class WorkerProcess:
 
     def _leave_at_once(self, _number: int, _frame: FrameType | None) -> None:
         self._worker.stop()
+        self._is_leaving = True
         if self._is_busy:
             self._interrupt_handler()
 
