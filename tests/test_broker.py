@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from conftest import Peers, Running
+from conftest import LOOPBACK, Peers, Running
 
 from zmqbroker import Broker
 
@@ -331,3 +331,14 @@ def test_a_taken_address_says_so(running: Running):
 def test_a_limit_that_is_none_is_refused(limits: dict[str, float]):
     with pytest.raises(ValueError, match="must be 0 or more"):
         Broker("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*", **limits)
+
+
+@pytest.mark.parametrize("number", [0, 65])
+def test_a_number_of_io_threads_that_makes_no_sense_is_refused(number: int):
+    with pytest.raises(ValueError, match="io_threads must be 1 to 64"):
+        Broker(LOOPBACK, LOOPBACK, LOOPBACK, io_threads=number)
+
+
+def test_a_broker_has_the_io_threads_it_was_told_to_have():
+    with Broker(LOOPBACK, LOOPBACK, LOOPBACK, io_threads=3) as broker:
+        assert broker._context.get(zmq.IO_THREADS) == 3

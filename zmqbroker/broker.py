@@ -41,9 +41,8 @@ from zmqbroker.task import Task
 from zmqbroker.wire import FAILED, INVALID, Frames
 
 DEFAULT_DRAIN = 10.0  # seconds
-IO_THREADS = (
-    2  # of ZeroMQ's; a second one passes on bodies of 1 MiB at 1.4 times the rate, and costs small ones nothing
-)
+DEFAULT_IO_THREADS = 1
+MOST_IO_THREADS = 64
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
 MOST_BATCHES = 10  # of results, read in one turn before deadlines are judged
 UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
@@ -86,6 +85,7 @@ class Broker:
         drain: float | None = DEFAULT_DRAIN,
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         heartbeat: float | None = None,
+        io_threads: int = DEFAULT_IO_THREADS,
         context: zmq.Context[Any] | None = None,
     ) -> None:
         """Bind the three sockets.
@@ -93,8 +93,8 @@ class Broker:
         `timeout`, `retry_delay` and `drain` are in seconds, `max_waiting` in tasks, `max_size` in bytes of a task's
         body; 0 or None means no limit (`retry_delay` and `drain`: at once). A peer is taken for dead when TCP's
         `keep_alive` says so, a worker when it was silent for `heartbeat` seconds (0 or None: however silent).
-        `context` is shared with the peers of inproc addresses; None makes one. Raises ValueError for an address that
-        cannot be bound and for a limit out of its range.
+        `context` is shared with the peers of inproc addresses; None makes one with `io_threads` of ZeroMQ's. Raises
+        ValueError for an address that cannot be bound and for a limit out of its range.
         """
         limits = {
             "tries": tries,
@@ -107,6 +107,8 @@ class Broker:
         for name, limit in limits.items():
             if limit is not None and not 0 <= limit < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, not {limit}")
+        if not 1 <= io_threads <= MOST_IO_THREADS:
+            raise ValueError(f"io_threads must be 1 to {MOST_IO_THREADS}, not {io_threads}")
         keep_alive.check()
         if heartbeat and heartbeat > LONGEST_HEARTBEAT:
             raise ValueError(f"heartbeat must be 0 to {LONGEST_HEARTBEAT:g}, not {heartbeat}")
@@ -131,7 +133,7 @@ class Broker:
         with ExitStack() as undoing:
             undoing.callback(self.close)
             self._alarm = self._polled(Alarm())
-            self._context = context or zmq.Context(IO_THREADS)
+            self._context = context or zmq.Context(io_threads)
             if context is None:
                 self._closing.callback(self._context.term)
             most = descriptors.raise_limit()
