@@ -17,7 +17,6 @@ gets a wrong reply ends with status 1.
 
 import argparse
 import gc
-import json
 import os
 import resource
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import zmq
 
+from bench.roles import say
 from zmqbroker.dispatch import Dispatcher
 
 WAIT_MS = 120_000  # for any one message
@@ -62,11 +62,6 @@ def main() -> int:
         print(f"{options.role}: no message within {WAIT_MS / 1000:g} s", file=sys.stderr)
         return 1
     return 0
-
-
-def say(**facts: Any) -> None:
-    """Print a line for whoever started this process."""
-    print(json.dumps(facts), flush=True)
 
 
 def open_socket(kind: int, most: int = 0) -> Socket:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 TOP = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0  # seconds; a wait that takes longer has failed
@@ -85,6 +86,14 @@ class Program:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what nobody tells: look again many times a second, for a bounded time."""
+    until, pause = monotonic() + PATIENCE, threading.Event()
+    while not condition():
+        assert monotonic() < until, "waited in vain"
+        pause.wait(0.02)
 
 
 def bound_addresses(broker: Program) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ from time import monotonic
 import pytest
 import zmq
 from conftest import Peers, PlainWorker, Running
-from helpers import PATIENCE, Program, bound_addresses
+from helpers import PATIENCE, Program, bound_addresses, wait_until
 from library_support import echo, working
 
 from zmqbroker import Broker
@@ -42,14 +42,6 @@ def program() -> Iterator[Callable[..., Program]]:
         with suppress(ProcessLookupError):
             running.process.send_signal(signal.SIGCONT)
         running.clean_up()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what nobody tells: look again many times a second, for a bounded time."""
-    until, pause = monotonic() + PATIENCE, threading.Event()
-    while not condition():
-        assert monotonic() < until, "waited in vain"
-        pause.wait(0.02)
 
 
 def ask(client: "zmq.Socket[bytes]") -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic
 
 import pytest
-from helpers import PATIENCE, Program
+from helpers import Program, wait_until
 from network_hosts import CannotError, Host, Network
 
 PEERS = "tests/network_peers.py"
@@ -79,14 +79,6 @@ def replies(client: Program) -> Counter[str]:
 def let_go(worker: Program) -> None:
     """Let a worker finish the task that it holds."""
     worker.process.send_signal(signal.SIGUSR1)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what no program prints: look again many times a second, for a bounded time."""
-    until, pause = monotonic() + PATIENCE, threading.Event()
-    while not condition():
-        assert monotonic() < until, "waited in vain"
-        pause.wait(0.02)
 
 
 def wait_for_heartbeats(host: Host) -> None:

@@ -8,10 +8,10 @@ that understands. PROTOCOL.md says the same for other languages.
 """
 
 import json
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from zmqbroker.wire import LONGEST_REASON, Frames
+from zmqbroker.wire import LONGEST_REASON, Frames, head
 
 CHUNK = b"ZB1 chunk "
 RESULTS = b"ZB1 chunk results "
@@ -28,7 +28,7 @@ class Failure(NamedTuple):
 
 def is_chunk(body: Frames) -> bool:
     """Tell a task that is a chunk."""
-    return len(body) == 2 and _starts(body[0], CHUNK)
+    return len(body) == 2 and head(body[0], len(CHUNK)) == CHUNK
 
 
 def pack(bodies: Iterable[Frames]) -> Frames:
@@ -51,13 +51,9 @@ def unpack(body: Frames) -> list[Frames]:
 
 def unpack_results(body: Frames) -> list[Frames | Failure]:
     """Return what came of each body of a chunk; raises ValueError for what is no result of one."""
-    if len(body) != 2 or not _starts(body[0], RESULTS):
+    if len(body) != 2 or head(body[0], len(RESULTS)) != RESULTS:
         raise ValueError("the worker does not understand chunks")
     return _unpack(RESULTS, body)
-
-
-def _starts(frame: Sized, mark: bytes) -> bool:
-    return bytes(memoryview(frame)[: len(mark)]) == mark  # type: ignore[arg-type]
 
 
 def _pack(mark: bytes, bodies: Iterable[Frames | Failure]) -> Frames:

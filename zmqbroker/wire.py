@@ -81,7 +81,7 @@ def parse_request(message: Frames) -> tuple[Frames, Frames, Header | None]:
         raise MalformedError("a request without an empty frame before its body", message[:1]) from None
     envelope, body, header = message[:empty], message[empty + 1 :], None
     if empty > 1:
-        if _head(envelope[-1], len(HEADER)) == HEADER:
+        if head(envelope[-1], len(HEADER)) == HEADER:
             header = _parse_header(envelope.pop(), envelope)
         _check_size(envelope, header)
     if not body:
@@ -185,14 +185,14 @@ def parse_control(message: Frames) -> Control:
     if len(message) < 3:
         raise MalformedError("a control message without a verb and an attempt id")
     verb, attempt_id = message[1], message[2]
-    argument = _head(message[3], 4 * LONGEST_REASON) if len(message) > 3 else b""
+    argument = head(message[3], 4 * LONGEST_REASON) if len(message) > 3 else b""
     if verb in (FAIL, REJECT):
         return Control(verb, attempt_id, reason=argument.decode(errors="replace")[:LONGEST_REASON])
     if verb == RELEASE:
         return Control(RELEASE, attempt_id)
     if verb == TOUCH:
         return Control(TOUCH, attempt_id, seconds=_parse_seconds(argument) if argument else None)
-    raise MalformedError(f"an unknown verb: {_head(verb, 20)!r}")
+    raise MalformedError(f"an unknown verb: {head(verb, 20)!r}")
 
 
 def is_same(frames: Frames, others: Frames) -> bool:
@@ -204,7 +204,7 @@ def _view(frame: Sized) -> memoryview:
     return memoryview(frame)  # type: ignore[arg-type]
 
 
-def _head(frame: Sized, size: int) -> bytes:
+def head(frame: Sized, size: int) -> bytes:
     """Return the first bytes of a frame of any type; all of them support the buffer protocol."""
     return frame[:size] if isinstance(frame, bytes) else bytes(_view(frame)[:size])
 
@@ -275,7 +275,7 @@ class Reply(NamedTuple):
 def parse_reply(message: Frames) -> Reply:
     """Read the reply to a request with a header, as a DEALER receives it."""
     try:
-        if _head(message[0], len(HEADER)) != HEADER or len(message) < 3 or len(message[1]):
+        if head(message[0], len(HEADER)) != HEADER or len(message) < 3 or len(message[1]):
             raise ValueError("no header")
         fields = _parse_json(message[0])  # with a reason, however long
         key, status, attempts = fields.get("key"), fields["status"], fields["attempts"]
