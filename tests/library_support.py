@@ -4,11 +4,12 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from helpers import PATIENCE, TOP
+from helpers import PATIENCE, TOP, Program
 
 from zmqbroker import Worker
 
@@ -38,6 +39,33 @@ def echo(body: Any) -> Any:
     return body
 
 
+class Gate:
+    """A handler that stops at certain tasks until the test lets it go on, and counts all it is given."""
+
+    def __init__(self, *stops: bytes) -> None:
+        self._stops = {stop: (threading.Event(), threading.Event()) for stop in stops}
+        self.counts: Counter[bytes] = Counter()
+
+    def __call__(self, body: bytes) -> bytes:
+        self.counts[body] += 1
+        reached, may_go_on = self._stops.get(body, (None, None))
+        if reached and may_go_on:
+            reached.set()
+            assert may_go_on.wait(PATIENCE)
+        return body.upper()
+
+    def wait_for(self, stop: bytes) -> None:
+        assert self._stops[stop][0].wait(PATIENCE)
+
+    def open(self, stop: bytes) -> None:
+        self._stops[stop][1].set()
+
+    def shut(self, stop: bytes) -> None:
+        """Stop at this task again."""
+        for event in self._stops[stop]:
+            event.clear()
+
+
 def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a Python program given as text; one that hangs is killed and fails the test."""
     return subprocess.run(
@@ -49,6 +77,11 @@ def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
         timeout=PATIENCE,
         check=False,
     )
+
+
+def start_broker(*addresses: str) -> Program:
+    """Start `broker.py` on these addresses, or on free ones."""
+    return Program("broker.py", "--drain", 0, *(addresses or ("tcp://127.0.0.1:*",) * 3))
 
 
 class Proxy:

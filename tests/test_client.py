@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import zmq
 from conftest import Running
-from helpers import PATIENCE, Program, bound_addresses
-from library_support import NOBODY, Proxy, echo, run_script, working
+from helpers import PATIENCE, bound_addresses
+from library_support import NOBODY, Gate, Proxy, echo, run_script, start_broker, working
 
 from zmqbroker import Client, TaskFailed
 
@@ -586,32 +586,6 @@ def test_a_forked_child_does_not_wait_for_its_parents_futures(running: Running):
 
 
 # Restarts and cut connections
-
-
-class Gate:
-    """A handler that stops at certain tasks until the test lets it go on, and counts all it is given."""
-
-    def __init__(self, *stops: bytes) -> None:
-        self._stops = {stop: (threading.Event(), threading.Event()) for stop in stops}
-        self.counts: Counter[bytes] = Counter()
-
-    def __call__(self, body: bytes) -> bytes:
-        self.counts[body] += 1
-        reached, may_go_on = self._stops.get(body, (None, None))
-        if reached and may_go_on:
-            reached.set()
-            assert may_go_on.wait(PATIENCE)
-        return body.upper()
-
-    def wait_for(self, stop: bytes) -> None:
-        assert self._stops[stop][0].wait(PATIENCE)
-
-    def open(self, stop: bytes) -> None:
-        self._stops[stop][1].set()
-
-
-def start_broker(*addresses: str) -> Program:
-    return Program("broker.py", "--drain", 0, *(addresses or ("tcp://127.0.0.1:*",) * 3))
 
 
 def test_a_killed_broker_loses_nothing_that_a_client_waits_for():

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 from zmqbroker import chunks
 from zmqbroker.chunks import Body, Failure
 from zmqbroker.futures import TaskFailed, body_of, outcome_of
+from zmqbroker.link import Settle
 from zmqbroker.wire import FAILED, Frames, Reply
-
-Settle = Callable[[Reply], None]
 
 
 class Request(NamedTuple):

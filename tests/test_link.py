@@ -1,0 +1,275 @@
+"""A call that drives the client's socket itself: it is to be found out by nothing but the time it takes."""
+
+import random
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import zmq
+from conftest import Running
+from helpers import PATIENCE, bound_addresses, wait_until
+from library_support import NOBODY, Gate, Proxy, echo, start_broker, working
+
+from zmqbroker import Client, TaskFailed, link, wire
+from zmqbroker.link import Link
+from zmqbroker.sockets import KeepAlive
+
+
+class Interruption(BaseException):
+    """Like KeyboardInterrupt, but nobody else's."""
+
+
+def wait_until_idle(used: Link) -> None:
+    """Wait until the background thread has left the socket to the next call."""
+    wait_until(lambda: used._asleep and not used._outstanding)
+
+
+@pytest.fixture
+def client(running: Running) -> Iterator[Client]:
+    with Client(running.addresses.requests) as client:
+        wait_until_idle(client._link)
+        yield client
+
+
+@pytest.fixture
+def echoing(running: Running) -> Iterator[None]:
+    with working(running.addresses.ready, running.addresses.results, echo):
+        yield
+
+
+@contextmanager
+def interrupted_by(handler: Callable[[], Any]) -> Iterator[Callable[[], None]]:
+    """Have a signal call `handler` in this thread; what is yielded sends it, from any thread."""
+    main = threading.main_thread()
+    assert threading.current_thread() is main
+    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    try:
+        yield lambda: signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def raise_interruption(*_: object) -> None:
+    raise Interruption
+
+
+@pytest.mark.usefixtures("echoing")
+def test_a_call_that_is_alone_gets_its_reply_in_its_own_thread(running: Running):
+    used = Link(running.addresses.requests, None, KeepAlive())
+    wait_until_idle(used)
+    settled: list[int] = []
+    for number in range(20):
+        message = wire.request_message([b"task"], str(number))
+        is_settled = partial(lambda number: len(settled) > number, number)
+        used.call(str(number), message, lambda _: settled.append(threading.get_ident()), is_settled)
+    used.close()
+    assert settled == [threading.get_ident()] * 20
+
+
+def test_a_task_that_comes_during_a_call_does_not_wait_for_it(client: Client, running: Running):
+    gate = Gate(b"long")
+    futures = []
+
+    def submit_during_the_call() -> None:
+        gate.wait_for(b"long")
+        futures.append(client.submit(b"short"))
+        futures[0].result(PATIENCE)
+        gate.open(b"long")
+
+    with working(running.addresses.ready, running.addresses.results, gate, count=2):
+        other = threading.Thread(target=submit_during_the_call)
+        other.start()
+        assert client.call(b"long", wait=PATIENCE) == b"LONG"
+        other.join()
+    assert futures[0].result(0) == b"SHORT"
+
+
+def test_a_call_that_others_have_overtaken_ends_in_time(client: Client, running: Running):
+    asked = threading.Event()
+
+    def submit_during_the_call() -> None:
+        running.wait_for("accepted", 1)
+        client.submit(b"another")
+        asked.set()
+
+    other = threading.Thread(target=submit_during_the_call)
+    other.start()
+    with pytest.raises(TimeoutError, match="no reply within"):
+        client.call(b"nobody works", wait=0.5)
+    other.join()
+    assert asked.is_set()
+    running.wait_for("cancelled", 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.usefixtures("echoing")
+def test_threads_that_call_submit_cancel_and_give_up_each_get_their_own(client: Client, running: Running, seed: int):
+    wrong: list[Any] = []
+    outcomes: Counter[str] = Counter()
+    all_are_here = threading.Barrier(4)  # now and then, so that no task is left and one of them is alone again
+
+    def use(name: int) -> None:
+        chance = random.Random(f"{seed} {name}")
+        for number in range(100):
+            task = b"%d %d" % (name, number)
+            if chance.random() < 0.2:
+                future = client.submit(task)
+                if chance.random() < 0.5:
+                    future.cancel()
+            else:
+                future = None
+            try:
+                wait = chance.choice((PATIENCE, PATIENCE, PATIENCE, 0, 0.0005))
+                result = future.result(PATIENCE) if future else client.call(task, wait)
+                outcomes["done"] += 1
+                if result != task:
+                    wrong.append((task, result))
+            except (CancelledError, TimeoutError) as error:
+                outcomes[type(error).__name__] += 1
+            if number % 10 == 9:
+                all_are_here.wait(PATIENCE)
+
+    threads = [threading.Thread(target=use, args=(name,), daemon=True) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert wrong == []
+    assert sum(outcomes.values()) == 400
+    assert outcomes["done"] > 100
+    running.wait_until(lambda: running.broker.counters()["waiting"] == 0)
+
+
+# Interrupted
+
+
+def test_an_interrupted_call_cancels_its_task_and_leaves_the_client_usable(client: Client, running: Running):
+    gate = Gate(b"long")
+    with working(running.addresses.ready, running.addresses.results, gate), interrupted_by(raise_interruption) as send:
+        for times in range(5):
+            threading.Thread(target=lambda: (gate.wait_for(b"long"), send())).start()
+            with pytest.raises(Interruption):
+                client.call(b"long")
+            running.wait_for("cancelled", times + 1)
+            gate.open(b"long")
+            assert client.call(b"task", wait=PATIENCE) == b"TASK"
+            wait_until_idle(client._link)
+            gate.shut(b"long")
+
+
+@pytest.mark.usefixtures("echoing")
+@pytest.mark.parametrize("where", ["send", "_read"])
+def test_a_call_interrupted_in_the_middle_of_a_message_spoils_no_other(
+    client: Client, monkeypatch: pytest.MonkeyPatch, where: str
+):
+    def interrupt(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        if where == "send":
+            opened, message = arguments
+            opened.send(message[0], zmq.SNDMORE)
+        raise Interruption
+
+    monkeypatch.setattr(link, where, interrupt)
+    with pytest.raises(Interruption):
+        client.call(b"first")
+    assert client.call(b"second", wait=PATIENCE) == b"second"
+    wait_until_idle(client._link)
+    assert client.call(b"third", wait=PATIENCE) == b"third"
+
+
+def test_a_signal_handler_may_call_too(client: Client, running: Running):
+    gate = Gate(b"long")
+    results = []
+
+    def call_as_well() -> None:
+        results.extend(client.call(task, wait=PATIENCE) for task in (b"first", b"second"))
+        gate.open(b"long")
+
+    with (
+        working(running.addresses.ready, running.addresses.results, gate, count=2),
+        interrupted_by(call_as_well) as send,
+    ):
+        threading.Thread(target=lambda: (gate.wait_for(b"long"), send())).start()
+        assert client.call(b"long", wait=PATIENCE) == b"LONG"
+        wait_until_idle(client._link)
+        assert client.call(b"third", wait=PATIENCE) == b"THIRD"
+    assert results == [b"FIRST", b"SECOND"]
+
+
+# Closed
+
+
+def test_a_signal_handler_may_close_the_client(client: Client, running: Running):
+    gate = Gate(b"long")
+    with working(running.addresses.ready, running.addresses.results, gate), interrupted_by(client.close) as send:
+        threading.Thread(target=lambda: (gate.wait_for(b"long"), send())).start()
+        with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
+            client.call(b"long")
+        gate.open(b"long")
+
+
+def test_closing_in_another_thread_ends_a_call(client: Client, running: Running):
+    threading.Thread(target=lambda: (running.wait_for("accepted", 1), client.close())).start()
+    with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
+        client.call(b"task")
+
+
+def test_closing_the_context_ends_a_call():
+    context: zmq.Context[Any] = zmq.Context()
+    client = Client(NOBODY, context=context)
+    wait_until_idle(client._link)
+    closing = threading.Thread(target=context.term, daemon=True)
+    threading.Thread(target=lambda: (wait_until(lambda: bool(client._link._outstanding)), closing.start())).start()
+    with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
+        client.call(b"task")
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    client.close()
+
+
+# Cut
+
+
+def test_a_call_survives_a_cut_connection_and_runs_once(running: Running):
+    gate = Gate(b"long")
+    with (
+        Proxy(running.addresses.requests) as proxy,
+        working(running.addresses.ready, running.addresses.results, gate),
+        Client(proxy.address) as client,
+    ):
+        proxy.wait_for(1)
+        wait_until_idle(client._link)
+
+        def cut() -> None:
+            gate.wait_for(b"long")
+            proxy.cut()
+            proxy.wait_for(2)
+            gate.open(b"long")
+
+        threading.Thread(target=cut).start()
+        assert client.call(b"long", wait=PATIENCE) == b"LONG"
+    assert gate.counts == Counter([b"long"])
+
+
+def test_calls_go_on_when_the_broker_was_restarted_between_them():
+    brokers = [start_broker()]
+    try:
+        addresses = bound_addresses(brokers[0])
+        with working(*addresses[1:], echo), Client(addresses[0]) as client:
+            for number in range(3):
+                wait_until_idle(client._link)
+                assert client.call(b"%d" % number, wait=PATIENCE) == b"%d" % number
+                assert brokers[-1].end(signal.SIGKILL) == -signal.SIGKILL
+                brokers.append(start_broker(*addresses))
+                bound_addresses(brokers[-1])
+            assert client.call(b"last", wait=PATIENCE) == b"last"
+    finally:
+        for broker in brokers:
+            broker.clean_up()
