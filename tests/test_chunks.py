@@ -172,12 +172,6 @@ def test_a_malformed_chunk_is_rejected_and_the_worker_lives_on(client: Client, r
         assert client.call(b"still there?") == b"still there?"
 
 
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_chunk_of_nothing_is_refused(client: Client, size: int):
-    with pytest.raises(ValueError, match="chunk must be 1 or more"):
-        client.map([b"x"], chunk=size)
-
-
 def test_a_body_of_the_wrong_type_is_refused_also_in_a_chunk(client: Client):
     with pytest.raises(TypeError, match="a body is bytes"):
         list(client.map([b"x", "y"], chunk=2))

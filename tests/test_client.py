@@ -381,9 +381,11 @@ def test_an_error_of_the_iterable_comes_through_and_cancels_what_is_outstanding(
     running.wait_for("cancelled", 5)
 
 
-def test_a_map_without_a_window_is_refused(client: Client):
-    with pytest.raises(ValueError, match="window must be 1 or more, not 0"):
-        client.map([b"task"], window=0)
+@pytest.mark.parametrize("name", ["window", "chunk"])
+@pytest.mark.parametrize("number", [0, 2.5, 10**30])
+def test_a_map_in_portions_of_no_whole_number_is_refused_at_once(client: Client, name: str, number: Any):
+    with pytest.raises(ValueError, match=rf"{name} must be a whole number, 1 or more, not {number}"):
+        client.map([b"task"], **{name: number})
 
 
 # Threads and processes

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from functools import partial
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from library_support import NOBODY, Gate, Proxy, echo, start_broker, working
 
 from zmqbroker import Client, TaskFailed, link, wire
 from zmqbroker.link import Link
-from zmqbroker.sockets import KeepAlive
+from zmqbroker.sockets import KeepAlive, send
 
 
 class Interruption(BaseException):
@@ -66,8 +66,7 @@ def test_a_call_that_is_alone_gets_its_reply_in_its_own_thread(running: Running)
     settled: list[int] = []
     for number in range(20):
         message = wire.request_message([b"task"], str(number))
-        is_settled = partial(lambda number: len(settled) > number, number)
-        used.call(str(number), message, lambda _: settled.append(threading.get_ident()), is_settled)
+        used.call(str(number), message, lambda _: settled.append(threading.get_ident()), inf)
     used.close()
     assert settled == [threading.get_ident()] * 20
 
@@ -88,6 +87,24 @@ def test_a_task_that_comes_during_a_call_does_not_wait_for_it(client: Client, ru
         assert client.call(b"long", wait=PATIENCE) == b"LONG"
         other.join()
     assert futures[0].result(0) == b"SHORT"
+
+
+@pytest.mark.parametrize("wait", [inf, 1e300])
+def test_a_call_that_others_have_overtaken_may_wait_for_ever(client: Client, running: Running, wait: float):
+    threading.Thread(target=lambda: (running.wait_for("accepted", 1), client.submit(b"another"))).start()
+    worker = running.worker()
+
+    def work() -> None:
+        running.wait_for("accepted", 2)
+        worker.echo()
+
+    threading.Thread(target=work).start()
+    assert client.call(b"task", wait=wait) == b"task"
+
+
+def test_a_call_that_waits_for_no_number_of_seconds_is_refused(client: Client):
+    with pytest.raises(ValueError, match="wait must be a number of seconds, not nan"):
+        client.call(b"task", wait=nan)
 
 
 def test_a_call_that_others_have_overtaken_ends_in_time(client: Client, running: Running):
@@ -165,23 +182,97 @@ def test_an_interrupted_call_cancels_its_task_and_leaves_the_client_usable(clien
 
 
 @pytest.mark.usefixtures("echoing")
-@pytest.mark.parametrize("where", ["send", "_read"])
+@pytest.mark.parametrize("where", ["send", "receive"])
 def test_a_call_interrupted_in_the_middle_of_a_message_spoils_no_other(
     client: Client, monkeypatch: pytest.MonkeyPatch, where: str
 ):
-    def interrupt(*arguments: Any) -> Any:
+    def send_half(opened: zmq.Socket[bytes], message: list[bytes]) -> bool:
         monkeypatch.undo()
-        if where == "send":
-            opened, message = arguments
-            opened.send(message[0], zmq.SNDMORE)
+        opened.send(message[0], zmq.SNDMORE)
         raise Interruption
 
-    monkeypatch.setattr(link, where, interrupt)
+    def receive_half(opened: zmq.Socket[bytes], flags: int) -> list[bytes]:
+        monkeypatch.undo()
+        opened.recv(flags)
+        raise Interruption
+
+    if where == "send":
+        monkeypatch.setattr(link, "send", send_half)
+    else:
+        monkeypatch.setattr(zmq.Socket, "recv_multipart", receive_half)
     with pytest.raises(Interruption):
         client.call(b"first")
     assert client.call(b"second", wait=PATIENCE) == b"second"
     wait_until_idle(client._link)
     assert client.call(b"third", wait=PATIENCE) == b"third"
+
+
+@pytest.mark.usefixtures("echoing")
+def test_a_client_whose_wake_up_was_interrupted_can_be_woken_again(client: Client, monkeypatch: pytest.MonkeyPatch):
+    def interrupt() -> None:
+        monkeypatch.undo()
+        raise Interruption
+
+    monkeypatch.setattr(client._link._alarm, "ring", interrupt)
+    with pytest.raises(Interruption):
+        client.submit(b"first")
+    assert client.call(b"second", wait=PATIENCE) == b"second"
+
+
+def test_a_timeout_of_a_signal_handlers_own_comes_through(client: Client, running: Running):
+    def raise_timeout() -> None:
+        raise TimeoutError("the handler's")
+
+    with interrupted_by(raise_timeout) as send_signal:
+        threading.Thread(target=lambda: (running.wait_for("accepted", 1), send_signal())).start()
+        with pytest.raises(TimeoutError, match="the handler's"):
+            client.call(b"task")
+    running.wait_for("cancelled", 1)
+
+
+def test_a_map_that_is_collected_in_the_middle_of_a_call_harms_nothing(
+    client: Client, running: Running, monkeypatch: pytest.MonkeyPatch
+):
+    replies = [client.map([b"mapped"] * 20, window=5)]
+
+    def send_with_a_collection_in_between(opened: zmq.Socket[bytes], message: list[bytes]) -> bool:
+        monkeypatch.undo()
+        replies.clear()
+        return send(opened, message)
+
+    with working(running.addresses.ready, running.addresses.results, echo):
+        assert next(replies[0]) == b"mapped"
+        running.wait_until(lambda: running.count("done") == running.count("accepted"))
+        wait_until_idle(client._link)
+        monkeypatch.setattr(link, "send", send_with_a_collection_in_between)
+        assert client.call(b"task", wait=PATIENCE) == b"task"
+
+
+@pytest.mark.usefixtures("echoing")
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_signal_handler_in_the_middle_of_a_message_may_do_all_but_wait(
+    client: Client, monkeypatch: pytest.MonkeyPatch, closes: bool
+):
+    futures = []
+
+    def send_with_a_handler_in_between(opened: zmq.Socket[bytes], message: list[bytes]) -> bool:
+        monkeypatch.undo()
+        opened.send(message[0], zmq.SNDMORE)
+        futures.append(client.submit(b"another"))
+        for wait in (lambda: client.call(b"another"), futures[0].result, lambda: next(client.map([b"another"]))):
+            with pytest.raises(RuntimeError, match="has interrupted the client at work: it cannot wait for a reply"):
+                wait()
+        if closes:
+            client.close()
+        return send(opened, message[1:])
+
+    monkeypatch.setattr(link, "send", send_with_a_handler_in_between)
+    if closes:
+        with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
+            client.call(b"task")
+    else:
+        assert client.call(b"task", wait=PATIENCE) == b"task"
+        assert futures[0].result(PATIENCE) == b"another"
 
 
 def test_a_signal_handler_may_call_too(client: Client, running: Running):

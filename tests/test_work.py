@@ -1,6 +1,7 @@
 """`zmqbroker work` as a user runs it: a function or a command on tasks, in processes that are looked after."""
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -41,6 +42,9 @@ def bad(body):
 
 def reject(body):
     raise zmqbroker.Reject("not now, not ever")
+
+def leave(body):
+    raise SystemExit(0)
 
 def crash(body):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -212,6 +216,14 @@ def test_an_exception_fails_the_attempt_with_its_text(work: Work, client: Client
     work("tasks:bad")
     error = failure(client, b"", tries=2)
     assert (error.reason, error.attempts) == ("ValueError: bad input", 2)
+
+
+def test_a_function_that_ends_its_process_fails_and_the_process_lives_on(work: Work, client: Client):
+    working = work("tasks:leave", "--verbose")
+    for _ in range(2):
+        assert str(failure(client, b"task", tries=2)) == "the function called sys.exit(0)"
+    assert working.end() == 0
+    assert len(re.findall("process [0-9]+ starts", working.output)) == 1
 
 
 def test_a_rejected_task_is_not_tried_again(work: Work, client: Client):

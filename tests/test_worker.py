@@ -15,7 +15,7 @@ from conftest import LOOPBACK, PATIENCE_MS, Running
 from helpers import PATIENCE, TOP, Program, bound_addresses
 from library_support import NOBODY, echo, working
 
-from zmqbroker import Client, Reject, TaskFailed, Worker
+from zmqbroker import Client, Fail, Reject, TaskFailed, Worker
 
 
 class BareBroker:
@@ -142,8 +142,14 @@ def test_an_exception_fails_the_attempt_and_the_worker_lives_on(running: Running
     assert worker.tasks == 7
 
 
-def test_an_exception_that_has_no_text_fails_the_attempt_all_the_same(bare: BareBroker):
-    class MuteError(Exception):
+@pytest.mark.parametrize(
+    ("kind", "verb", "said"),
+    [(Exception, b"fail", b"MuteError"), (Fail, b"fail", b"failed"), (Reject, b"reject", b"rejected")],
+)
+def test_an_exception_that_has_no_text_counts_all_the_same(
+    bare: BareBroker, kind: type[Exception], verb: bytes, said: bytes
+):
+    class MuteError(kind):  # type: ignore[valid-type,misc]
         def __str__(self) -> str:
             raise ValueError
 
@@ -152,7 +158,7 @@ def test_an_exception_that_has_no_text_fails_the_attempt_all_the_same(bare: Bare
 
     with working(bare.ready, bare.results, handle):
         bare.give(bare.asked()[0], b"id", b"task")
-        assert bare.answer() == [b"", b"fail", b"id", b"MuteError"]
+        assert bare.answer() == [b"", verb, b"id", said]
         assert bare.asked()  # it lives on
 
 

@@ -2,13 +2,14 @@
 
 import atexit
 import itertools
-import os
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
-from math import inf
+from math import inf, isnan
+from threading import TIMEOUT_MAX
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -28,7 +29,11 @@ CANCEL = wire.more_fields({"cancel": True})
 
 
 class Client:
-    """Sends tasks to one broker, from any thread. A context manager; closing it fails what is outstanding."""
+    """Sends tasks to one broker, from any thread. A context manager; closing it fails what is outstanding.
+
+    A signal handler may submit and cancel tasks and close the client. It should not wait for a reply: it may have
+    interrupted what the reply needs.
+    """
 
     def __init__(
         self,
@@ -42,7 +47,6 @@ class Client:
         `context` is needed for inproc; None makes one. `keep_alive` says when TCP takes the broker's host for dead:
         then this connects again. Raises ValueError for what is no address.
         """
-        self._process_id = os.getpid()
         self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
         self._link = Link(requests, context, keep_alive)
         atexit.register(self.close)
@@ -88,13 +92,18 @@ class Client:
 
         Raises TimeoutError after `wait` seconds (None: never), when the task is cancelled; else as the future does.
         """
-        until = inf if wait is None else monotonic() + wait
+        if wait is not None and isnan(wait):
+            raise ValueError("wait must be a number of seconds, not nan")
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        until = inf if wait is None else monotonic() + wait
         future, key, message = self._prepare(body, fields)
         try:
-            self._link.call(key, message, future.settle, future.done, until)
-            return future.result(None if wait is None else max(until - monotonic(), 0.0))
+            self._link.call(key, message, future.settle, until)
+            return future.result(None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
         except FutureTimeoutError:
+            if monotonic() < until:  # it is a signal handler's
+                future.cancel()
+                raise
             if not future.cancel():
                 return future.result()  # it has come just now
             raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
@@ -123,10 +132,10 @@ class Client:
         With `chunk`, so many bodies travel as one task, for workers that understand it: see chunks.py.
         """
         for name, number in {"window": window, "chunk": chunk}.items():
-            if number < 1:
-                raise ValueError(f"{name} must be 1 or more, not {number}")
+            if not (isinstance(number, int) and 1 <= number <= sys.maxsize):
+                raise ValueError(f"{name} must be a whole number, 1 or more, not {number}")
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        sender = Sender(partial(self._send, fields), self._cancel, self._check_process)
+        sender = Sender(partial(self._send, fields), self._cancel, self._check_can_wait)
         requests = mapping.single_requests(bodies) if chunk == 1 else mapping.chunk_requests(bodies, chunk)
         outcomes = mapping.outcomes(sender, requests, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
@@ -137,14 +146,13 @@ class Client:
         Tasks that were cancelled before are cancelled at the broker too, if it can be told within a second.
         """
         atexit.unregister(self.close)
-        if self._process_id != os.getpid():
-            return  # it belongs to the process that made it
-        self._link.close()
+        if self._link.is_usable:  # else it belongs to the process that made it
+            self._link.close()
 
     def _prepare(self, body: Body, fields: str) -> tuple[TaskFuture, str, Frames]:
         """Make a task: a future of its result, its key, and the message that sends it."""
         self._check_process()
-        future = TaskFuture(as_list=not isinstance(body, bytes))
+        future = TaskFuture(not isinstance(body, bytes), self._link.check_can_wait)
         key = self._next_key()
         future.on_cancel.append(partial(self._cancel, key))
         return future, key, wire.request_message(frames_of(body), key, fields)
@@ -156,11 +164,15 @@ class Client:
         return key
 
     def _cancel(self, key: str) -> None:
-        if self._process_id == os.getpid():  # else it is the task of another process
+        if self._link.is_usable:  # else it is the task of another process
             self._link.cancel(key, wire.request_message([b""], key, CANCEL))
 
+    def _check_can_wait(self) -> None:
+        self._check_process()
+        self._link.check_can_wait()
+
     def _check_process(self) -> None:
-        if self._process_id != os.getpid():
+        if not self._link.is_usable:
             raise RuntimeError("this client was made in another process; make one after the fork")
 
 

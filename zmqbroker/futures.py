@@ -26,9 +26,10 @@ class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
 class TaskFuture(Future[Any]):
     """The result of a task to come. Cancelling it cancels the task, waiting or running."""
 
-    def __init__(self, as_list: bool) -> None:
+    def __init__(self, as_list: bool, check_can_wait: Callable[[], None]) -> None:
         super().__init__()
         self._as_list = as_list
+        self._check_can_wait = check_can_wait
         self._process_id = os.getpid()
         self.on_cancel: list[Callable[[], None]] = []  # what cancels the task; empty once that is done
 
@@ -45,19 +46,25 @@ class TaskFuture(Future[Any]):
         return True
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result, in seconds; raise RuntimeError where it cannot come: in a process forked since."""
-        self._check_process()
+        """Wait for the result, in seconds.
+
+        Raises RuntimeError where it cannot come: in a process that was forked since, and in a signal handler that has
+        interrupted the client in the middle of a message.
+        """
+        self._check()
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for what `result` raises, as that does."""
-        self._check_process()
+        self._check()
         return super().exception(timeout)
 
-    def _check_process(self) -> None:
-        """Nobody settles it in a process that was forked since."""
-        if self._process_id != os.getpid() and not self.done():
+    def _check(self) -> None:
+        if self.done():
+            return
+        if self._process_id != os.getpid():
             raise RuntimeError("this task was submitted in another process; wait for it there")
+        self._check_can_wait()
 
     def settle(self, reply: Reply) -> None:
         """Become what the reply says, unless cancelled meanwhile."""

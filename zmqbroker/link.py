@@ -1,35 +1,40 @@
 """A client's link to the broker: the tasks that have no reply yet, and the connection that they go by.
 
-A background thread owns the socket, a DEALER; other threads hand it what to send by a queue and an alarm. Each task has
-a key. When the connection is lost, every task without a reply is sent again under its key over a new one: the broker
-runs no task twice for that, and a new broker on the same address gets them all.
+A background thread drives the socket, a DEALER; other threads hand it what to send by a queue and an alarm. Each task
+has a key. When the connection is lost, every task without a reply is sent again under its key over a new one: the
+broker runs no task twice for that, and a new broker on the same address gets them all.
 
 While every task has its reply the background thread leaves the socket alone. A call that comes then drives it from its
-own thread until it has its reply, which saves waking two threads. It holds the lock while it touches the socket, but
-waits without it, on file descriptors: so the background thread can take over at any moment. It does so as soon as there
-is anything else to do, and rings the bell that the call has.
+own thread, which saves waking two. It holds the lock while it touches the socket, but waits without it, on file
+descriptors: so the background thread can take over then. It does so as soon as there is anything else to do, and rings
+the bell that the call has.
+
+A signal handler, or the garbage collector, may use the link in the middle of all this, hence the reentrant lock. What a
+handler cannot do in the middle of a message is wait for a reply. When it raises an exception there, the connection is
+in doubt, and is replaced as if it were lost.
 """
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from math import ceil, inf
+from math import ceil
 from time import monotonic
 from typing import Any
 
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.sockets import EVENTS, READABLE, Alarm, Connection, Inbox, KeepAlive, send
+from zmqbroker.sockets import EVENTS, NOBLOCK, READABLE, Alarm, Connection, Inbox, KeepAlive, send
 from zmqbroker.wire import Frames, Reply
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
 BATCH = 256  # replies read before requests are sent again
 PAUSE_MS = 200  # between losing the broker and connecting again, should it hang up at every call
 LAST_CANCELS = 1.0  # seconds to tell the broker of cancelled tasks when the link is closed
-LONGEST_WAIT = 1.0  # seconds; a signal that comes just before a poll has begun is handled when that ends
+LONGEST_WAIT_MS = 100  # a signal that comes just before a poll has begun is handled when that ends
 CLOSED = "closed"  # the status of a task whose client was closed
 
 Settle = Callable[[Reply], None]
@@ -38,7 +43,7 @@ log = logging.getLogger("zmqbroker.client")
 
 
 class Link:
-    """Sends tasks over one connection after another, until each has its reply. Its methods are for any thread."""
+    """Sends tasks over one connection after another, until each has its reply. For any thread of one process."""
 
     def __init__(self, address: str, context: zmq.Context[Any] | None, keep_alive: KeepAlive) -> None:
         """Connect, whether or not somebody listens there yet; `context` None makes one.
@@ -49,15 +54,16 @@ class Link:
         self._own_context = context is None
         self._context = context or zmq.Context()
         self._keep_alive = keep_alive
+        self._process_id = os.getpid()
         self._alarm = Alarm()
-        self._lock = threading.Lock()  # for what follows
+        self._lock = threading.RLock()  # for what follows
         self._closed = False
         self._asleep = False  # the background thread waits, and wants the alarm
         # By key, what has no reply yet: the message, and whom to tell (None: nobody, it cancels).
         self._outstanding: dict[str, tuple[Frames, Settle | None]] = {}
         self._outbox: deque[tuple[str, Frames]] = deque()  # to be sent, unless it is outstanding no more
-        self._bells = [Alarm()]  # for one call that drives the socket, until it gives it back
-        self._bell: Alarm | None = None  # that of the call that drives now; None: the background thread does
+        self._bell: Alarm | None = None  # of the call that drives; None: none does
+        self._spare_bell: Alarm | None = None
         self._in_doubt = False  # a call was interrupted in the middle of a message
         try:
             self._connection, self._inbox = self._connect()
@@ -67,63 +73,65 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="zmqbroker client", daemon=True)
         self._thread.start()
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether this is the process that made the link; in one that was forked since, nothing of it works."""
+        return self._process_id == os.getpid()
+
     def send(self, key: str, message: Frames, settle: Settle) -> None:
         """Send a task, and have its reply given to `settle`. Raises RuntimeError when this is closed."""
         with self._lock:
             self._check_open()
-            must_wake = self._enqueue(key, message, settle)
-        if must_wake:
-            self._alarm.ring()
+            self._enqueue(key, message, settle)
+
+    def call(self, key: str, message: Frames, settle: Settle, until: float) -> None:
+        """Send a task as `send` does, and wait for its reply in this thread, if no other task is without one.
+
+        Returns when the task has its reply, at the instant `until` (inf: never), or as soon as the background thread
+        is to wait for it. Raises RuntimeError as `check_can_wait` does.
+        """
+        self.check_can_wait()
+        bell = None
+        try:
+            with self._lock:
+                self._check_open()
+                if self._asleep and not (self._outstanding or self._in_doubt):
+                    bell = self._start_driving()
+                    self._send_now(key, message, settle)
+                else:
+                    self._enqueue(key, message, settle)
+            if bell is not None:
+                self._drive(key, bell, until)
+        finally:
+            if bell is not None:
+                self._stop_driving(bell)
 
     def cancel(self, key: str, message: Frames) -> None:
         """Put a cancel in the place of a task: it is sent again like a task until there is an answer."""
         with self._lock:
-            must_wake = key in self._outstanding and self._enqueue(key, message, None)
-        if must_wake:
-            self._alarm.ring()
-
-    def call(
-        self, key: str, message: Frames, settle: Settle, is_settled: Callable[[], bool], until: float = inf
-    ) -> None:
-        """Send a task as `send` does, and wait for its reply in this thread, if it is the only task without one.
-
-        Returns when it has the reply, at the instant `until`, or as soon as the reply is the background thread's to
-        wait for.
-        """
-        bell = None
-        must_wake = False
-        try:
-            with self._lock:
-                self._check_open()
-                if self._asleep and not self._outstanding and self._bells:
-                    self._bell = bell = self._bells.pop()
-                    self._outstanding[key] = message, settle
-                    self._in_doubt = True
-                    if not send(self._connection.socket, message.copy()):
-                        self._outbox.append((key, message))
-                    self._in_doubt = False
-                else:
-                    must_wake = self._enqueue(key, message, settle)
-            if bell is not None:
-                self._drive(bell, is_settled, until)
-        except zmq.ZMQError:
-            pass  # the background thread has it as well
-        finally:
-            if bell is not None:
-                must_wake = self._step_back(bell)
-            if must_wake:
-                self._alarm.ring()
+            if key in self._outstanding:
+                self._enqueue(key, message, None)
 
     def close(self) -> None:
         """Give every task without a reply one that says CLOSED, and disconnect.
 
-        Cancels are passed on to the broker first, if that can be done within LAST_CANCELS seconds.
+        Cancels are passed on to the broker first, if that can be done within LAST_CANCELS seconds. The thread that does
+        it is waited for, but not by itself, nor by a signal handler that has to let the thread below it go on first.
         """
         with self._lock:
             self._closed = True
         self._alarm.ring()
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread and not self._is_holding_lock():
             self._thread.join()
+
+    def check_can_wait(self) -> None:
+        """Raise RuntimeError in a signal handler that keeps the background thread from working as long as it waits."""
+        if self._is_holding_lock():
+            raise RuntimeError("this signal handler has interrupted the client at work: it cannot wait for a reply")
+
+    def _is_holding_lock(self) -> bool:
+        is_holding: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
+        return is_holding
 
     # With the lock held
 
@@ -131,64 +139,90 @@ class Link:
         if self._closed:
             raise RuntimeError("this client is closed")
 
-    def _enqueue(self, key: str, message: Frames, settle: Settle | None) -> bool:
-        """Hand a message to the background thread; True when that must be woken."""
-        self._outstanding[key] = message, settle
+    def _enqueue(self, key: str, message: Frames, settle: Settle | None) -> None:
+        """Hand a message to the background thread."""
         self._outbox.append((key, message))
-        return self._wake()
+        self._outstanding[key] = message, settle
+        self._wake()
 
-    def _wake(self) -> bool:
-        """Tell whether the background thread must be woken now: once."""
-        asleep, self._asleep = self._asleep, False
-        return asleep
+    def _wake(self) -> None:
+        """Wake the background thread, once; also when a signal handler raises in between."""
+        if self._asleep:
+            self._alarm.ring()
+            self._asleep = False
 
     def _take_over(self) -> None:
-        """Make the background thread the one that drives the socket."""
+        """Let no call drive the socket from now on."""
         if self._bell is not None:
             self._bell.ring()
             self._bell = None
 
-    def _pop(self, reply: Reply) -> Settle | None:
-        """Return whom to tell of a reply; None: nobody, as the task was cancelled."""
-        _, settle = self._outstanding.pop(reply.key or "", (None, None))
-        return settle
+    # With the lock held, in the thread of a call
+
+    def _start_driving(self) -> Alarm:
+        """Return the bell that is rung when the background thread has taken over."""
+        self._take_over()  # from one that has its reply, and has not stopped yet
+        self._bell, self._spare_bell = self._spare_bell or Alarm(), None
+        return self._bell
+
+    def _send_now(self, key: str, message: Frames, settle: Settle) -> None:
+        """Send a task, or have the background thread do it when it cannot be sent now."""
+        self._in_doubt = True
+        self._outstanding[key] = message, settle
+        with suppress(zmq.ZMQError):  # as the connection is in doubt then, the background thread gets it as well
+            is_sent = send(self._connection.socket, message.copy())
+            self._in_doubt = False
+            if is_sent:
+                return
+        self._outbox.append((key, message))
+        self._wake()
+
+    def _receive_now(self) -> Frames | None:
+        """Receive a message; None when there is none.
+
+        Its frames are copied: were they frames of pyzmq, the end of each would swallow what a signal handler raises.
+        """
+        message: Frames | None = None
+        self._in_doubt = True
+        with suppress(zmq.ZMQError):  # as above
+            if int(self._connection.socket.get(EVENTS)) & READABLE:
+                message = list(self._connection.socket.recv_multipart(NOBLOCK))
+            self._in_doubt = False
+        return message
 
     # In the thread of a call
 
-    def _drive(self, bell: Alarm, is_settled: Callable[[], bool], until: float) -> None:
-        while not is_settled():
+    def _drive(self, key: str, bell: Alarm, until: float) -> None:
+        while self.is_usable:  # not any more, should a signal handler fork
             with self._lock:
-                if self._bell is not bell or self._outbox:
+                if self._bell is not bell or self._outbox or key not in self._outstanding:
                     return
-                opened = self._connection.socket
-                descriptor: Any = opened.fileno()
-                self._in_doubt = True
-                has_come = bool(opened.get(EVENTS) & READABLE)  # type: ignore[operator]
-                messages = self._inbox.batch(BATCH) if has_come else ()
-                found = [(self._pop(reply), reply) for message in messages if (reply := _read(message))]
-                self._in_doubt = False
-            for settle, reply in found:
-                if settle is not None:
-                    settle(reply)
-            if not has_come:
-                left = until - monotonic()
-                if left <= 0:
-                    return
-                waited_for = [(descriptor, zmq.POLLIN), (bell.fileno(), zmq.POLLIN)]
-                zmq.zmq_poll(waited_for, ceil(1000 * min(left, LONGEST_WAIT)))
+                message = self._receive_now()
+                descriptor = self._connection.descriptor
+            if message is not None:
+                self._receive(message)
+                continue
+            left = until - monotonic()
+            if left <= 0:
+                return
+            zmq.zmq_poll(
+                [(descriptor, zmq.POLLIN), (bell.fileno(), zmq.POLLIN)], ceil(min(1000 * left, LONGEST_WAIT_MS))
+            )
 
-    def _step_back(self, bell: Alarm) -> bool:
-        """Drive the socket no more; True when the background thread must be woken to do it."""
+    def _stop_driving(self, bell: Alarm) -> None:
+        if not self.is_usable:
+            return
         with self._lock:
             if self._bell is bell:
                 self._bell = None
+                if self._outstanding or self._in_doubt:
+                    self._wake()
             else:
                 bell.hear()
-            if self._closed:
-                bell.close()
+            if self._spare_bell is None and not self._closed:
+                self._spare_bell = bell
             else:
-                self._bells.append(bell)
-            return bool(self._outstanding or self._in_doubt) and self._wake()
+                bell.close()
 
     # In the background thread
 
@@ -265,12 +299,14 @@ class Link:
         return True
 
     def _receive(self, message: Frames) -> None:
-        reply = _read(message)
-        if reply is None:
+        try:
+            reply = wire.parse_reply(message)
+        except wire.MalformedError as error:
+            log.warning("%s", error)
             return
         with self._lock:
-            settle = self._pop(reply)
-        if settle is not None:
+            _, settle = self._outstanding.pop(reply.key or "", ([], None))
+        if settle is not None:  # else cancelled
             settle(reply)
 
     def _fail_outstanding(self) -> None:
@@ -297,18 +333,10 @@ class Link:
     def _release(self) -> None:
         self._alarm.close()
         with self._lock:
-            for bell in self._bells:
-                bell.close()
+            if self._spare_bell is not None:
+                self._spare_bell.close()
         if self._own_context:
             self._context.term()
-
-
-def _read(message: Frames) -> Reply | None:
-    try:
-        return wire.parse_reply(message)
-    except wire.MalformedError as error:
-        log.warning("%s", error)
-        return None
 
 
 def _disconnect(connection: Connection) -> None:

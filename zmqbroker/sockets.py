@@ -6,7 +6,6 @@ message frame by frame: the multipart calls of pyzmq take twice as long, and lar
 
 import errno
 import os
-import select
 import signal
 import socket
 import stat
@@ -315,6 +314,7 @@ class Connection:
         except ValueError:
             self.close()
             raise
+        self.descriptor: Any = self.socket.fileno()  # readable when there may be something, see ZMQ_FD
 
     def is_lost(self) -> bool:
         """Tell whether the connection was lost since."""
@@ -368,7 +368,7 @@ class Alarm:
 
     def wait(self, most_ms: int) -> None:
         """Wait for a ring, for so many milliseconds at most."""
-        select.select([self._heard], [], [], most_ms / 1000)
+        zmq.zmq_poll([(self.fileno(), zmq.POLLIN)], most_ms)  # select(2) takes no descriptor above 1023
 
     @contextmanager
     def rung_by_signals(self) -> Iterator[None]:

@@ -193,12 +193,13 @@ class Worker:
         except Interrupted:
             raise
         except Reject as rejection:
-            return Failure(str(rejection) or "rejected", is_final=True)
+            return Failure(_text(rejection, "rejected"), is_final=True)
         except Fail as failure:
-            return Failure(str(failure) or "failed")
+            return Failure(_text(failure, "failed"))
         except Exception as error:
             log.warning("the handler failed", exc_info=True)
-            return Failure(_describe(error))
+            name = type(error).__name__
+            return Failure(_text(error, name, f"{name}: "))
 
     def _close(self) -> None:
         with self._lock:
@@ -221,9 +222,10 @@ def _frames(result: Any) -> Frames:
     return [bytes(frame) for frame in frames] or [b""]
 
 
-def _describe(error: Exception) -> str:
-    """Return what an exception says, also one that fails at that."""
+def _text(error: Exception, otherwise: str, before: str = "") -> str:
+    """Return what an exception says, after `before`; or something else for one that says nothing or fails at that."""
     try:
-        return f"{type(error).__name__}: {error}"
+        text = str(error)
     except Exception:
-        return type(error).__name__
+        return otherwise
+    return before + text if before or text else otherwise

@@ -22,7 +22,7 @@ from typing import Any
 from zmqbroker.chunks import Body
 from zmqbroker.command import INTERRUPTED, Command
 from zmqbroker.supervisor import AT_ONCE, FINISH, READY
-from zmqbroker.worker import Handler, Interrupted, Worker
+from zmqbroker.worker import Fail, Handler, Interrupted, Worker
 
 CANNOT_START = 1  # exit status
 LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
@@ -98,6 +98,10 @@ class WorkerProcess:
             if self._is_leaving:  # told so between two bodies of a chunk
                 raise Interrupted(INTERRUPTED)
             result: Body | None = self._handler(body)
+        except SystemExit as end:
+            if self._is_leaving:
+                raise
+            raise Fail(f"the function called sys.exit({end.code!r})") from None  # it is not for a task to end this
         finally:
             self._is_busy = False
         return result
