@@ -6,9 +6,9 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from math import inf, isnan
+from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX
 from time import monotonic
 from types import TracebackType
@@ -18,11 +18,11 @@ import zmq
 
 from zmqbroker import mapping, wire
 from zmqbroker.chunks import Body
-from zmqbroker.futures import TaskFuture
+from zmqbroker.futures import TaskFailed, TaskFuture, outcome_of
 from zmqbroker.link import Link, Settle
 from zmqbroker.mapping import Sender, frames_of
 from zmqbroker.sockets import KeepAlive
-from zmqbroker.wire import Frames
+from zmqbroker.wire import Frames, Reply
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
 CANCEL = wire.more_fields({"cancel": True})
@@ -74,8 +74,9 @@ class Client:
         A result of several frames is a list in any case. Raises RuntimeError when the client is closed.
         """
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        future, key, message = self._prepare(body, fields)
-        self._link.send(key, message, future.settle)
+        future = TaskFuture(not isinstance(body, bytes), self._link.check_can_wait)
+        key = self._send(fields, frames_of(body), future.settle)
+        future.on_cancel.append(partial(self._cancel, key))
         return future
 
     def call(
@@ -96,20 +97,25 @@ class Client:
             raise ValueError("wait must be a number of seconds, not nan")
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
         until = inf if wait is None else monotonic() + wait
-        future, key, message = self._prepare(body, fields)
+        arrived: SimpleQueue[Reply] = (
+            SimpleQueue()
+        )  # not a future, whose locks do not bear exceptions of signal handlers
+        key, message = self._prepare(fields, frames_of(body))
         try:
-            self._link.call(key, message, future.settle, until)
-            return future.result(None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
-        except FutureTimeoutError:
-            if monotonic() < until:  # it is a signal handler's
-                future.cancel()
-                raise
-            if not future.cancel():
-                return future.result()  # it has come just now
-            raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
+            self._link.call(key, message, arrived.put, until)
+            self._check_can_wait()
+            reply = arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
+        except Empty:
+            if self._cancel(key):
+                raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
+            reply = arrived.get()  # it has come just now
         except BaseException:
-            future.cancel()
+            self._cancel(key)
             raise
+        outcome = outcome_of(reply, as_list=not isinstance(body, bytes))
+        if isinstance(outcome, TaskFailed):
+            raise outcome
+        return outcome
 
     def map(
         self,
@@ -149,23 +155,20 @@ class Client:
         if self._link.is_usable:  # else it belongs to the process that made it
             self._link.close()
 
-    def _prepare(self, body: Body, fields: str) -> tuple[TaskFuture, str, Frames]:
-        """Make a task: a future of its result, its key, and the message that sends it."""
+    def _prepare(self, fields: str, body: Frames) -> tuple[str, Frames]:
+        """Return the key of a new task, and the message that sends it."""
         self._check_process()
-        future = TaskFuture(not isinstance(body, bytes), self._link.check_can_wait)
         key = self._next_key()
-        future.on_cancel.append(partial(self._cancel, key))
-        return future, key, wire.request_message(frames_of(body), key, fields)
+        return key, wire.request_message(body, key, fields)
 
     def _send(self, fields: str, body: Frames, settle: Settle) -> str:
-        self._check_process()
-        key = self._next_key()
-        self._link.send(key, wire.request_message(body, key, fields), settle)
+        key, message = self._prepare(fields, body)
+        self._link.send(key, message, settle)
         return key
 
-    def _cancel(self, key: str) -> None:
-        if self._link.is_usable:  # else it is the task of another process
-            self._link.cancel(key, wire.request_message([b""], key, CANCEL))
+    def _cancel(self, key: str) -> bool:
+        """Cancel a task; False when it has its reply, or is the task of another process."""
+        return self._link.is_usable and self._link.cancel(key, wire.request_message([b""], key, CANCEL))
 
     def _check_can_wait(self) -> None:
         self._check_process()

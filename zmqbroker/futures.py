@@ -31,7 +31,7 @@ class TaskFuture(Future[Any]):
         self._as_list = as_list
         self._check_can_wait = check_can_wait
         self._process_id = os.getpid()
-        self.on_cancel: list[Callable[[], None]] = []  # what cancels the task; empty once that is done
+        self.on_cancel: list[Callable[[], object]] = []  # what cancels the task; empty once that is done
 
     def cancel(self) -> bool:
         """Cancel the task; False when it has its reply already."""

@@ -106,11 +106,16 @@ class Link:
             if bell is not None:
                 self._stop_driving(bell)
 
-    def cancel(self, key: str, message: Frames) -> None:
-        """Put a cancel in the place of a task: it is sent again like a task until there is an answer."""
+    def cancel(self, key: str, message: Frames) -> bool:
+        """Put a cancel in the place of a task: it is sent again like a task until there is an answer.
+
+        False when the task has its reply.
+        """
         with self._lock:
-            if key in self._outstanding:
-                self._enqueue(key, message, None)
+            if key not in self._outstanding:
+                return False
+            self._enqueue(key, message, None)
+        return True
 
     def close(self) -> None:
         """Give every task without a reply one that says CLOSED, and disconnect.

@@ -25,7 +25,7 @@ class Sender(NamedTuple):
     """What a client does for a `map`."""
 
     send: Callable[[Frames, Settle], str]  # sends a task, and returns its key
-    cancel: Callable[[str], None]
+    cancel: Callable[[str], object]
     check: Callable[[], None]  # raises RuntimeError when no reply can come
 
 
