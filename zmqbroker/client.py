@@ -49,6 +49,7 @@ class Client:
         """
         self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
         self._link = Link(requests, context, keep_alive)
+        self._check_can_wait = self._link.check_can_wait  # one for all futures: the collector has less to look at
         atexit.register(self.close)
 
     def __enter__(self) -> "Client":
@@ -74,7 +75,7 @@ class Client:
         A result of several frames is a list in any case. Raises RuntimeError when the client is closed.
         """
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        future = TaskFuture(not isinstance(body, bytes), self._link.check_can_wait)
+        future = TaskFuture(not isinstance(body, bytes), self._check_can_wait)
         key = self._send(fields, frames_of(body), future.settle)
         future.on_cancel.append(partial(self._cancel, key))
         return future
@@ -152,12 +153,10 @@ class Client:
         Tasks that were cancelled before are cancelled at the broker too, if it can be told within a second.
         """
         atexit.unregister(self.close)
-        if self._link.is_usable:  # else it belongs to the process that made it
-            self._link.close()
+        self._link.close()
 
     def _prepare(self, fields: str, body: Frames) -> tuple[str, Frames]:
         """Return the key of a new task, and the message that sends it."""
-        self._check_process()
         key = self._next_key()
         return key, wire.request_message(body, key, fields)
 
@@ -168,15 +167,7 @@ class Client:
 
     def _cancel(self, key: str) -> bool:
         """Cancel a task; False when it has its reply, or is the task of another process."""
-        return self._link.is_usable and self._link.cancel(key, wire.request_message([b""], key, CANCEL))
-
-    def _check_can_wait(self) -> None:
-        self._check_process()
-        self._link.check_can_wait()
-
-    def _check_process(self) -> None:
-        if not self._link.is_usable:
-            raise RuntimeError("this client was made in another process; make one after the fork")
+        return self._link.cancel(key, wire.request_message([b""], key, CANCEL))
 
 
 def _fields(**options: float | None) -> str:

@@ -1,6 +1,5 @@
 """What becomes of a task, as its client sees it: a result, or a TaskFailed that says why there is none."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -30,7 +29,6 @@ class TaskFuture(Future[Any]):
         super().__init__()
         self._as_list = as_list
         self._check_can_wait = check_can_wait
-        self._process_id = os.getpid()
         self.on_cancel: list[Callable[[], object]] = []  # what cancels the task; empty once that is done
 
     def cancel(self) -> bool:
@@ -60,11 +58,8 @@ class TaskFuture(Future[Any]):
         return super().exception(timeout)
 
     def _check(self) -> None:
-        if self.done():
-            return
-        if self._process_id != os.getpid():
-            raise RuntimeError("this task was submitted in another process; wait for it there")
-        self._check_can_wait()
+        if not self.done():
+            self._check_can_wait()
 
     def settle(self, reply: Reply) -> None:
         """Become what the reply says, unless cancelled meanwhile."""

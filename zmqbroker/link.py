@@ -73,13 +73,12 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="zmqbroker client", daemon=True)
         self._thread.start()
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether this is the process that made the link; in one that was forked since, nothing of it works."""
-        return self._process_id == os.getpid()
-
     def send(self, key: str, message: Frames, settle: Settle) -> None:
-        """Send a task, and have its reply given to `settle`. Raises RuntimeError when this is closed."""
+        """Send a task, and have its reply given to `settle`.
+
+        Raises RuntimeError when this is closed, and in a process that was forked since.
+        """
+        self._check_process()
         with self._lock:
             self._check_open()
             self._enqueue(key, message, settle)
@@ -88,8 +87,9 @@ class Link:
         """Send a task as `send` does, and wait for its reply in this thread, if no other task is without one.
 
         Returns when the task has its reply, at the instant `until` (inf: never), or as soon as the background thread
-        is to wait for it. Raises RuntimeError as `check_can_wait` does.
+        is to wait for it. Raises RuntimeError as `check_can_wait` does, too.
         """
+        self._check_process()
         self.check_can_wait()
         bell = None
         try:
@@ -109,8 +109,10 @@ class Link:
     def cancel(self, key: str, message: Frames) -> bool:
         """Put a cancel in the place of a task: it is sent again like a task until there is an answer.
 
-        False when the task has its reply.
+        False when the task has its reply, or belongs to another process.
         """
+        if self._is_forked():
+            return False
         with self._lock:
             if key not in self._outstanding:
                 return False
@@ -122,7 +124,10 @@ class Link:
 
         Cancels are passed on to the broker first, if that can be done within LAST_CANCELS seconds. The thread that does
         it is waited for, but not by itself, nor by a signal handler that has to let the thread below it go on first.
+        In a process that was forked since nothing is done.
         """
+        if self._is_forked():
+            return
         with self._lock:
             self._closed = True
         self._alarm.ring()
@@ -130,9 +135,21 @@ class Link:
             self._thread.join()
 
     def check_can_wait(self) -> None:
-        """Raise RuntimeError in a signal handler that keeps the background thread from working as long as it waits."""
+        """Raise RuntimeError where no reply can come.
+
+        That is a process that was forked since, and a signal handler that keeps the background thread from its work.
+        """
+        if self._is_forked():
+            raise RuntimeError("this task was submitted in another process; wait for it there")
         if self._is_holding_lock():
             raise RuntimeError("this signal handler has interrupted the client at work: it cannot wait for a reply")
+
+    def _check_process(self) -> None:
+        if self._is_forked():
+            raise RuntimeError("this client was made in another process; make one after the fork")
+
+    def _is_forked(self) -> bool:
+        return self._process_id != os.getpid()
 
     def _is_holding_lock(self) -> bool:
         is_holding: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
@@ -198,7 +215,7 @@ class Link:
     # In the thread of a call
 
     def _drive(self, key: str, bell: Alarm, until: float) -> None:
-        while self.is_usable:  # not any more, should a signal handler fork
+        while not self._is_forked():  # by a signal handler
             with self._lock:
                 if self._bell is not bell or self._outbox or key not in self._outstanding:
                     return
@@ -215,7 +232,7 @@ class Link:
             )
 
     def _stop_driving(self, bell: Alarm) -> None:
-        if not self.is_usable:
+        if self._is_forked():
             return
         with self._lock:
             if self._bell is bell:
