@@ -14,4 +14,5 @@ class Link(NamedTuple):
     echo: Callable[[Iterable[bytes], int], Iterator[bytes]] | None = None  # results in order, with a bounded window
     count_right: Callable[[Iterable[bytes], int], int] | None = None  # how many of the results were right, likewise
     chunked: Callable[[Iterable[bytes], int], Iterator[bytes]] | None = None  # like `echo`, in chunks of that size
+    call: Callable[[bytes], bytes] | None = None  # sends a task and waits; None: `submit` and `result` do it
     servers: tuple[int, ...] = ()  # the ids of server processes that the client has started
