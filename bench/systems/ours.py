@@ -90,7 +90,7 @@ SYSTEMS = [
     System(
         "zmqbroker",
         "zmqbroker: Client, Workers",
-        f"{BROKER}; Client.map, and Client.call for round trips; 2 Workers",
+        f"{BROKER}; Client.map, Client.call for round trips; 2 Workers",
         f"{THIS}:connect",
         start_workers,
         start_broker,
@@ -100,7 +100,7 @@ SYSTEMS = [
     System(
         "zmqbroker-slots",
         f"zmqbroker: Client, Workers with {SLOTS} slots",
-        f"{BROKER}; Client.map, and Client.call for round trips; 2 Workers, slots={SLOTS}: tasks wait behind each other",
+        f"{BROKER}; Client.map, Client.call for round trips; 2 Workers, slots={SLOTS}: tasks wait behind each other",
         f"{THIS}:connect",
         partial(start_workers, slots=SLOTS),
         start_broker,
