@@ -20,6 +20,7 @@ import zmqbroker.broker
 import zmqbroker.dispatch
 import zmqbroker.kept
 import zmqbroker.limited_log
+import zmqbroker.messages
 import zmqbroker.sockets
 import zmqbroker.wire
 from zmqbroker import Client, TaskFailed, cli
@@ -222,6 +223,7 @@ def test_the_limits_of_the_protocol_are_those_of_the_code():
         zmqbroker.broker,
         zmqbroker.dispatch,
         zmqbroker.kept,
+        zmqbroker.messages,
         zmqbroker.sockets,
         zmqbroker.wire,
         zmqbroker.limited_log,

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from zmqbroker import Broker, wire
 from zmqbroker.dispatch import Dispatcher
 from zmqbroker.kept import MOST_BYTES, KeptReplies
+from zmqbroker.messages import LARGE_FRAME
 from zmqbroker.queues import STALE_KEPT
-from zmqbroker.sockets import LARGE_FRAME
 from zmqbroker.task import Task
 from zmqbroker.wire import (
     EMPTY,
@@ -564,7 +564,7 @@ def test_whatever_comes_the_broker_goes_on_and_replies_once(shared: Running, ste
 @pytest.fixture
 def few_skipped(monkeypatch: pytest.MonkeyPatch) -> int:
     """Return how many frames of a message that is too long are skipped in one turn: not so many as usual."""
-    monkeypatch.setattr("zmqbroker.sockets.MOST_SKIPPED", 500)
+    monkeypatch.setattr("zmqbroker.messages.MOST_SKIPPED", 500)
     return 500
 
 

@@ -18,7 +18,8 @@ from library_support import NOBODY, Gate, Proxy, echo, start_broker, working
 
 from zmqbroker import Client, TaskFailed, link, wire
 from zmqbroker.link import Link
-from zmqbroker.sockets import KeepAlive, send
+from zmqbroker.messages import send
+from zmqbroker.sockets import KeepAlive
 
 
 class Interruption(BaseException):

@@ -25,17 +25,16 @@ from zmqbroker import descriptors, wire
 from zmqbroker.dispatch import DEFAULT_TRIES, Dispatcher
 from zmqbroker.limited_log import LimitedLog, printable
 from zmqbroker.liveness import Connections
+from zmqbroker.messages import Inbox, send
 from zmqbroker.sockets import (
     LINGER_MS,
     LONGEST_HEARTBEAT,
     Alarm,
-    Inbox,
     KeepAlive,
     SocketOptions,
     bind,
     ctrl_c_calls,
     open_socket,
-    send,
 )
 from zmqbroker.task import Task
 from zmqbroker.wire import FAILED, INVALID, Frames

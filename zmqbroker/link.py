@@ -27,7 +27,8 @@ from typing import Any
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.sockets import EVENTS, NOBLOCK, READABLE, Alarm, Connection, Inbox, KeepAlive, send
+from zmqbroker.messages import EVENTS, NOBLOCK, READABLE, Inbox, send
+from zmqbroker.sockets import Alarm, Connection, KeepAlive
 from zmqbroker.wire import Frames, Reply
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none

@@ -13,7 +13,8 @@ import zmq
 
 from zmqbroker import chunks, wire
 from zmqbroker.chunks import Body, Failure
-from zmqbroker.sockets import LINGER_MS, Alarm, Connection, Inbox, KeepAlive, connect, send
+from zmqbroker.messages import Inbox, send
+from zmqbroker.sockets import LINGER_MS, Alarm, Connection, KeepAlive, connect
 from zmqbroker.wire import Frames
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
