@@ -98,9 +98,8 @@ class Client:
             raise ValueError("wait must be a number of seconds, not nan")
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
         until = inf if wait is None else monotonic() + wait
-        arrived: SimpleQueue[Reply] = (
-            SimpleQueue()
-        )  # not a future, whose locks do not bear exceptions of signal handlers
+        # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
+        arrived: SimpleQueue[Reply] = SimpleQueue()
         key, message = self._prepare(fields, frames_of(body))
         try:
             self._link.call(key, message, arrived.put, until)
