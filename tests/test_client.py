@@ -159,6 +159,15 @@ def test_cancelling_a_waiting_task_takes_it_from_the_queue(client: Client, runni
     assert running.worker().echo() == [b"wanted"]
 
 
+def test_the_broker_does_not_hear_of_a_cancel_without_its_task(client: Client, running: Running):
+    for number in range(200):
+        assert client.submit(b"task", delay=number).cancel()
+    with pytest.raises(TimeoutError):
+        client.call(b"the last one", wait=0.5)
+    running.wait_until(lambda: 0 < running.count("accepted") == running.count("cancelled"))
+    assert running.count("refused") == 0
+
+
 def test_cancelling_a_running_task_drops_its_late_result(client: Client, running: Running):
     worker = running.worker()
     future = client.submit(b"task")

@@ -63,6 +63,7 @@ class Link:
         # By key, what has no reply yet: the message, and whom to tell (None: nobody, it cancels).
         self._outstanding: dict[str, tuple[Frames, Settle | None]] = {}
         self._outbox: deque[tuple[str, Frames]] = deque()  # to be sent, unless it is outstanding no more
+        self._unsent: set[str] = set()  # keys of tasks that the broker cannot know yet
         self._bell: Alarm | None = None  # of the call that drives; None: none does
         self._spare_bell: Alarm | None = None
         self._in_doubt = False  # a call was interrupted in the middle of a message
@@ -82,6 +83,7 @@ class Link:
         self._check_process()
         with self._lock:
             self._check_open()
+            self._unsent.add(key)
             self._enqueue(key, message, settle)
 
     def call(self, key: str, message: Frames, settle: Settle, until: float) -> None:
@@ -100,6 +102,7 @@ class Link:
                     bell = self._start_driving()
                     self._send_now(key, message, settle)
                 else:
+                    self._unsent.add(key)
                     self._enqueue(key, message, settle)
             if bell is not None:
                 self._drive(key, bell, until)
@@ -108,7 +111,7 @@ class Link:
                 self._stop_driving(bell)
 
     def cancel(self, key: str, message: Frames) -> bool:
-        """Put a cancel in the place of a task: it is sent again like a task until there is an answer.
+        """Forget a task that was never sent; put a cancel in the place of another, and send it as if it were a task.
 
         False when the task has its reply, or belongs to another process.
         """
@@ -117,7 +120,11 @@ class Link:
         with self._lock:
             if key not in self._outstanding:
                 return False
-            self._enqueue(key, message, None)
+            if key in self._unsent:
+                self._unsent.discard(key)
+                del self._outstanding[key]
+            else:
+                self._enqueue(key, message, None)
         return True
 
     def close(self) -> None:
@@ -315,7 +322,9 @@ class Link:
         outbox = self._outbox
         for _ in range(min(BATCH, len(outbox))):
             key, message = outbox[0]
-            wanted, _ = self._outstanding.get(key, (None, None))
+            with self._lock:
+                wanted, _ = self._outstanding.get(key, (None, None))
+                self._unsent.discard(key)
             if wanted is message and not send(to, message.copy()):
                 return False
             outbox.popleft()
