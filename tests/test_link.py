@@ -1,5 +1,7 @@
 """A call that drives the client's socket itself: it is to be found out by nothing but the time it takes."""
 
+import errno
+import json
 import random
 import signal
 import threading
@@ -8,11 +10,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from math import inf, nan
+from time import monotonic
 from typing import Any
 
 import pytest
 import zmq
-from conftest import Running
+from conftest import PATIENCE_MS, Peers, Running
 from helpers import PATIENCE, bound_addresses, wait_until
 from library_support import NOBODY, Gate, Proxy, echo, start_broker, working
 
@@ -163,6 +166,35 @@ def test_threads_that_call_submit_cancel_and_give_up_each_get_their_own(client: 
     assert sum(outcomes.values()) == 400
     assert outcomes["done"] > 100
     running.wait_until(lambda: running.broker.counters()["waiting"] == 0)
+
+
+def test_a_callback_that_waits_for_a_reply_is_told_that_it_cannot(client: Client, running: Running):
+    told: list[str] = []
+
+    def wait_in_vain(_: object) -> None:
+        for wait in (lambda: client.call(b"task"), client.submit(b"task").result, lambda: next(client.map([b"task"]))):
+            with pytest.raises(RuntimeError) as caught:
+                wait()
+            told.append(str(caught.value))
+
+    future = client.submit(b"task")
+    future.add_done_callback(wait_in_vain)
+    with working(running.addresses.ready, running.addresses.results, echo):
+        assert future.result(PATIENCE) == b"task"
+        assert client.call(b"another", wait=PATIENCE) == b"another"
+    assert told == ["a callback of a future cannot wait for a reply: the thread that it runs in receives them"] * 3
+
+
+@pytest.mark.usefixtures("echoing")
+def test_a_call_without_descriptors_for_its_bell_is_left_to_the_background_thread(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    def fail() -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    client._link._spare_bell = None
+    monkeypatch.setattr(link, "Alarm", fail)
+    assert client.call(b"task", wait=PATIENCE) == b"task"
 
 
 # Interrupted
@@ -327,6 +359,64 @@ def test_closing_the_context_ends_a_call():
 
 
 # Cut
+
+
+def test_a_reply_that_came_with_the_end_of_the_connection_is_read(monkeypatch: pytest.MonkeyPatch):
+    with Peers() as peers:
+        broker: zmq.Socket[bytes] = peers.context.socket(zmq.ROUTER)
+        broker.rcvtimeo = PATIENCE_MS
+        port = broker.bind_to_random_port("tcp://127.0.0.1")
+
+        def answer() -> None:
+            client_id, header, _, body = broker.recv_multipart()
+            key = json.loads(header[4:])["key"]
+            broker.send_multipart([client_id, wire.reply_header(key, "done", 1, ""), b"", body])
+
+        with Client(f"tcp://127.0.0.1:{port}") as client:
+            future = client.submit(b"first")  # so that the background thread has read, and found nothing more
+            answer()
+            assert future.result(PATIENCE) == b"first"
+            wait_until_idle(client._link)
+            # The call reads nothing before the background thread has noticed the end.
+            monkeypatch.setattr(zmq, "zmq_poll", lambda *_: wait_until(lambda: client._link._bell is None))
+
+            def answer_and_leave() -> None:
+                answer()
+                broker.close(linger=PATIENCE_MS)
+
+            other = threading.Thread(target=answer_and_leave)
+            other.start()
+            assert client.call(b"second", wait=PATIENCE / 4) == b"second"
+            other.join()
+            monkeypatch.undo()
+
+
+def test_a_call_ends_in_time_whatever_comes_meanwhile():
+    with Peers() as peers:
+        broker: zmq.Socket[bytes] = peers.context.socket(zmq.ROUTER)
+        broker.linger = 0
+        broker.sndhwm = 0
+        broker.rcvtimeo = PATIENCE_MS
+        port = broker.bind_to_random_port("tcp://127.0.0.1")
+        ended = threading.Event()
+
+        def send_nonsense() -> None:
+            client_id = broker.recv_multipart()[0]
+            while not ended.is_set():
+                broker.send_multipart([client_id, b"nonsense"])
+            broker.close()
+
+        other = threading.Thread(target=send_nonsense)
+        with Client(f"tcp://127.0.0.1:{port}") as client:
+            wait_until_idle(client._link)
+            other.start()
+            started = monotonic()
+            with pytest.raises(TimeoutError, match="no reply within"):
+                client.call(b"task", wait=0.2)
+            waited = monotonic() - started
+            ended.set()
+            other.join()
+        assert waited < PATIENCE / 4
 
 
 def test_a_call_survives_a_cut_connection_and_runs_once(running: Running):

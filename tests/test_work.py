@@ -46,6 +46,12 @@ def reject(body):
 def leave(body):
     raise SystemExit(0)
 
+def fork(body):
+    child = os.fork()
+    if child == 0:
+        raise SystemExit(0)
+    return b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
 def crash(body):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -224,6 +230,11 @@ def test_a_function_that_ends_its_process_fails_and_the_process_lives_on(work: W
         assert str(failure(client, b"task", tries=2)) == "the function called sys.exit(0)"
     assert working.end() == 0
     assert len(re.findall("process [0-9]+ starts", working.output)) == 1
+
+
+def test_a_process_that_the_function_forks_may_end(work: Work, client: Client):
+    work("tasks:fork")
+    assert client.call(b"task", PATIENCE) == b"0"
 
 
 def test_a_rejected_task_is_not_tried_again(work: Work, client: Client):

@@ -31,8 +31,8 @@ CANCEL = wire.more_fields({"cancel": True})
 class Client:
     """Sends tasks to one broker, from any thread. A context manager; closing it fails what is outstanding.
 
-    A signal handler may submit and cancel tasks and close the client. It should not wait for a reply: it may have
-    interrupted what the reply needs.
+    A signal handler may submit tasks and close the client. It should neither wait for a reply nor cancel a future: it
+    may have interrupted what holds the locks of those.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Client:
             self._check_can_wait()
             reply = arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
         except Empty:
+            self._check_can_wait()
             if self._cancel(key):
                 raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
             reply = arrived.get()  # it has come just now

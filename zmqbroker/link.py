@@ -14,6 +14,7 @@ handler cannot do in the middle of a message is wait for a reply. When it raises
 in doubt, and is replaced as if it were lost.
 """
 
+import errno
 import logging
 import os
 import threading
@@ -57,16 +58,17 @@ class Link:
         self._keep_alive = keep_alive
         self._process_id = os.getpid()
         self._alarm = Alarm()
-        self._lock = threading.RLock()  # for what follows
+        self._lock = threading.RLock()  # for what follows, and for the socket while a call drives it
         self._closed = False
         self._asleep = False  # the background thread waits, and wants the alarm
+        self._is_watching = True  # it waits for the socket too, or may do so
         # By key, what has no reply yet: the message, and whom to tell (None: nobody, it cancels).
         self._outstanding: dict[str, tuple[Frames, Settle | None]] = {}
         self._outbox: deque[tuple[str, Frames]] = deque()  # to be sent, unless it is outstanding no more
         self._unsent: set[str] = set()  # keys of tasks that the broker cannot know yet
         self._bell: Alarm | None = None  # of the call that drives; None: none does
-        self._spare_bell: Alarm | None = None
-        self._in_doubt = False  # a call was interrupted in the middle of a message
+        self._spare_bell: Alarm | None = Alarm()
+        self._in_doubt = False  # a call is in the middle of a message, or was interrupted there
         try:
             self._connection, self._inbox = self._connect()
         except ValueError:
@@ -98,8 +100,8 @@ class Link:
         try:
             with self._lock:
                 self._check_open()
-                if self._asleep and not (self._outstanding or self._in_doubt):
-                    bell = self._start_driving()
+                bell = self._start_driving()
+                if bell is not None:
                     self._send_now(key, message, settle)
                 else:
                     self._unsent.add(key)
@@ -131,8 +133,8 @@ class Link:
         """Give every task without a reply one that says CLOSED, and disconnect.
 
         Cancels are passed on to the broker first, if that can be done within LAST_CANCELS seconds. The thread that does
-        it is waited for, but not by itself, nor by a signal handler that has to let the thread below it go on first.
-        In a process that was forked since nothing is done.
+        it is waited for, but not for long: a signal handler may have interrupted what it needs to go on. In a process
+        that was forked since nothing is done.
         """
         if self._is_forked():
             return
@@ -140,15 +142,20 @@ class Link:
             self._closed = True
         self._alarm.ring()
         if threading.current_thread() is not self._thread and not self._is_holding_lock():
-            self._thread.join()
+            self._thread.join(2 * LAST_CANCELS)
 
     def check_can_wait(self) -> None:
         """Raise RuntimeError where no reply can come.
 
-        That is a process that was forked since, and a signal handler that keeps the background thread from its work.
+        That is a process that was forked since, a callback in the background thread, and a signal handler that keeps
+        that thread from its work.
         """
         if self._is_forked():
             raise RuntimeError("this task was submitted in another process; wait for it there")
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "a callback of a future cannot wait for a reply: the thread that it runs in receives them"
+            )
         if self._is_holding_lock():
             raise RuntimeError("this signal handler has interrupted the client at work: it cannot wait for a reply")
 
@@ -176,7 +183,7 @@ class Link:
         self._wake()
 
     def _wake(self) -> None:
-        """Wake the background thread, once; also when a signal handler raises in between."""
+        """Wake the background thread; rung first and noted then, so that an interruption makes it twice, not never."""
         if self._asleep:
             self._alarm.ring()
             self._asleep = False
@@ -189,10 +196,15 @@ class Link:
 
     # With the lock held, in the thread of a call
 
-    def _start_driving(self) -> Alarm:
-        """Return the bell that is rung when the background thread has taken over."""
-        self._take_over()  # from one that has its reply, and has not stopped yet
-        self._bell, self._spare_bell = self._spare_bell or Alarm(), None
+    def _start_driving(self) -> Alarm | None:
+        """Return the bell that rings when the background thread has taken over; None when it is that thread's turn."""
+        if not self._asleep or self._is_watching or self._outstanding or self._in_doubt:
+            return None
+        self._take_over()  # from a call that has its reply, and has not stopped yet
+        if self._spare_bell is None:
+            with suppress(OSError):  # no descriptor is left
+                self._spare_bell = Alarm()
+        self._bell, self._spare_bell = self._spare_bell, None
         return self._bell
 
     def _send_now(self, key: str, message: Frames, settle: Settle) -> None:
@@ -231,13 +243,12 @@ class Link:
                 descriptor = self._connection.descriptor
             if message is not None:
                 self._receive(message)
-                continue
             left = until - monotonic()
             if left <= 0:
                 return
-            zmq.zmq_poll(
-                [(descriptor, zmq.POLLIN), (bell.fileno(), zmq.POLLIN)], ceil(min(1000 * left, LONGEST_WAIT_MS))
-            )
+            if message is None:
+                wait_ms = ceil(min(1000 * left, LONGEST_WAIT_MS))
+                zmq.zmq_poll([(descriptor, zmq.POLLIN), (bell.fileno(), zmq.POLLIN)], wait_ms)
 
     def _stop_driving(self, bell: Alarm) -> None:
         if self._is_forked():
@@ -254,17 +265,27 @@ class Link:
             else:
                 bell.close()
 
+    # In either thread
+
+    def _receive(self, message: Frames) -> None:
+        try:
+            reply = wire.parse_reply(message)
+        except wire.MalformedError as error:
+            log.warning("%s", error)
+            return
+        with self._lock:
+            _, settle = self._outstanding.pop(reply.key or "", ([], None))
+        if settle is not None:  # else cancelled
+            settle(reply)
+
     # In the background thread
 
     def _run(self) -> None:
         try:
             while self._talk():
                 log.info("the connection to %s was lost: sending %d tasks again", self._address, len(self._outstanding))
-                self._connection.close()
-                self._alarm.wait(PAUSE_MS)
-                self._connection, self._inbox = self._connect()
-                with self._lock:
-                    self._outbox = deque((key, message) for key, (message, _) in self._outstanding.items())
+                if not self._reconnect():
+                    return
             self._fail_outstanding()
             self._pass_on_cancels()
         except zmq.ZMQError as error:
@@ -275,6 +296,25 @@ class Link:
             self._fail_outstanding()
             _disconnect(self._connection)
             self._release()
+
+    def _reconnect(self) -> bool:
+        """Connect again, and have everything sent again; False when closed before that could be done."""
+        self._connection.close()
+        while not self._closed:
+            self._alarm.hear()
+            self._alarm.wait(PAUSE_MS)
+            try:
+                self._connection, self._inbox = self._connect()
+            except zmq.ZMQError as error:
+                if error.errno != errno.EMFILE:
+                    raise
+                log.warning("cannot connect to %s: no file descriptors are left", self._address)
+                continue
+            with self._lock:
+                self._outbox = deque()
+                self._outbox.extend((key, message) for key, (message, _) in list(self._outstanding.items()))
+            return True
+        return False
 
     def _connect(self) -> tuple[Connection, Inbox]:
         connection = Connection(  # to a broker that takes no requests while its queue is full
@@ -297,6 +337,7 @@ class Link:
                     return False
                 self._asleep = is_full or not self._outbox
                 wanted = (zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN) if self._outstanding else 0
+                self._is_watching = wanted != 0
             if wanted != watched:
                 poller.modify(connection.socket, wanted)
                 watched = wanted
@@ -312,6 +353,7 @@ class Link:
             for message in inbox.batch(BATCH) if readable.get(connection.socket, 0) & zmq.POLLIN else ():
                 self._receive(message)
             if connection.monitor in readable:
+                inbox.is_empty = False  # a call may have left the last replies unread
                 while not inbox.is_empty:
                     for message in inbox.batch(BATCH):
                         self._receive(message)
@@ -329,17 +371,6 @@ class Link:
                 return False
             outbox.popleft()
         return True
-
-    def _receive(self, message: Frames) -> None:
-        try:
-            reply = wire.parse_reply(message)
-        except wire.MalformedError as error:
-            log.warning("%s", error)
-            return
-        with self._lock:
-            _, settle = self._outstanding.pop(reply.key or "", ([], None))
-        if settle is not None:  # else cancelled
-            settle(reply)
 
     def _fail_outstanding(self) -> None:
         with self._lock:

@@ -62,6 +62,7 @@ class WorkerProcess:
         """Load the handler; raises ValueError for what is no function, command or address."""
         self._max_tasks = settings.max_tasks
         self._touch = settings.touch
+        self._process_id = os.getpid()
         self._is_busy = False
         self._is_leaving = False  # at once
         self._interrupt_handler: Callable[[], object]
@@ -99,9 +100,9 @@ class WorkerProcess:
                 raise Interrupted(INTERRUPTED)
             result: Body | None = self._handler(body)
         except SystemExit as end:
-            if self._is_leaving:
+            if self._is_leaving or self._process_id != os.getpid():  # or it is a process that the function has forked
                 raise
-            raise Fail(f"the function called sys.exit({end.code!r})") from None  # it is not for a task to end this
+            raise Fail(f"the function called sys.exit({end.code!r:.100})") from None  # it is not for a task to end this
         finally:
             self._is_busy = False
         return result
