@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench.library import MANY_SLOTS, compare_call, compare_futures, compare_map
+from bench.client_library import MANY_SLOTS, compare_call, compare_futures, compare_map
 from bench.machine import describe_machine
 from bench.measure import WINDOW, Table, compare_with_proxy, loads, measure_waiting
 from bench.roles import BODY_BYTES

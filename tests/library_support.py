@@ -35,6 +35,16 @@ def working(
         assert not any(thread.is_alive() for thread in threads)
 
 
+def run_in_threads(count: int, use: Callable[[int], None]) -> None:
+    """Call `use` with a number in each of so many threads, and see them end."""
+    threads = [threading.Thread(target=use, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
 def echo(body: Any) -> Any:
     return body
 

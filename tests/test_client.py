@@ -14,7 +14,7 @@ import pytest
 import zmq
 from conftest import Running
 from helpers import PATIENCE, bound_addresses
-from library_support import NOBODY, Gate, Proxy, echo, run_script, start_broker, working
+from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, run_script, start_broker, working
 
 from zmqbroker import Client, TaskFailed
 
@@ -410,12 +410,7 @@ def test_eight_threads_submit_and_each_gets_its_own_results(client: Client):
         wrong.extend(task for task, future in zip(tasks, futures, strict=True) if future.result(PATIENCE) != task)
         wrong.extend(task for task in tasks[:10] if client.call(task, wait=PATIENCE) != task)
 
-    threads = [threading.Thread(target=use, args=(name,), daemon=True) for name in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
+    run_in_threads(8, use)
     assert wrong == []
 
 

@@ -17,7 +17,7 @@ import pytest
 import zmq
 from conftest import PATIENCE_MS, Peers, Running
 from helpers import PATIENCE, bound_addresses, wait_until
-from library_support import NOBODY, Gate, Proxy, echo, start_broker, working
+from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_broker, working
 
 from zmqbroker import Client, TaskFailed, link, wire
 from zmqbroker.link import Link
@@ -156,12 +156,7 @@ def test_threads_that_call_submit_cancel_and_give_up_each_get_their_own(client: 
             if number % 10 == 9:
                 all_are_here.wait(PATIENCE)
 
-    threads = [threading.Thread(target=use, args=(name,), daemon=True) for name in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
+    run_in_threads(4, use)
     assert wrong == []
     assert sum(outcomes.values()) == 400
     assert outcomes["done"] > 100

@@ -85,7 +85,6 @@ class Link:
         self._check_process()
         with self._lock:
             self._check_open()
-            self._unsent.add(key)
             self._enqueue(key, message, settle)
 
     def call(self, key: str, message: Frames, settle: Settle, until: float) -> None:
@@ -104,7 +103,6 @@ class Link:
                 if bell is not None:
                     self._send_now(key, message, settle)
                 else:
-                    self._unsent.add(key)
                     self._enqueue(key, message, settle)
             if bell is not None:
                 self._drive(key, bell, until)
@@ -177,7 +175,9 @@ class Link:
             raise RuntimeError("this client is closed")
 
     def _enqueue(self, key: str, message: Frames, settle: Settle | None) -> None:
-        """Hand a message to the background thread."""
+        """Hand a message to the background thread: a task, or (`settle` is None) a cancel."""
+        if settle is not None:
+            self._unsent.add(key)
         self._outbox.append((key, message))
         self._outstanding[key] = message, settle
         self._wake()
@@ -216,8 +216,7 @@ class Link:
             self._in_doubt = False
             if is_sent:
                 return
-        self._outbox.append((key, message))
-        self._wake()
+        self._enqueue(key, message, settle)
 
     def _receive_now(self) -> Frames | None:
         """Receive a message; None when there is none.

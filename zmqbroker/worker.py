@@ -194,13 +194,13 @@ class Worker:
         except Interrupted:
             raise
         except Reject as rejection:
-            return Failure(_text(rejection, "rejected"), is_final=True)
+            return Failure(_text(rejection) or "rejected", is_final=True)
         except Fail as failure:
-            return Failure(_text(failure, "failed"))
+            return Failure(_text(failure) or "failed")
         except Exception as error:
             log.warning("the handler failed", exc_info=True)
-            name = type(error).__name__
-            return Failure(_text(error, name, f"{name}: "))
+            name, text = type(error).__name__, _text(error)
+            return Failure(name if text is None else f"{name}: {text}")
 
     def _close(self) -> None:
         with self._lock:
@@ -223,10 +223,9 @@ def _frames(result: Any) -> Frames:
     return [bytes(frame) for frame in frames] or [b""]
 
 
-def _text(error: Exception, otherwise: str, before: str = "") -> str:
-    """Return what an exception says, after `before`; or something else for one that says nothing or fails at that."""
+def _text(error: Exception) -> str | None:
+    """Return what an exception says; None for one that fails at that."""
     try:
-        text = str(error)
+        return str(error)
     except Exception:
-        return otherwise
-    return before + text if before or text else otherwise
+        return None
