@@ -5,7 +5,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from zmqbroker.cli import broker_main  # takes a tenth of a second, in which Ctrl-C may come
+        from zmqbroker.commands.main import broker_main  # takes a tenth of a second, in which Ctrl-C may come
 
         sys.exit(broker_main())
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ from typing import Any
 import zmq
 
 from bench.roles import say
-from zmqbroker.dispatch import Dispatcher
+from zmqbroker.broker.dispatch import Dispatcher
 
 WAIT_MS = 120_000  # for any one message
 MORE = int(zmq.SNDMORE)  # the flag enumeration of pyzmq costs more than a small send

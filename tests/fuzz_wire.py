@@ -18,7 +18,7 @@ except ImportError:
     sys.exit(2)
 
 with atheris.instrument_imports():
-    from zmqbroker import wire
+    from zmqbroker.wire import wire
 
 MOST_FRAMES = 6
 WORDS = [wire.EMPTY, wire.HEADER, wire.HEADER + b"{}", wire.FAIL, wire.REJECT, wire.RELEASE, wire.TOUCH]

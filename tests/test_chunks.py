@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from library_support import echo, working
 
-from zmqbroker import Client, Reject, TaskFailed, chunks
-from zmqbroker.chunks import Failure
+from zmqbroker import Client, Reject, TaskFailed
+from zmqbroker.wire import chunks
+from zmqbroker.wire.chunks import Failure
 
 BODIES = st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=3), max_size=5)
 FAILURES = st.builds(Failure, st.text(max_size=20), st.just(False))

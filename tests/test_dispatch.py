@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from zmqbroker.dispatch import GRACE, Dispatcher
-from zmqbroker.queues import STALE_KEPT
-from zmqbroker.task import Task
-from zmqbroker.wire import Header
+from zmqbroker.broker.dispatch import GRACE, Dispatcher
+from zmqbroker.broker.queues import STALE_KEPT
+from zmqbroker.broker.task import Task
+from zmqbroker.wire.wire import Header
 
 
 def submit(dispatcher: Dispatcher, *names: str, now: float = 0.0, **fields: Any) -> None:

@@ -16,14 +16,15 @@ import pytest
 from examples_support import PROTOCOL, README, anchors, links, section
 from helpers import PATIENCE, TOP, Program, bound_addresses
 
-import zmqbroker.broker
-import zmqbroker.dispatch
-import zmqbroker.kept
-import zmqbroker.limited_log
-import zmqbroker.messages
-import zmqbroker.sockets
-import zmqbroker.wire
-from zmqbroker import Client, TaskFailed, cli
+import zmqbroker.broker.broker
+import zmqbroker.broker.dispatch
+import zmqbroker.broker.kept
+import zmqbroker.transport.limited_log
+import zmqbroker.transport.messages
+import zmqbroker.transport.sockets
+import zmqbroker.wire.wire
+from zmqbroker import Client, TaskFailed
+from zmqbroker.commands import main as cli
 
 SHORT_TIMEOUT = "0.2"  # seconds, instead of the README's: so that the tasks dropped do not take half a minute
 LANGUAGES = ("Python", "C")
@@ -128,7 +129,7 @@ OWN = "Your own work in five minutes"
 def zmqbroker_script(tmp_path, monkeypatch) -> str:
     """Return what an installation would make of the `zmqbroker` command."""
     script = tmp_path / "zmqbroker-script"
-    script.write_text("import sys\nfrom zmqbroker.cli import main\nsys.exit(main())\n")
+    script.write_text("import sys\nfrom zmqbroker.commands.main import main\nsys.exit(main())\n")
     monkeypatch.setenv("PYTHONPATH", str(TOP))
     monkeypatch.chdir(tmp_path)
     return str(script)
@@ -220,13 +221,13 @@ def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
 
 def test_the_limits_of_the_protocol_are_those_of_the_code():
     modules = (
-        zmqbroker.broker,
-        zmqbroker.dispatch,
-        zmqbroker.kept,
-        zmqbroker.messages,
-        zmqbroker.sockets,
-        zmqbroker.wire,
-        zmqbroker.limited_log,
+        zmqbroker.broker.broker,
+        zmqbroker.broker.dispatch,
+        zmqbroker.broker.kept,
+        zmqbroker.transport.messages,
+        zmqbroker.transport.sockets,
+        zmqbroker.wire.wire,
+        zmqbroker.transport.limited_log,
     )
     constants = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
     options = {f"`{name}`": action.default for action in broker_actions() for name in action.option_strings}
@@ -241,7 +242,12 @@ def test_the_limits_of_the_protocol_are_those_of_the_code():
 def test_the_verbs_of_the_protocol_are_those_of_the_code():
     rows = section(PROTOCOL, "Results: worker to broker").rows
     verbs = {row[0].strip("`").encode() for row in rows if row[0].startswith("`")}
-    assert verbs == {zmqbroker.wire.FAIL, zmqbroker.wire.REJECT, zmqbroker.wire.RELEASE, zmqbroker.wire.TOUCH}
+    assert verbs == {
+        zmqbroker.wire.wire.FAIL,
+        zmqbroker.wire.wire.REJECT,
+        zmqbroker.wire.wire.RELEASE,
+        zmqbroker.wire.wire.TOUCH,
+    }
 
 
 @pytest.mark.parametrize(("document", "file", "anchor"), [(d, *link) for d in (README, PROTOCOL) for link in links(d)])

@@ -21,13 +21,14 @@ from conftest import LOOPBACK, PATIENCE_MS, Peers, PlainWorker, Running
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from zmqbroker import Broker, wire
-from zmqbroker.dispatch import Dispatcher
-from zmqbroker.kept import MOST_BYTES, KeptReplies
-from zmqbroker.messages import LARGE_FRAME
-from zmqbroker.queues import STALE_KEPT
-from zmqbroker.task import Task
-from zmqbroker.wire import (
+from zmqbroker import Broker
+from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.kept import MOST_BYTES, KeptReplies
+from zmqbroker.broker.queues import STALE_KEPT
+from zmqbroker.broker.task import Task
+from zmqbroker.transport.messages import LARGE_FRAME
+from zmqbroker.wire import wire
+from zmqbroker.wire.wire import (
     EMPTY,
     HEADER,
     LARGEST_COUNT,
@@ -564,7 +565,7 @@ def test_whatever_comes_the_broker_goes_on_and_replies_once(shared: Running, ste
 @pytest.fixture
 def few_skipped(monkeypatch: pytest.MonkeyPatch) -> int:
     """Return how many frames of a message that is too long are skipped in one turn: not so many as usual."""
-    monkeypatch.setattr("zmqbroker.messages.MOST_SKIPPED", 500)
+    monkeypatch.setattr("zmqbroker.transport.messages.MOST_SKIPPED", 500)
     return 500
 
 

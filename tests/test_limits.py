@@ -16,7 +16,7 @@ from helpers import PATIENCE, Program, bound_addresses, wait_until
 from library_support import echo, working
 
 from zmqbroker import Broker
-from zmqbroker.sockets import LONGEST_HEARTBEAT, KeepAlive
+from zmqbroker.transport.sockets import LONGEST_HEARTBEAT, KeepAlive
 
 Start = Callable[..., Running]
 PEERS = "tests/network_peers.py"
@@ -285,7 +285,7 @@ def test_unread_replies_are_kept_and_cost_no_other_client_anything(running: Runn
 
 
 def test_more_unread_replies_than_are_kept_are_dropped_and_counted(start: Start, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zmqbroker.broker.UNREAD_REPLIES", 100)
+    monkeypatch.setattr("zmqbroker.broker.broker.UNREAD_REPLIES", 100)
     running = start()
     lazy, prompt = running.client(zmq.DEALER, rcvhwm=1, sndhwm=0), running.client()
     with working(running.addresses.ready, running.addresses.results, echo, slots=10):

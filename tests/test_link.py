@@ -19,10 +19,12 @@ from conftest import PATIENCE_MS, Peers, Running
 from helpers import PATIENCE, bound_addresses, wait_until
 from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_broker, working
 
-from zmqbroker import Client, TaskFailed, link, wire
-from zmqbroker.link import Link
-from zmqbroker.messages import send
-from zmqbroker.sockets import KeepAlive
+from zmqbroker import Client, TaskFailed
+from zmqbroker.client import link
+from zmqbroker.client.link import Link
+from zmqbroker.transport.messages import send
+from zmqbroker.transport.sockets import KeepAlive
+from zmqbroker.wire import wire
 
 
 class Interruption(BaseException):

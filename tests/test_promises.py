@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from zmqbroker.dispatch import GRACE, Dispatcher
-from zmqbroker.kept import LONGEST
-from zmqbroker.wire import Header
+from zmqbroker.broker.dispatch import GRACE, Dispatcher
+from zmqbroker.broker.kept import LONGEST
+from zmqbroker.wire.wire import Header
 
 STALE_KEPT = 2  # in the queues, so that they are rebuilt often
 WORKERS = [b"ann", b"bob", b"cid", b"dee"]
@@ -60,7 +60,7 @@ class Promises(RuleBasedStateMachine):
         tries=st.integers(0, 3), timeout=st.sampled_from([None, 1.0, 2.5]), retry_delay=st.sampled_from([0.0, 2.0])
     )
     def start(self, tries: int, timeout: float | None, retry_delay: float) -> None:
-        self.patched = patch("zmqbroker.queues.STALE_KEPT", STALE_KEPT)
+        self.patched = patch("zmqbroker.broker.queues.STALE_KEPT", STALE_KEPT)
         self.patched.start()
         self.now = 0.0
         self.tries, self.timeout, self.retry_delay = tries, timeout, retry_delay

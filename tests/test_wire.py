@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqbroker import wire
+from zmqbroker.wire import wire
 
 
 def test_a_request_is_split_at_its_first_empty_frame():

@@ -13,16 +13,17 @@ import pytest
 from conftest import Running
 from helpers import PATIENCE, TOP, Program
 
-from zmqbroker import Client, TaskFailed, chunks
-from zmqbroker.worker import Interrupted
-from zmqbroker.worker_process import Settings, WorkerProcess
+from zmqbroker import Client, TaskFailed
+from zmqbroker.wire import chunks
+from zmqbroker.worker.process import Settings, WorkerProcess
+from zmqbroker.worker.worker import Interrupted
 
 SOME = "tcp://127.0.0.1:1"  # an address that is never used
 
 SCRIPT = f"""\
 import sys
 sys.path.append({str(TOP)!r})
-from zmqbroker.cli import main
+from zmqbroker.commands.main import main
 sys.exit(main())
 """
 

@@ -332,7 +332,7 @@ def test_the_task_in_hand_is_finished_and_answered(bare: BareBroker, from_the_ha
 
 
 def test_tasks_that_came_before_the_stop_are_released(bare: BareBroker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zmqbroker.worker.LAST_LOOK_MS", 500)  # for a machine that is busy
+    monkeypatch.setattr("zmqbroker.worker.worker.LAST_LOOK_MS", 500)  # for a machine that is busy
     given = threading.Barrier(2)
     worker = Worker(bare.ready, bare.results, lambda _: (given.wait(PATIENCE), worker.stop())[1], slots=3)
     thread = run(worker)
@@ -345,7 +345,7 @@ def test_tasks_that_came_before_the_stop_are_released(bare: BareBroker, monkeypa
 
 
 def test_a_task_that_crosses_with_leaving_is_released(bare: BareBroker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zmqbroker.worker.LAST_LOOK_MS", 500)
+    monkeypatch.setattr("zmqbroker.worker.worker.LAST_LOOK_MS", 500)
     worker = Worker(bare.ready, bare.results, echo)
     thread = run(worker)
     asking, _ = bare.asked()

@@ -130,7 +130,7 @@ def _resident_kib() -> int:
 
 
 def _count_tasks() -> int:
-    from zmqbroker.task import Task
+    from zmqbroker.broker.task import Task
 
     gc.collect()
     return sum(isinstance(found, Task) for found in gc.get_objects())

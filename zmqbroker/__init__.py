@@ -1,10 +1,10 @@
 """A task broker over plain ZeroMQ sockets, for workers that may hang, crash or vanish."""
 
-from zmqbroker.broker import Broker
-from zmqbroker.client import Client
-from zmqbroker.futures import TaskFailed
-from zmqbroker.sockets import KeepAlive
-from zmqbroker.worker import Fail, Reject, Worker
+from zmqbroker.broker.broker import Broker
+from zmqbroker.client.client import Client
+from zmqbroker.client.futures import TaskFailed
+from zmqbroker.transport.sockets import KeepAlive
+from zmqbroker.worker.worker import Fail, Reject, Worker
 
 __all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "Worker"]
 __version__ = "0.1.0"

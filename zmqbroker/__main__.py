@@ -2,6 +2,6 @@
 
 import sys
 
-from zmqbroker.cli import main
+from zmqbroker.commands.main import main
 
 sys.exit(main())

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from zmqbroker import __version__
-from zmqbroker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
-from zmqbroker.cli_submit import SUBMIT, add_submit_options, submit
-from zmqbroker.cli_work import WORK, add_work_options, split_command, work
-from zmqbroker.dispatch import DEFAULT_TRIES
-from zmqbroker.options import Parser, log_level, number
-from zmqbroker.sockets import KeepAlive
+from zmqbroker.broker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
+from zmqbroker.broker.dispatch import DEFAULT_TRIES
+from zmqbroker.commands.options import Parser, log_level, number
+from zmqbroker.commands.submit import SUBMIT, add_submit_options, submit
+from zmqbroker.commands.work import WORK, add_work_options, split_command, work
+from zmqbroker.transport.sockets import KeepAlive
 
 EXAMPLE = """\
 example, each line in a terminal of its own:

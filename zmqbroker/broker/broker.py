@@ -21,12 +21,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import zmq
 
-from zmqbroker import descriptors, wire
-from zmqbroker.dispatch import DEFAULT_TRIES, Dispatcher
-from zmqbroker.limited_log import LimitedLog, printable
-from zmqbroker.liveness import Connections
-from zmqbroker.messages import Inbox, send
-from zmqbroker.sockets import (
+from zmqbroker.broker.dispatch import DEFAULT_TRIES, Dispatcher
+from zmqbroker.broker.liveness import Connections
+from zmqbroker.broker.task import Task
+from zmqbroker.transport import descriptors
+from zmqbroker.transport.limited_log import LimitedLog, printable
+from zmqbroker.transport.messages import Inbox, send
+from zmqbroker.transport.sockets import (
     LINGER_MS,
     LONGEST_HEARTBEAT,
     Alarm,
@@ -36,8 +37,8 @@ from zmqbroker.sockets import (
     ctrl_c_calls,
     open_socket,
 )
-from zmqbroker.task import Task
-from zmqbroker.wire import FAILED, INVALID, Frames
+from zmqbroker.wire import wire
+from zmqbroker.wire.wire import FAILED, INVALID, Frames
 
 DEFAULT_DRAIN = 10.0  # seconds
 DEFAULT_IO_THREADS = 1

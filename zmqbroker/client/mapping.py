@@ -7,11 +7,11 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from zmqbroker import chunks
-from zmqbroker.chunks import Body, Failure
-from zmqbroker.futures import TaskFailed, body_of, outcome_of
-from zmqbroker.link import Settle
-from zmqbroker.wire import FAILED, Frames, Reply
+from zmqbroker.client.futures import TaskFailed, body_of, outcome_of
+from zmqbroker.client.link import Settle
+from zmqbroker.wire import chunks
+from zmqbroker.wire.chunks import Body, Failure
+from zmqbroker.wire.wire import FAILED, Frames, Reply
 
 
 class Request(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any
 
 import zmq
 
-from zmqbroker.messages import NOBLOCK
+from zmqbroker.transport.messages import NOBLOCK
 
 EVENT = struct.Struct("=Hi")  # zmq_socket_monitor(3): the event's number, its value: here a file descriptor
 SOURCE = int(zmq.SRCFD)

@@ -15,10 +15,10 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO, NamedTuple
 
-from zmqbroker.chunks import Body
-from zmqbroker.client import Client
-from zmqbroker.futures import TaskFailed
-from zmqbroker.progress import Progress
+from zmqbroker.client.client import Client
+from zmqbroker.client.futures import TaskFailed
+from zmqbroker.commands.progress import Progress
+from zmqbroker.wire.chunks import Body
 
 PATIENCE = 5.0  # seconds without any reply before saying so
 STDIN = "-"

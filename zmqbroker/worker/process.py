@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
-from zmqbroker.chunks import Body
-from zmqbroker.command import INTERRUPTED, Command
-from zmqbroker.supervisor import AT_ONCE, FINISH, READY
-from zmqbroker.worker import Fail, Handler, Interrupted, Worker
+from zmqbroker.wire.chunks import Body
+from zmqbroker.worker.command import INTERRUPTED, Command
+from zmqbroker.worker.supervisor import AT_ONCE, FINISH, READY
+from zmqbroker.worker.worker import Fail, Handler, Interrupted, Worker
 
 CANNOT_START = 1  # exit status
 LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
@@ -31,7 +31,7 @@ LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
 # may be a queue.py, or another zmqbroker.
 STARTER = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from zmqbroker.worker_process import main; sys.exit(main(sys.argv))"
+    "from zmqbroker.worker.process import main; sys.exit(main(sys.argv))"
 )
 
 

@@ -20,10 +20,10 @@ from collections.abc import Sized
 from dataclasses import dataclass
 from itertools import count
 
-from zmqbroker.kept import KeptReplies
-from zmqbroker.queues import Timers, WaitingTasks, Workers
-from zmqbroker.task import DELAYED, RUNNING, WAITING, Task, Worker
-from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, Frames, Header, is_same
+from zmqbroker.broker.kept import KeptReplies
+from zmqbroker.broker.queues import Timers, WaitingTasks, Workers
+from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Task, Worker
+from zmqbroker.wire.wire import CANCELLED, DONE, FAILED, INVALID, Frames, Header, is_same
 
 DEFAULT_TRIES = 3
 GRACE = 0.1  # seconds in which the result of a worker that is gone may still come in by the other socket

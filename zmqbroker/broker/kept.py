@@ -4,8 +4,8 @@ from collections import OrderedDict
 from collections.abc import Sized
 from typing import NamedTuple
 
-from zmqbroker.task import Task
-from zmqbroker.wire import Frames
+from zmqbroker.broker.task import Task
+from zmqbroker.wire.wire import Frames
 
 MOST_REPLIES = 10_000
 LONGEST = 60.0  # seconds

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sized
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-from zmqbroker.task import WAITING, Task, Worker
-from zmqbroker.wire import Frames
+from zmqbroker.broker.task import WAITING, Task, Worker
+from zmqbroker.wire.wire import Frames
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
 EMPTY_KEPT = 100  # fewer empty lines are not either

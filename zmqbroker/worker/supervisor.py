@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from zmqbroker.command import ending, kill_group
-from zmqbroker.sockets import Alarm
+from zmqbroker.transport.sockets import Alarm
+from zmqbroker.worker.command import ending, kill_group
 
 READY = b"ready"  # what a process says that has started; anything else is why it cannot
 FINISH = b"f"

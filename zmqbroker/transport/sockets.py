@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import zmq
 
-from zmqbroker.messages import EVENTS, READABLE
+from zmqbroker.transport.messages import EVENTS, READABLE
 
 LINGER_MS = 2000  # what closing waits, at most, for the last messages to be sent
 HEARTBEATS = 3  # sent in the time after which a silent peer is cut off

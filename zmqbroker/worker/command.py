@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from shutil import which
 
-from zmqbroker.chunks import Body
-from zmqbroker.worker import Fail, Interrupted
+from zmqbroker.wire.chunks import Body
+from zmqbroker.worker.worker import Fail, Interrupted
 
 INTERRUPTED = "interrupted: the worker was told to leave at once"
 

@@ -7,9 +7,9 @@ import shlex
 import signal
 from collections.abc import Sequence
 
-from zmqbroker.options import log_level, number
-from zmqbroker.supervisor import CannotStartError, Supervisor
-from zmqbroker.worker_process import Settings
+from zmqbroker.commands.options import log_level, number
+from zmqbroker.worker.process import Settings
+from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
 LONGEST_SPAN = 1_000_000  # seconds
 WORK = "run a function of yours, or a command, on tasks"

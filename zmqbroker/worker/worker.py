@@ -11,11 +11,11 @@ from typing import Any
 
 import zmq
 
-from zmqbroker import chunks, wire
-from zmqbroker.chunks import Body, Failure
-from zmqbroker.messages import Inbox, send
-from zmqbroker.sockets import LINGER_MS, Alarm, Connection, KeepAlive, connect
-from zmqbroker.wire import Frames
+from zmqbroker.transport.messages import Inbox, send
+from zmqbroker.transport.sockets import LINGER_MS, Alarm, Connection, KeepAlive, connect
+from zmqbroker.wire import chunks, wire
+from zmqbroker.wire.chunks import Body, Failure
+from zmqbroker.wire.wire import Frames
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
 LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosses with its leaving

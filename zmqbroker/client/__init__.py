@@ -1,0 +1,1 @@
+"""The client: `Client`, and what it is made of."""

@@ -1,0 +1,1 @@
+"""The worker: `Worker`, and the processes of `zmqbroker work`."""
