@@ -129,7 +129,7 @@ class PlainWorker:
     def reply(self, attempt_id: bytes, *body: bytes) -> None:
         self.answer.send_multipart([attempt_id, *body])
 
-    def control(self, verb: bytes, attempt_id: bytes, *argument: bytes) -> None:
+    def say(self, verb: bytes, attempt_id: bytes, *argument: bytes) -> None:
         self.answer.send_multipart([b"", verb, attempt_id, *argument])
 
     def echo(self) -> list[bytes]:

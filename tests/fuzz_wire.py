@@ -18,7 +18,7 @@ except ImportError:
     sys.exit(2)
 
 with atheris.instrument_imports():
-    from zmqbroker.wire import wire
+    from zmqbroker import wire
 
 MOST_FRAMES = 6
 WORDS = [wire.EMPTY, wire.HEADER, wire.HEADER + b"{}", wire.FAIL, wire.REJECT, wire.RELEASE, wire.TOUCH]
@@ -39,8 +39,8 @@ def draw_message(provider: "atheris.FuzzedDataProvider") -> wire.Frames:
 
 
 def parse_results(message: wire.Frames) -> None:
-    if wire.is_control(message):
-        wire.parse_control(message)
+    if wire.is_verb(message):
+        wire.parse_verb(message)
 
 
 def check_request(message: wire.Frames) -> None:

@@ -67,11 +67,11 @@ def test_a_worker_that_fails_an_attempt_gives_it_to_another(start: Start):
     client, one, two = running.client(), running.worker(), running.worker()
     client.send(b"task")
     attempt_id, _ = one.take()
-    one.control(b"fail", attempt_id, b"ValueError: bad")
+    one.say(b"fail", attempt_id, b"ValueError: bad")
     attempt_id, _ = two.take()
     two.reply(attempt_id)  # the short form of the same
     attempt_id, _ = one.take()
-    one.control(b"reject", attempt_id, b"for good")
+    one.say(b"reject", attempt_id, b"for good")
     assert client.recv_multipart() == [b""]
     assert running.count("retried") == 2
 
@@ -81,7 +81,7 @@ def test_a_released_task_is_not_charged(start: Start):
     client, worker = running.client(), running.worker()
     client.send(b"task")
     attempt_id, _ = worker.take()
-    worker.control(b"release", attempt_id)
+    worker.say(b"release", attempt_id)
     worker.echo()
     assert client.recv() == b"task"
 
@@ -91,7 +91,7 @@ def test_a_touched_attempt_outlives_its_timeout(start: Start):
     touching, client, other = running.worker(), running.client(), running.client()
     client.send(b"long")
     attempt_id, _ = touching.take()
-    touching.control(b"touch", attempt_id, b"30")
+    touching.say(b"touch", attempt_id, b"30")
     silent = running.worker()
     other.send(b"short")
     silent.take()

@@ -141,7 +141,7 @@ def test_a_chunk_that_fails_as_a_whole_fails_each_of_its_bodies(client: Client, 
         for _ in range(2):
             attempt_id, body = worker.take()
             taken.append(body)
-            worker.control(b"reject", attempt_id, b"no")
+            worker.say(b"reject", attempt_id, b"no")
 
     thread = threading.Thread(target=reject_twice, args=[running.worker()], daemon=True)
     thread.start()

@@ -84,7 +84,7 @@ def test_a_failure_says_why_and_how_often_it_was_tried(client: Client, running: 
     future = client.submit(b"task", tries=2)
     for _ in range(2):
         attempt_id, _ = worker.take()
-        worker.control(b"fail", attempt_id, b"ValueError: bad input")
+        worker.say(b"fail", attempt_id, b"ValueError: bad input")
     error = failure(future)
     assert (error.reason, error.attempts, error.status) == ("ValueError: bad input", 2, "failed")
     assert str(error) == "ValueError: bad input"
@@ -94,7 +94,7 @@ def test_a_rejected_task_fails_at_its_first_attempt(client: Client, running: Run
     future = client.submit(b"task", tries=5)
     worker = running.worker()
     attempt_id, _ = worker.take()
-    worker.control(b"reject", attempt_id, b"never")
+    worker.say(b"reject", attempt_id, b"never")
     error = failure(future)
     assert (error.reason, error.attempts, error.status) == ("never", 1, "failed")
 

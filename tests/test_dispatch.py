@@ -7,7 +7,7 @@ import pytest
 from zmqbroker.broker.dispatch import GRACE, Dispatcher
 from zmqbroker.broker.queues import STALE_KEPT
 from zmqbroker.broker.task import Task
-from zmqbroker.wire.wire import Header
+from zmqbroker.wire import Header
 
 
 def submit(dispatcher: Dispatcher, *names: str, now: float = 0.0, **fields: Any) -> None:

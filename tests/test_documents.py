@@ -22,7 +22,6 @@ import zmqbroker.broker.kept
 import zmqbroker.transport.limited_log
 import zmqbroker.transport.messages
 import zmqbroker.transport.sockets
-import zmqbroker.wire.wire
 from zmqbroker import Client, TaskFailed
 from zmqbroker.commands import main as cli
 
@@ -226,7 +225,7 @@ def test_the_limits_of_the_protocol_are_those_of_the_code():
         zmqbroker.broker.kept,
         zmqbroker.transport.messages,
         zmqbroker.transport.sockets,
-        zmqbroker.wire.wire,
+        zmqbroker.wire,
         zmqbroker.transport.limited_log,
     )
     constants = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
@@ -243,10 +242,10 @@ def test_the_verbs_of_the_protocol_are_those_of_the_code():
     rows = section(PROTOCOL, "Results: worker to broker").rows
     verbs = {row[0].strip("`").encode() for row in rows if row[0].startswith("`")}
     assert verbs == {
-        zmqbroker.wire.wire.FAIL,
-        zmqbroker.wire.wire.REJECT,
-        zmqbroker.wire.wire.RELEASE,
-        zmqbroker.wire.wire.TOUCH,
+        zmqbroker.wire.FAIL,
+        zmqbroker.wire.REJECT,
+        zmqbroker.wire.RELEASE,
+        zmqbroker.wire.TOUCH,
     }
 
 

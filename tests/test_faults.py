@@ -111,7 +111,7 @@ def test_results_for_unknown_settled_and_stale_attempts_are_dropped(start: Start
     client, slow, quick = running.client(), running.worker(), running.worker()
     client.send(b"task")
     stale, _ = slow.take()
-    slow.control(b"touch", stale[:-1] + b"\xff", b"99")
+    slow.say(b"touch", stale[:-1] + b"\xff", b"99")
     settled, _ = quick.take()  # after the deadline of the first
     quick.reply(settled, b"good")
     assert client.recv() == b"good"

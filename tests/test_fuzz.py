@@ -21,14 +21,13 @@ from conftest import LOOPBACK, PATIENCE_MS, Peers, PlainWorker, Running
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from zmqbroker import Broker
+from zmqbroker import Broker, wire
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.kept import MOST_BYTES, KeptReplies
 from zmqbroker.broker.queues import STALE_KEPT
 from zmqbroker.broker.task import Task
 from zmqbroker.transport.messages import LARGE_FRAME
-from zmqbroker.wire import wire
-from zmqbroker.wire.wire import (
+from zmqbroker.wire import (
     EMPTY,
     HEADER,
     LARGEST_COUNT,
@@ -193,33 +192,33 @@ def test_any_ready_message_has_an_envelope_or_is_malformed(message: list[bytes])
 
 @examples(150)
 @given(MESSAGES | st.tuples(st.just(EMPTY), st.sampled_from(VERBS), PIECES | LARGE, PIECES | LARGE).map(list))
-def test_any_result_or_control_message_is_one_of_the_two_or_malformed(message: list[bytes]):
+def test_any_result_or_verb_is_one_of_the_two_or_malformed(message: list[bytes]):
     frames = as_received(message)
-    if not wire.is_control(frames):
+    if not wire.is_verb(frames):
         assert message[0]
         assert len(message) > 1
         return
     try:
-        control = wire.parse_control(frames)
+        verb = wire.parse_verb(frames)
     except wire.MalformedError:
         assert message[0] == EMPTY
         return
-    assert control.verb in VERBS
-    assert contents([control.attempt_id])[0] in message[0::2]
-    assert len(control.reason) <= LONGEST_REASON
-    control.reason.encode()
-    assert control.seconds is None or (control.verb == wire.TOUCH and 0 < control.seconds <= LONGEST_SPAN)
+    assert verb.name in VERBS
+    assert contents([verb.attempt_id])[0] in message[0::2]
+    assert len(verb.reason) <= LONGEST_REASON
+    verb.reason.encode()
+    assert verb.seconds is None or (verb.name == wire.TOUCH and 0 < verb.seconds <= LONGEST_SPAN)
 
 
 @examples(100)
 @given(st.sampled_from(VERBS), st.binary(max_size=30), st.text(max_size=LONGEST_REASON + 1), SPANS)
-def test_a_control_message_comes_out_as_it_went_in(verb: bytes, attempt_id: bytes, reason: str, seconds: float):
-    argument = "" if verb == wire.RELEASE else str(seconds or 1) if verb == wire.TOUCH else reason
-    control = wire.parse_control(wire.control_message(verb, attempt_id, argument))
-    assert (control.verb, control.attempt_id) == (verb, attempt_id)
-    assert control.seconds == (None if verb != wire.TOUCH else seconds or 1)
+def test_a_verb_comes_out_as_it_went_in(name: bytes, attempt_id: bytes, reason: str, seconds: float):
+    argument = "" if name == wire.RELEASE else str(seconds or 1) if name == wire.TOUCH else reason
+    verb = wire.parse_verb(wire.verb_message(name, attempt_id, argument))
+    assert (verb.name, verb.attempt_id) == (name, attempt_id)
+    assert verb.seconds == (None if name != wire.TOUCH else seconds or 1)
     kept = reason[:LONGEST_REASON].encode(errors="replace").decode()
-    assert control.reason == (kept if verb in (wire.FAIL, wire.REJECT) else "")
+    assert verb.reason == (kept if name in (wire.FAIL, wire.REJECT) else "")
 
 
 @examples(100)
@@ -791,7 +790,7 @@ def test_a_result_of_too_many_frames_loses_the_attempt(still: tuple[Broker, Peer
     assert (broker.counters()["retried"], broker.counters()["malformed"]) == (1, 0)
 
 
-@pytest.mark.parametrize("start", [[EMPTY], [EMPTY, wire.RELEASE, b"attempt"]], ids=["ready", "control"])
+@pytest.mark.parametrize("start", [[EMPTY], [EMPTY, wire.RELEASE, b"attempt"]], ids=["ready", "verb"])
 def test_what_else_has_too_many_frames_is_ignored(still: tuple[Broker, Peers], start: list[bytes]):
     broker, peers = still
     address, receiving = (

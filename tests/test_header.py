@@ -41,7 +41,7 @@ def test_a_failure_comes_with_the_reason_of_the_worker(running: Running):
     client, worker = running.client(zmq.DEALER), running.worker()
     request(client, b"task", key="k", tries=1)
     attempt_id, _ = worker.take()
-    worker.control(b"fail", attempt_id, b"ValueError: bad input")
+    worker.say(b"fail", attempt_id, b"ValueError: bad input")
     assert reply(client) == ({"key": "k", "status": "failed", "attempts": 1, "reason": "ValueError: bad input"}, [b""])
 
 
@@ -77,7 +77,7 @@ def test_a_cancelled_task_is_settled_at_once(running: Running, is_running: bool)
     expected = {"key": "k", "status": "cancelled", "attempts": int(is_running), "reason": "cancelled by its client"}
     assert reply(client) == (expected, [b""])
     if is_running:
-        worker.control(b"touch", attempt_id)
+        worker.say(b"touch", attempt_id)
         worker.reply(attempt_id, b"too late")
         running.wait_for("late", 2)
     request(client, b"next")

@@ -19,12 +19,11 @@ from conftest import PATIENCE_MS, Peers, Running
 from helpers import PATIENCE, bound_addresses, wait_until
 from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_broker, working
 
-from zmqbroker import Client, TaskFailed
+from zmqbroker import Client, TaskFailed, wire
 from zmqbroker.client import link
 from zmqbroker.client.link import Link
 from zmqbroker.transport.messages import send
 from zmqbroker.transport.sockets import KeepAlive
-from zmqbroker.wire import wire
 
 
 class Interruption(BaseException):

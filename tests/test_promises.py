@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from zmqbroker.broker.dispatch import GRACE, Dispatcher
 from zmqbroker.broker.kept import LONGEST
-from zmqbroker.wire.wire import Header
+from zmqbroker.wire import Header
 
 STALE_KEPT = 2  # in the queues, so that they are rebuilt often
 WORKERS = [b"ann", b"bob", b"cid", b"dee"]
@@ -175,7 +175,7 @@ class Promises(RuleBasedStateMachine):
 
     @precondition(lambda self: self.owners)
     @rule(data=st.data(), verb=st.sampled_from(["fail", "reject", "release", "touch"]))
-    def control(self, data: st.DataObject, verb: str) -> None:
+    def say_verb(self, data: st.DataObject, verb: str) -> None:
         attempt_id = data.draw(st.sampled_from(sorted(self.owners)))
         record = self.owners[attempt_id]
         seconds = data.draw(st.sampled_from([None, 0.5, 10.0])) if verb == "touch" else None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zmqbroker.wire import wire
+from zmqbroker import wire
 
 
 def test_a_request_is_split_at_its_first_empty_frame():
@@ -42,54 +42,54 @@ def test_a_ready_message_without_an_empty_frame_is_malformed():
         wire.parse_ready([b"id", b"ready"])
 
 
-def test_a_result_is_told_from_a_control_message():
-    assert not wire.is_control([b"attempt", b""])
-    assert wire.is_control([b"attempt"])
-    assert wire.is_control([b""])
-    assert wire.is_control([b"", b"fail", b"attempt"])
+def test_a_result_is_told_from_a_verb():
+    assert not wire.is_verb([b"attempt", b""])
+    assert wire.is_verb([b"attempt"])
+    assert wire.is_verb([b""])
+    assert wire.is_verb([b"", b"fail", b"attempt"])
 
 
 @pytest.mark.parametrize(
-    ("message", "control"),
+    ("message", "verb"),
     [
-        ([b"attempt"], wire.Control(wire.FAIL, b"attempt", reason="the worker reported a failure")),
-        ([b"", b"fail", b"attempt"], wire.Control(wire.FAIL, b"attempt")),
-        ([b"", b"fail", b"attempt", "zu groß".encode()], wire.Control(wire.FAIL, b"attempt", reason="zu groß")),
-        ([b"", b"fail", b"attempt", b"\xff"], wire.Control(wire.FAIL, b"attempt", reason="\N{REPLACEMENT CHARACTER}")),
-        ([b"", b"reject", b"attempt", b"no"], wire.Control(wire.REJECT, b"attempt", reason="no")),
-        ([b"", b"release", b"attempt"], wire.Control(wire.RELEASE, b"attempt")),
-        ([b"", b"touch", b"attempt"], wire.Control(wire.TOUCH, b"attempt")),
-        ([b"", b"touch", b"attempt", b""], wire.Control(wire.TOUCH, b"attempt")),
-        ([b"", b"touch", b"attempt", b"2.5"], wire.Control(wire.TOUCH, b"attempt", seconds=2.5)),
-        ([b"", b"touch", b"attempt", b"2", b"more"], wire.Control(wire.TOUCH, b"attempt", seconds=2.0)),
+        ([b"attempt"], wire.Verb(wire.FAIL, b"attempt", reason="the worker reported a failure")),
+        ([b"", b"fail", b"attempt"], wire.Verb(wire.FAIL, b"attempt")),
+        ([b"", b"fail", b"attempt", "zu groß".encode()], wire.Verb(wire.FAIL, b"attempt", reason="zu groß")),
+        ([b"", b"fail", b"attempt", b"\xff"], wire.Verb(wire.FAIL, b"attempt", reason="\N{REPLACEMENT CHARACTER}")),
+        ([b"", b"reject", b"attempt", b"no"], wire.Verb(wire.REJECT, b"attempt", reason="no")),
+        ([b"", b"release", b"attempt"], wire.Verb(wire.RELEASE, b"attempt")),
+        ([b"", b"touch", b"attempt"], wire.Verb(wire.TOUCH, b"attempt")),
+        ([b"", b"touch", b"attempt", b""], wire.Verb(wire.TOUCH, b"attempt")),
+        ([b"", b"touch", b"attempt", b"2.5"], wire.Verb(wire.TOUCH, b"attempt", seconds=2.5)),
+        ([b"", b"touch", b"attempt", b"2", b"more"], wire.Verb(wire.TOUCH, b"attempt", seconds=2.0)),
     ],
 )
-def test_control_messages(message: list[bytes], control: wire.Control):
-    assert wire.parse_control(message) == control
+def test_verbs(message: list[bytes], verb: wire.Verb):
+    assert wire.parse_verb(message) == verb
 
 
 @pytest.mark.parametrize("argument", [b"soon", b"-1", b"0", b"nan", b"inf", b"1e300", b"\xff", b"1" * 5000])
 def test_a_touch_that_names_no_number_of_seconds_is_malformed(argument: bytes):
     with pytest.raises(wire.MalformedError, match="seconds"):
-        wire.parse_control([b"", b"touch", b"attempt", argument])
+        wire.parse_verb([b"", b"touch", b"attempt", argument])
 
 
 @pytest.mark.parametrize("message", [[b""], [b"", b""], [b"", b"fail"], [b"", b"explode", b"attempt"], [b"", b"", b""]])
-def test_other_control_messages_are_malformed(message: list[bytes]):
+def test_other_verbs_are_malformed(message: list[bytes]):
     with pytest.raises(wire.MalformedError):
-        wire.parse_control(message)
+        wire.parse_verb(message)
 
 
 def test_a_reason_is_kept_to_a_length():
-    control = wire.parse_control([b"", b"fail", b"attempt", b"x" * 100_000])
-    assert control.reason == "x" * wire.LONGEST_REASON
+    verb = wire.parse_verb([b"", b"fail", b"attempt", b"x" * 100_000])
+    assert verb.reason == "x" * wire.LONGEST_REASON
 
 
 def test_frames_of_the_transports_own_type_are_read_as_well():
     large = memoryview(b"x" * 70_000)
-    assert len(wire.parse_control([b"", b"fail", b"attempt", large]).reason) == wire.LONGEST_REASON
+    assert len(wire.parse_verb([b"", b"fail", b"attempt", large]).reason) == wire.LONGEST_REASON
     with pytest.raises(wire.MalformedError, match="unknown verb"):
-        wire.parse_control([b"", large, b"attempt"])
+        wire.parse_verb([b"", large, b"attempt"])
 
 
 def parse_header(text: bytes) -> wire.Header | None:
@@ -182,9 +182,9 @@ def test_what_workers_send_is_what_the_broker_reads():
     assert wire.parse_task([b"", b"attempt", b"a", b"b"]) == (b"attempt", [b"a", b"b"])
     assert wire.result_message(b"attempt", [b"a"]) == [b"attempt", b"a"]
     for verb, argument in ((wire.FAIL, "no"), (wire.REJECT, "no"), (wire.RELEASE, ""), (wire.TOUCH, "2.5")):
-        message = wire.control_message(verb, b"attempt", argument)
-        assert wire.is_control(message)
-        assert wire.parse_control(message)[:2] == (verb, b"attempt")
+        message = wire.verb_message(verb, b"attempt", argument)
+        assert wire.is_verb(message)
+        assert wire.parse_verb(message)[:2] == (verb, b"attempt")
 
 
 @pytest.mark.parametrize("message", [[], [b"attempt", b"a"], [b"", b"attempt"]])

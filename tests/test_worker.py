@@ -46,7 +46,7 @@ class BareBroker:
         self._ready.send_multipart([worker, b"", attempt_id, *body])
 
     def answer(self) -> list[bytes]:
-        """Wait for a result or a control message."""
+        """Wait for a result or a verb."""
         return self._results.recv_multipart()
 
     def close(self) -> None:

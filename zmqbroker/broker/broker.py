@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import zmq
 
+from zmqbroker import wire
 from zmqbroker.broker.dispatch import DEFAULT_TRIES, Dispatcher
 from zmqbroker.broker.liveness import Connections
 from zmqbroker.broker.task import Task
@@ -37,8 +38,7 @@ from zmqbroker.transport.sockets import (
     ctrl_c_calls,
     open_socket,
 )
-from zmqbroker.wire import wire
-from zmqbroker.wire.wire import FAILED, INVALID, Frames
+from zmqbroker.wire import FAILED, INVALID, Frames
 
 DEFAULT_DRAIN = 10.0  # seconds
 DEFAULT_IO_THREADS = 1
@@ -291,7 +291,7 @@ class Broker:
         for message in self._requests_in.batch(self._room()):
             try:
                 envelope, body, header = wire.parse_request(message)
-            except wire.MalformedError as error:
+            except wire.MalformedRequestError as error:
                 dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
                 continue
             size = sum(map(len, body)) if self._max_size else 0
@@ -321,8 +321,8 @@ class Broker:
     def _receive_results(self) -> None:
         for message in self._results_in.batch(BATCH):
             try:
-                if wire.is_control(message):
-                    self._obey(wire.parse_control(message))
+                if wire.is_verb(message):
+                    self._obey(wire.parse_verb(message))
                 else:
                     self._dispatcher.result(message[0], message[1:], self._now)
             except wire.MalformedError as error:
@@ -336,22 +336,22 @@ class Broker:
         self._count_malformed("ready", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
 
     def _lose_long(self, start: Frames) -> None:
-        if wire.is_control(start):
+        if wire.is_verb(start):
             self._count_malformed("results", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
         else:
             why = f"its result has more than {wire.MOST_FRAMES} frames"
             self._dispatcher.fail(start[0], why, self._now)
 
-    def _obey(self, control: wire.Control) -> None:
+    def _obey(self, verb: wire.Verb) -> None:
         dispatcher = self._dispatcher
-        if control.verb == wire.FAIL:
-            dispatcher.fail(control.attempt_id, control.reason, self._now)
-        elif control.verb == wire.REJECT:
-            dispatcher.reject(control.attempt_id, control.reason, self._now)
-        elif control.verb == wire.RELEASE:
-            dispatcher.release(control.attempt_id)
+        if verb.name == wire.FAIL:
+            dispatcher.fail(verb.attempt_id, verb.reason, self._now)
+        elif verb.name == wire.REJECT:
+            dispatcher.reject(verb.attempt_id, verb.reason, self._now)
+        elif verb.name == wire.RELEASE:
+            dispatcher.release(verb.attempt_id)
         else:
-            dispatcher.touch(control.attempt_id, control.seconds, self._now)
+            dispatcher.touch(verb.attempt_id, verb.seconds, self._now)
 
     def _hear_stop(self) -> None:
         """Drain at the first `stop`, finish at the second; signals only wake the loop."""

@@ -23,7 +23,7 @@ from itertools import count
 from zmqbroker.broker.kept import KeptReplies
 from zmqbroker.broker.queues import Timers, WaitingTasks, Workers
 from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Task, Worker
-from zmqbroker.wire.wire import CANCELLED, DONE, FAILED, INVALID, Frames, Header, is_same
+from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, Frames, Header, is_same
 
 DEFAULT_TRIES = 3
 GRACE = 0.1  # seconds in which the result of a worker that is gone may still come in by the other socket
@@ -42,7 +42,7 @@ class Counters:
     attempts: int = 0  # hand-outs, without those that found their worker gone
     retried: int = 0  # attempts lost with another one to come
     released: int = 0  # attempts given back unexecuted
-    late: int = 0  # results for tasks settled (or never seen), and control messages for attempts not running
+    late: int = 0  # results for tasks settled (or never seen), and verbs for attempts not running
     malformed: int = 0  # messages that fit no rule of the protocol
     undeliverable: int = 0  # replies whose client was gone or did not read
     gone: int = 0  # idle workers found gone at hand-out

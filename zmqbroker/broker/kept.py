@@ -5,7 +5,7 @@ from collections.abc import Sized
 from typing import NamedTuple
 
 from zmqbroker.broker.task import Task
-from zmqbroker.wire.wire import Frames
+from zmqbroker.wire import Frames
 
 MOST_REPLIES = 10_000
 LONGEST = 60.0  # seconds

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 
 from zmqbroker.broker.task import WAITING, Task, Worker
-from zmqbroker.wire.wire import Frames
+from zmqbroker.wire import Frames
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
 EMPTY_KEPT = 100  # fewer empty lines are not either

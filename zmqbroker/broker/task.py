@@ -2,7 +2,7 @@
 
 from collections.abc import Sized
 
-from zmqbroker.wire.wire import Frames, Header
+from zmqbroker.wire import Frames, Header
 
 WAITING = "waiting"  # the statuses of a task that is not settled; those of a settled one are on the wire
 DELAYED = "delayed"  # waiting, not before an instant

@@ -16,14 +16,14 @@ from typing import Any
 
 import zmq
 
+from zmqbroker import wire
 from zmqbroker.client import mapping
 from zmqbroker.client.futures import TaskFailed, TaskFuture, outcome_of
 from zmqbroker.client.link import Link, Settle
 from zmqbroker.client.mapping import Sender, frames_of
 from zmqbroker.transport.sockets import KeepAlive
-from zmqbroker.wire import wire
+from zmqbroker.wire import Frames, Reply
 from zmqbroker.wire.chunks import Body
-from zmqbroker.wire.wire import Frames, Reply
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
 CANCEL = wire.more_fields({"cancel": True})

@@ -5,8 +5,8 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any
 
-from zmqbroker.wire import wire
-from zmqbroker.wire.wire import DONE, Frames, Reply
+from zmqbroker import wire
+from zmqbroker.wire import DONE, Frames, Reply
 
 
 class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)

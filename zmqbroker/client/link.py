@@ -27,10 +27,10 @@ from typing import Any
 
 import zmq
 
+from zmqbroker import wire
 from zmqbroker.transport.messages import EVENTS, NOBLOCK, READABLE, Inbox, send
 from zmqbroker.transport.sockets import Alarm, Connection, KeepAlive
-from zmqbroker.wire import wire
-from zmqbroker.wire.wire import Frames, Reply
+from zmqbroker.wire import Frames, Reply
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
 BATCH = 256  # replies read before requests are sent again

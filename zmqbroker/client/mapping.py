@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from zmqbroker.client.futures import TaskFailed, body_of, outcome_of
 from zmqbroker.client.link import Settle
-from zmqbroker.wire import chunks
+from zmqbroker.wire import FAILED, Frames, Reply, chunks
 from zmqbroker.wire.chunks import Body, Failure
-from zmqbroker.wire.wire import FAILED, Frames, Reply
 
 
 class Request(NamedTuple):

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from zmqbroker import wire
 from zmqbroker.client.client import DEFAULT_WINDOW, Client
 from zmqbroker.commands.options import number, whole_number
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import STDIN, Input, Output, Submission
-from zmqbroker.wire import wire
 
 SUBMIT = "submit each line of files or of stdin as a task, and print the replies"
 DESCRIPTION = """\

@@ -6,7 +6,7 @@ from typing import Any
 
 import zmq
 
-from zmqbroker.wire.wire import MOST_FRAMES, Frames
+from zmqbroker.wire import MOST_FRAMES, Frames
 
 LARGE_FRAME = 65536  # bytes; from here on a frame is passed on without being copied
 FEW_FRAMES = 64  # a message of more is the last of its batch: others have their turn then

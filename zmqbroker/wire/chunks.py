@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from zmqbroker.wire.wire import LONGEST_REASON, Frames, head
+from zmqbroker.wire.frames import LONGEST_REASON, Frames, head
 
 CHUNK = b"ZB1 chunk "
 RESULTS = b"ZB1 chunk results "

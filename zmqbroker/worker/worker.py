@@ -11,11 +11,11 @@ from typing import Any
 
 import zmq
 
+from zmqbroker import wire
 from zmqbroker.transport.messages import Inbox, send
 from zmqbroker.transport.sockets import LINGER_MS, Alarm, Connection, KeepAlive, connect
-from zmqbroker.wire import chunks, wire
+from zmqbroker.wire import Frames, chunks
 from zmqbroker.wire.chunks import Body, Failure
-from zmqbroker.wire.wire import Frames
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
 LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosses with its leaving
@@ -113,7 +113,7 @@ class Worker:
         with self._lock:
             if self._attempt_id is not None:
                 argument = "" if seconds is None else str(float(seconds))
-                send(self._results, wire.control_message(wire.TOUCH, self._attempt_id, argument))
+                send(self._results, wire.verb_message(wire.TOUCH, self._attempt_id, argument))
 
     def _connect(self) -> Connection:
         return Connection(self._context, zmq.DEALER, self._ready_address, self._keep_alive)
@@ -159,15 +159,15 @@ class Worker:
         """Do a task, or give it back when this worker is leaving, and answer."""
         attempt_id, body = wire.parse_task(message)
         if self._stopped:
-            send(self._results, wire.control_message(wire.RELEASE, attempt_id))
+            send(self._results, wire.verb_message(wire.RELEASE, attempt_id))
             return
         with self._lock:
             self._attempt_id = attempt_id
-        answer = wire.control_message(wire.FAIL, attempt_id, "the handler was interrupted")
+        answer = wire.verb_message(wire.FAIL, attempt_id, "the handler was interrupted")
         try:
             answer = self._answer(attempt_id, body)
         except Interrupted as interruption:
-            answer = wire.control_message(wire.FAIL, attempt_id, str(interruption))
+            answer = wire.verb_message(wire.FAIL, attempt_id, str(interruption))
         finally:
             with self._lock:
                 self._attempt_id = None
@@ -180,11 +180,11 @@ class Worker:
             try:
                 bodies = chunks.unpack(body)
             except ValueError as error:
-                return wire.control_message(wire.REJECT, attempt_id, str(error))
+                return wire.verb_message(wire.REJECT, attempt_id, str(error))
             return wire.result_message(attempt_id, chunks.pack_results(map(self._outcome, bodies)))
         outcome = self._outcome(body)
         if isinstance(outcome, Failure):
-            return wire.control_message(wire.REJECT if outcome.is_final else wire.FAIL, attempt_id, outcome.reason)
+            return wire.verb_message(wire.REJECT if outcome.is_final else wire.FAIL, attempt_id, outcome.reason)
         return wire.result_message(attempt_id, outcome)
 
     def _outcome(self, body: Frames) -> Frames | Failure:

@@ -1,0 +1,47 @@
+"""What every message is made of: frames, and the looks at them that all roles share.
+
+A message is a list of frames; a frame is bytes, or the transport's own frame type where it is large. An envelope is all
+that stands before the first empty frame: the routing id that the receiving ROUTER put there, and whatever the sender
+had put before the empty frame. It is echoed as it came.
+"""
+
+from collections.abc import Sized
+from typing import Any
+
+Frames = list[Sized]  # of bytes; large ones may be of the transport's own type
+
+EMPTY = b""
+LARGEST_ENVELOPE = 65536  # bytes, without the routing id and the header
+MOST_FRAMES = 1000  # of a message that the broker receives
+LONGEST_SPAN = 1e9  # seconds, 30 years: what is longer is a mistake
+LONGEST_REASON = 1000  # characters of a worker's reason that are kept
+
+
+class MalformedError(ValueError):
+    """A message that fits no rule of the protocol; the text says which part is wrong."""
+
+
+def head(frame: Sized, size: int) -> bytes:
+    """Return the first bytes of a frame of any type; all of them support the buffer protocol."""
+    return frame[:size] if isinstance(frame, bytes) else bytes(_view(frame)[:size])
+
+
+def is_same(frames: Frames, others: Frames) -> bool:
+    """Tell whether two lists of frames of any type are equal byte for byte; `==` looks into bytes only."""
+    return list(map(_view, frames)) == list(map(_view, others))
+
+
+def plain(body: Frames) -> Any:
+    """Return a body as those see it who need not care about frames: bytes, or a list of bytes if there are several."""
+    if len(body) == 1:
+        return bytes(body[0])  # type: ignore[call-overload]
+    return [bytes(frame) for frame in body]  # type: ignore[call-overload]
+
+
+def is_large_envelope(envelope: Frames) -> bool:
+    """Tell whether an envelope is larger than anybody needs; its routing id does not count."""
+    return len(envelope) > 1 and sum(map(len, envelope)) - len(envelope[0]) > LARGEST_ENVELOPE
+
+
+def _view(frame: Sized) -> memoryview:
+    return memoryview(frame)  # type: ignore[arg-type]

@@ -1,0 +1,26 @@
+"""The header, by which a client or a worker says that it wants more than the plain protocol.
+
+It is one frame, the last of an envelope: four bytes that name it, then a JSON object.
+"""
+
+import json
+from collections.abc import Sized
+from typing import Any
+
+HEADER = b"ZB1 "  # how a header starts
+LARGEST_HEADER = 4096  # bytes, of a request
+
+_read = json.JSONDecoder().raw_decode  # json.loads and json.dumps take three times as long for what is so short
+quote = json.JSONEncoder().encode
+
+
+def read_fields(header: Sized) -> dict[str, Any]:
+    """Return the fields of a header; raises ValueError for what is no JSON object."""
+    try:
+        text: str = bytes(header)[len(HEADER) :].decode().strip(" \t\r\n")  # type: ignore[call-overload]
+        fields, end = _read(text)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(fields, dict) or end < len(text):
+        raise ValueError("it is no JSON object")
+    return fields

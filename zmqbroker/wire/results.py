@@ -1,0 +1,63 @@
+"""What workers say of their attempts on RESULTS: a result, or a verb."""
+
+from collections.abc import Sized
+from math import inf
+from typing import NamedTuple
+
+from zmqbroker.wire.frames import EMPTY, LONGEST_REASON, LONGEST_SPAN, Frames, MalformedError, head
+
+FAIL = b"fail"  # the verbs
+REJECT = b"reject"
+RELEASE = b"release"
+TOUCH = b"touch"
+
+
+class Verb(NamedTuple):
+    """What a worker says of an attempt, other than its result."""
+
+    name: bytes  # FAIL, REJECT, RELEASE or TOUCH
+    attempt_id: Sized
+    reason: str = ""  # with FAIL and REJECT
+    seconds: float | None = None  # with TOUCH; None: the timeout
+
+
+def is_verb(message: Frames) -> bool:
+    """Tell a verb from a result: a result names its attempt first, which is never empty."""
+    return not message[0] or len(message) == 1
+
+
+def parse_verb(message: Frames) -> Verb:
+    """Read a worker's verb; an attempt id alone means that the attempt failed."""
+    if len(message) == 1 and message[0]:
+        return Verb(FAIL, message[0], "the worker reported a failure")
+    if len(message) < 3:
+        raise MalformedError("a verb without a name and an attempt id")
+    name, attempt_id = message[1], message[2]
+    argument = head(message[3], 4 * LONGEST_REASON) if len(message) > 3 else b""
+    if name in (FAIL, REJECT):
+        return Verb(name, attempt_id, reason=argument.decode(errors="replace")[:LONGEST_REASON])
+    if name == RELEASE:
+        return Verb(RELEASE, attempt_id)
+    if name == TOUCH:
+        return Verb(TOUCH, attempt_id, seconds=_parse_seconds(argument) if argument else None)
+    raise MalformedError(f"an unknown verb: {head(name, 20)!r}")
+
+
+def _parse_seconds(argument: bytes) -> float:
+    try:
+        seconds = float(argument)
+    except ValueError:
+        seconds = inf
+    if not 0 < seconds <= LONGEST_SPAN:
+        raise MalformedError(f"a touch whose argument is not a number of seconds: {argument[:20]!r}")
+    return seconds
+
+
+def result_message(attempt_id: Sized, body: Frames) -> Frames:
+    """Build the result of an attempt."""
+    return [attempt_id, *body]
+
+
+def verb_message(name: bytes, attempt_id: Sized, argument: str = "") -> Frames:
+    """Build what else a worker says of an attempt; the argument of FAIL and REJECT is a reason, of TOUCH seconds."""
+    return [EMPTY, name, attempt_id, *([argument.encode(errors="replace")] if argument else [])]
