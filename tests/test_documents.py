@@ -19,11 +19,13 @@ from helpers import PATIENCE, TOP, Program, bound_addresses
 import zmqbroker.broker.broker
 import zmqbroker.broker.dispatch
 import zmqbroker.broker.kept
+import zmqbroker.transport.binding
+import zmqbroker.transport.connection
 import zmqbroker.transport.limited_log
 import zmqbroker.transport.messages
-import zmqbroker.transport.sockets
 from zmqbroker import Client, TaskFailed
-from zmqbroker.commands import main as cli
+from zmqbroker.commands.options import Parser
+from zmqbroker.commands.serve import add_serve_options
 
 SHORT_TIMEOUT = "0.2"  # seconds, instead of the README's: so that the tasks dropped do not take half a minute
 LANGUAGES = ("Python", "C")
@@ -199,8 +201,8 @@ def test_the_worker_of_the_readme_works(broker_addresses):
 
 
 def broker_actions() -> list[argparse.Action]:
-    parser = cli.Parser(prog="broker.py")
-    cli.add_serve_options(parser)
+    parser = Parser(prog="broker.py")
+    add_serve_options(parser)
     return parser._actions
 
 
@@ -224,7 +226,8 @@ def test_the_limits_of_the_protocol_are_those_of_the_code():
         zmqbroker.broker.dispatch,
         zmqbroker.broker.kept,
         zmqbroker.transport.messages,
-        zmqbroker.transport.sockets,
+        zmqbroker.transport.binding,
+        zmqbroker.transport.connection,
         zmqbroker.wire,
         zmqbroker.transport.limited_log,
     )

@@ -16,7 +16,8 @@ from helpers import PATIENCE, Program, bound_addresses, wait_until
 from library_support import echo, working
 
 from zmqbroker import Broker
-from zmqbroker.transport.sockets import LONGEST_HEARTBEAT, KeepAlive
+from zmqbroker.transport.binding import LONGEST_HEARTBEAT
+from zmqbroker.transport.keep_alive import KeepAlive
 
 Start = Callable[..., Running]
 PEERS = "tests/network_peers.py"

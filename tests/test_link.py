@@ -22,8 +22,8 @@ from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_bro
 from zmqbroker import Client, TaskFailed, wire
 from zmqbroker.client import link
 from zmqbroker.client.link import Link
+from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.messages import send
-from zmqbroker.transport.sockets import KeepAlive
 
 
 class Interruption(BaseException):

@@ -3,7 +3,7 @@
 from zmqbroker.broker.broker import Broker
 from zmqbroker.client.client import Client
 from zmqbroker.client.futures import TaskFailed
-from zmqbroker.transport.sockets import KeepAlive
+from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.worker.worker import Fail, Reject, Worker
 
 __all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "Worker"]

@@ -26,18 +26,11 @@ from zmqbroker.broker.dispatch import DEFAULT_TRIES, Dispatcher
 from zmqbroker.broker.liveness import Connections
 from zmqbroker.broker.task import Task
 from zmqbroker.transport import descriptors
+from zmqbroker.transport.alarm import Alarm, ctrl_c_calls
+from zmqbroker.transport.binding import LONGEST_HEARTBEAT, SocketOptions, bind, open_socket
+from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limited_log import LimitedLog, printable
-from zmqbroker.transport.messages import Inbox, send
-from zmqbroker.transport.sockets import (
-    LINGER_MS,
-    LONGEST_HEARTBEAT,
-    Alarm,
-    KeepAlive,
-    SocketOptions,
-    bind,
-    ctrl_c_calls,
-    open_socket,
-)
+from zmqbroker.transport.messages import LINGER_MS, Inbox, send
 from zmqbroker.wire import FAILED, INVALID, Frames
 
 DEFAULT_DRAIN = 10.0  # seconds

@@ -21,7 +21,7 @@ from zmqbroker.client import mapping
 from zmqbroker.client.futures import TaskFailed, TaskFuture, outcome_of
 from zmqbroker.client.link import Link, Settle
 from zmqbroker.client.mapping import Sender, frames_of
-from zmqbroker.transport.sockets import KeepAlive
+from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.wire import Frames, Reply
 from zmqbroker.wire.chunks import Body
 

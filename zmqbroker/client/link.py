@@ -28,8 +28,10 @@ from typing import Any
 import zmq
 
 from zmqbroker import wire
+from zmqbroker.transport.alarm import Alarm
+from zmqbroker.transport.connection import Connection
+from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.messages import EVENTS, NOBLOCK, READABLE, Inbox, send
-from zmqbroker.transport.sockets import Alarm, Connection, KeepAlive
 from zmqbroker.wire import Frames, Reply
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none

@@ -10,6 +10,7 @@ from zmqbroker.wire import MOST_FRAMES, Frames
 
 LARGE_FRAME = 65536  # bytes; from here on a frame is passed on without being copied
 FEW_FRAMES = 64  # a message of more is the last of its batch: others have their turn then
+LINGER_MS = 2000  # what closing waits, at most, for the last messages to be sent
 MOST_SKIPPED = 10_000  # frames of a message of too many that are received in one batch, to be forgotten
 NO_FRAME = zmq.Frame()
 

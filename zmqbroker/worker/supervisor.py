@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from zmqbroker.transport.sockets import Alarm
+from zmqbroker.transport.alarm import Alarm
 from zmqbroker.worker.command import ending, kill_group
 
 READY = b"ready"  # what a process says that has started; anything else is why it cannot

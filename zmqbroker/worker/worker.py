@@ -12,8 +12,10 @@ from typing import Any
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.transport.messages import Inbox, send
-from zmqbroker.transport.sockets import LINGER_MS, Alarm, Connection, KeepAlive, connect
+from zmqbroker.transport.alarm import Alarm
+from zmqbroker.transport.connection import Connection, connect
+from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.messages import LINGER_MS, Inbox, send
 from zmqbroker.wire import Frames, chunks
 from zmqbroker.wire.chunks import Body, Failure
 
