@@ -22,6 +22,7 @@ from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_bro
 from zmqbroker import Client, TaskFailed, wire
 from zmqbroker.client import link
 from zmqbroker.client.link import Link
+from zmqbroker.client.session import Request
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.messages import send
 
@@ -32,7 +33,7 @@ class Interruption(BaseException):
 
 def wait_until_idle(used: Link) -> None:
     """Wait until the background thread has left the socket to the next call."""
-    wait_until(lambda: used._asleep and not used._outstanding)
+    wait_until(lambda: used._asleep and not used._session)
 
 
 @pytest.fixture
@@ -70,8 +71,7 @@ def test_a_call_that_is_alone_gets_its_reply_in_its_own_thread(running: Running)
     wait_until_idle(used)
     settled: list[int] = []
     for number in range(20):
-        message = wire.request_message([b"task"], str(number))
-        used.call(str(number), message, lambda _: settled.append(threading.get_ident()), inf)
+        used.call(Request(str(number), [b"task"], "", lambda _: settled.append(threading.get_ident())), inf)
     used.close()
     assert settled == [threading.get_ident()] * 20
 
@@ -346,7 +346,7 @@ def test_closing_the_context_ends_a_call():
     client = Client(NOBODY, context=context)
     wait_until_idle(client._link)
     closing = threading.Thread(target=context.term, daemon=True)
-    threading.Thread(target=lambda: (wait_until(lambda: bool(client._link._outstanding)), closing.start())).start()
+    threading.Thread(target=lambda: (wait_until(lambda: bool(client._link._session)), closing.start())).start()
     with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
         client.call(b"task")
     closing.join(PATIENCE)

@@ -19,14 +19,14 @@ import zmq
 from zmqbroker import wire
 from zmqbroker.client import mapping
 from zmqbroker.client.futures import TaskFailed, TaskFuture, outcome_of
-from zmqbroker.client.link import Link, Settle
+from zmqbroker.client.link import Link
 from zmqbroker.client.mapping import Sender, frames_of
+from zmqbroker.client.session import Request, Settle
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.wire import Frames, Reply
 from zmqbroker.wire.chunks import Body
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
-CANCEL = wire.more_fields({"cancel": True})
 
 
 class Client:
@@ -78,7 +78,7 @@ class Client:
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
         future = TaskFuture(not isinstance(body, bytes), self._check_can_wait)
         key = self._send(fields, frames_of(body), future.settle)
-        future.on_cancel.append(partial(self._cancel, key))
+        future.on_cancel.append(partial(self._link.cancel, key))
         return future
 
     def call(
@@ -101,18 +101,18 @@ class Client:
         until = inf if wait is None else monotonic() + wait
         # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
         arrived: SimpleQueue[Reply] = SimpleQueue()
-        key, message = self._prepare(fields, frames_of(body))
+        request = Request(self._next_key(), frames_of(body), fields, arrived.put)
         try:
-            self._link.call(key, message, arrived.put, until)
+            self._link.call(request, until)
             self._check_can_wait()
             reply = arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
         except Empty:
             self._check_can_wait()
-            if self._cancel(key):
+            if self._link.cancel(request.key):
                 raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
             reply = arrived.get()  # it has come just now
         except BaseException:
-            self._cancel(key)
+            self._link.cancel(request.key)
             raise
         outcome = outcome_of(reply, as_list=not isinstance(body, bytes))
         if isinstance(outcome, TaskFailed):
@@ -143,7 +143,7 @@ class Client:
             if not (isinstance(number, int) and 1 <= number <= sys.maxsize):
                 raise ValueError(f"{name} must be a whole number, 1 or more, not {number}")
         fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        sender = Sender(partial(self._send, fields), self._cancel, self._check_can_wait)
+        sender = Sender(partial(self._send, fields), self._link.cancel, self._check_can_wait)
         requests = mapping.single_requests(bodies) if chunk == 1 else mapping.chunk_requests(bodies, chunk)
         outcomes = mapping.outcomes(sender, requests, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
@@ -156,19 +156,10 @@ class Client:
         atexit.unregister(self.close)
         self._link.close()
 
-    def _prepare(self, fields: str, body: Frames) -> tuple[str, Frames]:
-        """Return the key of a new task, and the message that sends it."""
-        key = self._next_key()
-        return key, wire.request_message(body, key, fields)
-
     def _send(self, fields: str, body: Frames, settle: Settle) -> str:
-        key, message = self._prepare(fields, body)
-        self._link.send(key, message, settle)
+        key = self._next_key()
+        self._link.submit(Request(key, body, fields, settle))
         return key
-
-    def _cancel(self, key: str) -> bool:
-        """Cancel a task; False when it has its reply, or is the task of another process."""
-        return self._link.cancel(key, wire.request_message([b""], key, CANCEL))
 
 
 def _fields(**options: float | None) -> str:

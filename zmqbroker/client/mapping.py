@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from zmqbroker.client.futures import TaskFailed, body_of, outcome_of
-from zmqbroker.client.link import Settle
+from zmqbroker.client.session import Settle
 from zmqbroker.wire import FAILED, Frames, Reply, chunks
 from zmqbroker.wire.chunks import Body, Failure
 
