@@ -15,7 +15,7 @@ import pytest
 from helpers import Program, wait_until
 from network_hosts import CannotError, Host, Network
 
-PEERS = "tests/network_peers.py"
+PEERS = "tests/endurance/network_peers.py"
 ADDRESSES = tuple(f"tcp://*:{port}" for port in (4161, 4162, 4163))
 AT_A_TIME = 4  # scenarios
 BROKER_CUT = 10.0  # seconds

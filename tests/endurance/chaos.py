@@ -1,6 +1,6 @@
 """Workers and clients of all kinds that die, hang, fail and come back, and a vandal: does every task have its reply?
 
-    python tests/chaos.py --seed 1 --minutes 2
+    python tests/endurance/chaos.py --seed 1 --minutes 2
 
 Who does what to whom, and how often, is decided by the seed; when exactly it happens is up to the system. In the end
 the chaos stops, the clients that live wait for their last replies, and the books are compared: see `chaos_accounts`.

@@ -2,7 +2,7 @@
 
 The examples are the same in each run, so that a change is judged by what it changes: what goes wrong between live
 sockets depends on timing as well, and new examples each time would blame whoever comes along. To look for more, new
-examples each time and so many times as many: `ZMQBROKER_FUZZ=50 pytest tests/test_fuzz.py`. What was found has a test
+examples each time and so many times as many: `ZMQBROKER_FUZZ=50 pytest tests/fuzz`. What was found has a test
 with a name of its own, below.
 """
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BENCH = [sys.executable, "-m", "bench"]
 MEASURED = ("window", "strict", "latency", "memory", "map-slots", "call")  # map and futures are like map-slots
 TINY = ["--tasks", "200", "--pairs", "1", "--peers", "2", "--waiting", "1500"]

@@ -1,4 +1,4 @@
-"""Look for frames that a parser of wire.py breaks on, guided by what they cover: fuzz_wire.py [-runs=N] [CORPUS].
+"""Look for frames that a parser of wire/ breaks on, guided by what they cover: fuzz_wire.py [-runs=N] [CORPUS].
 
 It runs until it is interrupted or something other than MalformedError comes out; the arguments are those of libFuzzer,
 `-max_total_time=SECONDS` among them. It needs `pip install atheris`, which not every Python version has.
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import zmq
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 try:
     import atheris

@@ -9,7 +9,7 @@ from typing import Any
 from bench import report
 from bench.peers import NAMES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
 PEERS = [sys.executable, "-m", "bench.peers"]
 TINY = ["--runs", "1", "--seconds", "0.1", "--waiting", "500", "--wait", "10"]

@@ -1,9 +1,9 @@
 """How much one broker bears, in figures: thousands of peers, large bodies, replies that nobody reads.
 
-    python tests/limits.py peers [WORKERS [CLIENTS]]
-    python tests/limits.py bodies
-    python tests/limits.py unread
-    python tests/limits.py descriptors
+    python tests/endurance/limits.py peers [WORKERS [CLIENTS]]
+    python tests/endurance/limits.py bodies
+    python tests/endurance/limits.py unread
+    python tests/endurance/limits.py descriptors
 
 The broker and its peers are processes of their own. In `peers`, workers of one process share a PUSH: so a hard limit of
 20,000 descriptors (ulimit -Hn) is enough.
@@ -19,9 +19,12 @@ from pathlib import Path
 from time import monotonic
 
 import zmq
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the helpers, when run as a program
+
 from helpers import Program, bound_addresses
 
-SELF = "tests/limits.py"
+SELF = "tests/endurance/limits.py"
 LOOPBACK = ("tcp://127.0.0.1:*",) * 3
 PROCESSES = 4  # of workers; half as many of clients
 MIB = 1 << 20

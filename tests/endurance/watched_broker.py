@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TOP = Path(__file__).resolve().parent.parent
+TOP = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds; a broker that does not answer for so long has failed
 STATES = ("waiting", "delayed", "running")
 SETTLED = ("done", "failed", "cancelled")

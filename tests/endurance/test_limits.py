@@ -20,7 +20,7 @@ from zmqbroker.transport.binding import LONGEST_HEARTBEAT
 from zmqbroker.transport.keep_alive import KeepAlive
 
 Start = Callable[..., Running]
-PEERS = "tests/network_peers.py"
+PEERS = "tests/endurance/network_peers.py"
 FEW_DESCRIPTORS = 64
 ANY = ("tcp://127.0.0.1:*",) * 3
 HEARTBEAT = 1.0  # seconds

@@ -1,7 +1,7 @@
 """Full load for a long time, with clients and workers that come and go: do memory and descriptors stay flat?
 
-    python tests/soak.py --minutes 30
-    python tests/soak.py --churn 12000
+    python tests/endurance/soak.py --minutes 30
+    python tests/endurance/soak.py --churn 12000
 
 The load: a client with a window, two workers with slots; a process in which clients and workers connect, do one thing
 and disconnect, some of them with a task in hand; and workers whose process dies with a task in hand. All replies are

@@ -19,9 +19,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the helpers, when run as a program
+
 from helpers import Program
 
-SELF = "tests/network_hosts.py"
+SELF = "tests/endurance/network_hosts.py"
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000  # linux/if_tun.h
 LARGEST_PACKET = 65536
 
@@ -182,7 +184,7 @@ def _open_tap(name: str) -> int:
 def _main(what: str, *arguments: str) -> None:
     if what == "on":  # a namespace: a program runs there, as this very process
         namespace, script, *rest = arguments
-        top = Path(__file__).resolve().parent.parent
+        top = Path(__file__).resolve().parents[2]
         os.execvp("ip", ["ip", "netns", "exec", namespace, sys.executable, str(top / script), *rest])
     one, other, loss, delay = arguments
     _be_cable((one, other), float(loss), float(delay))

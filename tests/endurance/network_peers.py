@@ -8,11 +8,11 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import as_completed
+from pathlib import Path
 
 import zmq
-from helpers import TOP
 
-sys.path.insert(0, str(TOP))  # to run from a tree that is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # to run from a tree that is not installed
 
 from zmqbroker import Client, KeepAlive, Worker
 

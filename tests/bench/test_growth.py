@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GROWTH = [sys.executable, "-m", "bench.growth"]
 TINY = ["--runs", "1", "--tasks", "50", "--most", "16"]
 FEW = ["--only", "workers", "--only", "waiting", "--only", "bodies"]  # the other series are like these
