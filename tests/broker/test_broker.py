@@ -341,4 +341,4 @@ def test_a_number_of_io_threads_that_makes_no_sense_is_refused(number: int):
 
 def test_a_broker_has_the_io_threads_it_was_told_to_have():
     with Broker(LOOPBACK, LOOPBACK, LOOPBACK, io_threads=3) as broker:
-        assert broker._context.get(zmq.IO_THREADS) == 3
+        assert broker._sockets.context.get(zmq.IO_THREADS) == 3

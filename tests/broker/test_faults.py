@@ -170,7 +170,7 @@ def test_a_reply_to_a_client_that_has_vanished_is_counted(running: Running):
 
 
 def test_a_client_that_never_reads_loses_only_its_own_replies(start: Start, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zmqbroker.broker.broker.UNREAD_REPLIES", 100)
+    monkeypatch.setattr("zmqbroker.broker.sockets.UNREAD_REPLIES", 100)
     running = start()
     deaf = running.client(zmq.DEALER, rcvhwm=1, sndhwm=0)
     worker = running.worker()

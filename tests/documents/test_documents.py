@@ -1,7 +1,9 @@
 """What README.md and PROTOCOL.md show is run, and what they list is compared with the code."""
 
 import argparse
+import importlib
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -16,13 +18,7 @@ import pytest
 from examples_support import PROTOCOL, README, anchors, links, section
 from helpers import PATIENCE, TOP, Program, bound_addresses
 
-import zmqbroker.broker.broker
-import zmqbroker.broker.dispatch
-import zmqbroker.broker.kept
-import zmqbroker.transport.binding
-import zmqbroker.transport.connection
-import zmqbroker.transport.limited_log
-import zmqbroker.transport.messages
+import zmqbroker
 from zmqbroker import Client, TaskFailed
 from zmqbroker.commands.options import Parser
 from zmqbroker.commands.serve import add_serve_options
@@ -221,16 +217,9 @@ def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
 
 
 def test_the_limits_of_the_protocol_are_those_of_the_code():
-    modules = (
-        zmqbroker.broker.broker,
-        zmqbroker.broker.dispatch,
-        zmqbroker.broker.kept,
-        zmqbroker.transport.messages,
-        zmqbroker.transport.binding,
-        zmqbroker.transport.connection,
-        zmqbroker.wire,
-        zmqbroker.transport.limited_log,
-    )
+    names = [found.name for found in pkgutil.walk_packages(zmqbroker.__path__, "zmqbroker.")]
+    rooms = tuple(f"zmqbroker.{room}" for room in ("broker", "transport", "wire"))
+    modules = [importlib.import_module(name) for name in names if name.startswith(rooms)]
     constants = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
     options = {f"`{name}`": action.default for action in broker_actions() for name in action.option_strings}
     _, _, *rows = section(PROTOCOL, "Limits").rows

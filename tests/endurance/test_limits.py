@@ -69,14 +69,14 @@ def stop(worker: Program) -> None:
 @pytest.mark.parametrize("number", range(3), ids=["requests", "ready", "results"])
 def test_keep_alive_is_set_on_every_socket(start: Start, number: int):
     broker = start(keep_alive=KeepAlive(7, 2, 3)).broker
-    opened = (broker._requests, broker._ready, broker._results)[number]
+    opened = (broker._sockets.requests, broker._sockets.ready, broker._sockets.results)[number]
     options = (zmq.TCP_KEEPALIVE, zmq.TCP_KEEPALIVE_IDLE, zmq.TCP_KEEPALIVE_INTVL, zmq.TCP_KEEPALIVE_CNT)
     assert [opened.get(option) for option in options] == [1, 7, 2, 3]
 
 
 def test_a_worker_that_takes_nothing_is_taken_for_dead_and_a_client_is_not(start: Start):
     broker = start(keep_alive=KeepAlive(7, 2, 3)).broker
-    opened = (broker._requests, broker._ready, broker._results)
+    opened = (broker._sockets.requests, broker._sockets.ready, broker._sockets.results)
     assert [socket.get(zmq.TCP_MAXRT) for socket in opened] == [0, 13_000, 13_000]
 
 
@@ -96,7 +96,7 @@ def test_all_that_tcp_takes_as_keep_alive_lets_peers_connect(start: Start, keep_
 
 @pytest.mark.parametrize("heartbeat", [0.001, LONGEST_HEARTBEAT])
 def test_a_heartbeat_however_short_or_long_lets_peers_connect(start: Start, heartbeat: float):
-    opened = start(heartbeat=heartbeat).broker._ready
+    opened = start(heartbeat=heartbeat).broker._sockets.ready
     assert opened.get(zmq.HEARTBEAT_TTL) == max(100, heartbeat * 1000)
 
 
@@ -106,7 +106,7 @@ def test_a_heartbeat_that_is_too_long_to_be_told_is_refused():
 
 
 def test_keep_alive_can_be_turned_off(start: Start):
-    opened = start(keep_alive=KeepAlive(0, 2, 3)).broker._ready
+    opened = start(keep_alive=KeepAlive(0, 2, 3)).broker._sockets.ready
     assert opened.get(zmq.TCP_KEEPALIVE) == -1
     assert opened.get(zmq.TCP_MAXRT) == 0
 
@@ -286,7 +286,7 @@ def test_unread_replies_are_kept_and_cost_no_other_client_anything(running: Runn
 
 
 def test_more_unread_replies_than_are_kept_are_dropped_and_counted(start: Start, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zmqbroker.broker.broker.UNREAD_REPLIES", 100)
+    monkeypatch.setattr("zmqbroker.broker.sockets.UNREAD_REPLIES", 100)
     running = start()
     lazy, prompt = running.client(zmq.DEALER, rcvhwm=1, sndhwm=0), running.client()
     with working(running.addresses.ready, running.addresses.results, echo, slots=10):

@@ -118,7 +118,7 @@ def _describe(broker: Any, census: bool) -> dict[str, Any]:
             "workers": len(dispatcher._workers._workers),
             "by_key": len(dispatcher._by_key),
             "kept": len(dispatcher._kept),
-            "connections": len(broker._workers),
+            "connections": len(broker._sockets.workers),
         },
         "tasks": _count_tasks() if census else -1,
     }
@@ -141,7 +141,7 @@ def _answer_between_turns(broker: Any) -> None:
     questions = sys.stdin.fileno()
     poll = select.poll()
     poll.register(questions, select.POLLIN)
-    turn = broker._turn
+    turn = broker._loop.turn
 
     def turn_and_answer() -> None:
         turn()
@@ -152,12 +152,12 @@ def _answer_between_turns(broker: Any) -> None:
             print(json.dumps(_describe(broker, line == CENSUS)), flush=True)
         if not asked:
             poll.unregister(questions)
-            broker._poller.unregister(questions)
+            broker._sockets.poller.unregister(questions)
             for _ in range(2):  # at once
                 broker.stop()
 
-    broker._poller.register(questions, select.POLLIN)
-    broker._turn = turn_and_answer
+    broker._sockets.poller.register(questions, select.POLLIN)
+    broker._loop.turn = turn_and_answer
 
 
 def main() -> None:

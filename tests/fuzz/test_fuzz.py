@@ -512,7 +512,7 @@ def assert_nothing_is_left(running: Running) -> None:
         if not running.count("idle"):
             break
     assert not running.count("idle")
-    assert len(running.broker._workers) <= MOST_DESCRIPTORS
+    assert len(running.broker._sockets.workers) <= MOST_DESCRIPTORS
     counters = dispatcher.counters
     assert counters.accepted == counters.done + counters.failed + counters.cancelled
     assert (dispatcher.waiting, dispatcher.delayed, dispatcher.running) == (0, 0, 0)
@@ -577,7 +577,7 @@ def still() -> Iterator[tuple[Broker, Peers]]:
 
 def take_turns(broker: Broker, awaited: "zmq.Socket[bytes]") -> None:
     for _ in range(PATIENCE_MS):
-        broker._turn()
+        broker._loop.turn()
         if awaited.poll(1):
             return
     raise AssertionError("waited in vain")
@@ -593,7 +593,7 @@ def test_a_request_that_joins_a_reply_not_yet_sent_does_not_take_it_from_the_fir
     take_turns(broker, worker)
     results.send_multipart([worker.recv_multipart()[1], b"result"])
     second.send_multipart([b"2", HEADER + b'{"key": "k"}', EMPTY, b"task"])
-    for readable in (broker._results, broker._requests):
+    for readable in (broker._sockets.results, broker._sockets.requests):
         assert readable.poll(PATIENCE_MS)
     take_turns(broker, second)
     second.send_multipart([b"3", EMPTY])  # answered after all that was decided before
@@ -722,7 +722,7 @@ def test_a_ready_message_whose_envelope_is_too_large_is_ignored(still: tuple[Bro
         peers.open(zmq.DEALER, address) for address in (broker.addresses.ready, broker.addresses.requests)
     )
     worker.send_multipart([bytes(LARGEST_ENVELOPE + 1), EMPTY])
-    assert broker._ready.poll(PATIENCE_MS)
+    assert broker._sockets.ready.poll(PATIENCE_MS)
     client.send(b"malformed, so answered at once")
     take_turns(broker, client)
     assert (broker.counters()["idle"], broker.counters()["malformed"]) == (0, 2)
@@ -794,7 +794,9 @@ def test_a_result_of_too_many_frames_loses_the_attempt(still: tuple[Broker, Peer
 def test_what_else_has_too_many_frames_is_ignored(still: tuple[Broker, Peers], start: list[bytes]):
     broker, peers = still
     address, receiving = (
-        (broker.addresses.ready, broker._ready) if len(start) == 1 else (broker.addresses.results, broker._results)
+        (broker.addresses.ready, broker._sockets.ready)
+        if len(start) == 1
+        else (broker.addresses.results, broker._sockets.results)
     )
     sender = peers.open(zmq.DEALER if len(start) == 1 else zmq.PUSH, address)
     sender.send_multipart(start + [b"x"] * MOST_FRAMES)
@@ -813,13 +815,13 @@ def test_others_are_served_while_a_message_of_very_many_frames_is_skipped(
     results = peers.open(zmq.PUSH, broker.addresses.results)
     results.send_multipart([EMPTY] * (20 * few_skipped))
     client.send_multipart([b"x"] * (20 * few_skipped))
-    for receiving in (broker._results, broker._requests):
+    for receiving in (broker._sockets.results, broker._sockets.requests):
         assert receiving.poll(PATIENCE_MS)
-    broker._turn()
-    assert broker._requests_in._is_skipping
+    broker._loop.turn()
+    assert broker._loop._requests_in._is_skipping
     turns = 1
-    while broker._results_in._is_skipping or broker._requests_in._is_skipping:
-        broker._turn()
+    while broker._loop._results_in._is_skipping or broker._loop._requests_in._is_skipping:
+        broker._loop.turn()
         turns += 1
     assert turns > 10
     assert client.recv_multipart() == [EMPTY, EMPTY]
@@ -839,5 +841,5 @@ def test_a_peer_that_leaves_while_its_message_is_skipped_leaves_nothing_behind(
     again = peers.open(zmq.DEALER, broker.addresses.requests, routing_id=b"me")
     again.send(b"malformed, so answered at once")
     take_turns(broker, again)
-    assert not broker._requests_in._is_skipping
+    assert not broker._loop._requests_in._is_skipping
     assert broker.counters()["malformed"] == 2
