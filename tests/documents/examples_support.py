@@ -1,9 +1,13 @@
-"""The code blocks, tables and links of the documents, read from the Markdown itself."""
+"""The code blocks, tables and links of the documents, read from the Markdown itself, and the options they list."""
 
+import argparse
 import re
 from typing import NamedTuple
 
 from helpers import TOP
+
+from zmqbroker.commands.options import Parser
+from zmqbroker.commands.serve import add_serve_options
 
 README = "README.md"
 PROTOCOL = "PROTOCOL.md"
@@ -58,3 +62,10 @@ def links(document: str) -> list[tuple[str, str]]:
     text = "".join(part.prose for part in sections(document))
     targets = (target.partition("#") for target in re.findall(r"\]\(([^)\s]+)\)", text))
     return [(file or document, anchor) for file, _, anchor in targets]
+
+
+def broker_actions() -> list[argparse.Action]:
+    """Return the options and arguments of the broker."""
+    parser = Parser(prog="broker.py")
+    add_serve_options(parser)
+    return parser._actions

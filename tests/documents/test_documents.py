@@ -1,9 +1,6 @@
-"""What README.md and PROTOCOL.md show is run, and what they list is compared with the code."""
+"""What README.md shows is run, and what it lists is compared with the code; the links of both documents."""
 
-import argparse
-import importlib
 import os
-import pkgutil
 import re
 import shlex
 import shutil
@@ -15,18 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples_support import PROTOCOL, README, anchors, links, section
+from examples_support import PROTOCOL, README, anchors, broker_actions, links, section
 from helpers import PATIENCE, TOP, Program, bound_addresses
 
-import zmqbroker
 from zmqbroker import Client, TaskFailed
-from zmqbroker.commands.options import Parser
-from zmqbroker.commands.serve import add_serve_options
 
 SHORT_TIMEOUT = "0.2"  # seconds, instead of the README's: so that the tasks dropped do not take half a minute
-LANGUAGES = ("Python", "C")
 CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE}
-HEADER_PROBE = "#include <zmq.h>\nint main(void) { return zmq_errno(); }\n"
 
 Run = Callable[..., Program]
 
@@ -196,12 +188,6 @@ def test_the_worker_of_the_readme_works(broker_addresses):
 # What the documents list
 
 
-def broker_actions() -> list[argparse.Action]:
-    parser = Parser(prog="broker.py")
-    add_serve_options(parser)
-    return parser._actions
-
-
 def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
     expected = {}
     for action in broker_actions():
@@ -216,108 +202,7 @@ def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
     assert {names: default for names, default, _ in rows} == expected
 
 
-def test_the_limits_of_the_protocol_are_those_of_the_code():
-    names = [found.name for found in pkgutil.walk_packages(zmqbroker.__path__, "zmqbroker.")]
-    rooms = tuple(f"zmqbroker.{room}" for room in ("broker", "transport", "wire"))
-    modules = [importlib.import_module(name) for name in names if name.startswith(rooms)]
-    constants = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
-    options = {f"`{name}`": action.default for action in broker_actions() for name in action.option_strings}
-    _, _, *rows = section(PROTOCOL, "Limits").rows
-    for what, value, where in rows:
-        if where.startswith("`"):
-            number = re.match(r"[\d,.]+", value)
-            stated = float(number[0].replace(",", "")) if number else 0
-            assert stated == (options | {f"`{name}`": value for name, value in constants.items()})[where], what
-
-
-def test_the_verbs_of_the_protocol_are_those_of_the_code():
-    rows = section(PROTOCOL, "Results: worker to broker").rows
-    verbs = {row[0].strip("`").encode() for row in rows if row[0].startswith("`")}
-    assert verbs == {
-        zmqbroker.wire.FAIL,
-        zmqbroker.wire.REJECT,
-        zmqbroker.wire.RELEASE,
-        zmqbroker.wire.TOUCH,
-    }
-
-
 @pytest.mark.parametrize(("document", "file", "anchor"), [(d, *link) for d in (README, PROTOCOL) for link in links(d)])
 def test_links_lead_somewhere(document, file, anchor):
     assert (TOP / file).is_file()
     assert not anchor or anchor in anchors(file)
-
-
-# The programs of the protocol
-
-
-def compile_c(text: str, command: list[str], directory: Path) -> str:
-    """Compile a C program as its document says; return what the compiler had to say."""
-    (source,) = (word for word in command if word.endswith(".c"))
-    (directory / source).write_text(text)
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE).stderr
-
-
-@pytest.fixture(scope="module")
-def make_program(tmp_path_factory) -> Callable[[str, str], list[str]]:
-    """Return a function that turns a section of the protocol into the command that runs its program."""
-    directory = tmp_path_factory.mktemp("programs")
-
-    def make(role: str, language: str) -> list[str]:
-        part = section(PROTOCOL, f"A {role} in {language}")
-        if language == "Python":
-            (directory / f"{role}.py").write_text(part.block("python"))
-            return [sys.executable, str(directory / f"{role}.py")]
-        if shutil.which("gcc") is None:
-            pytest.skip("there is no gcc")
-        if compile_c(HEADER_PROBE, ["gcc", "-o", "probe", "probe.c", "-lzmq"], directory):
-            pytest.skip("there is no zmq.h, or no libzmq to link with")
-        command = re.search(r"`(gcc [^`]*)`", part.prose)
-        assert command is not None
-        assert compile_c(part.block("c"), shlex.split(command[1]), directory) == ""
-        return [str(directory / role)]
-
-    return make
-
-
-def run_client(command: list[str], *arguments: str) -> str:
-    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=PATIENCE)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return ran.stdout
-
-
-@pytest.mark.parametrize("client_language", LANGUAGES)
-@pytest.mark.parametrize("worker_language", LANGUAGES)
-def test_the_client_and_the_worker_of_the_protocol_work_together(
-    worker_language: str, client_language: str, make_program: Callable[..., list[str]], running: Any
-):
-    worker_command = make_program("worker", worker_language)
-    client_command = make_program("client", client_language)
-    requests, ready, results = running.addresses
-    with subprocess.Popen([*worker_command, ready, results]) as worker:
-        try:
-            assert run_client(client_command, requests, "one task", "another") == "ONE TASK\nANOTHER\n"
-        finally:
-            worker.kill()
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_the_client_of_the_protocol_prints_a_failure(
-    language: str, make_program: Callable[..., list[str]], start: Callable[..., Any]
-):
-    command = make_program("client", language)
-    broker = start(max_size=4)
-    assert run_client(command, broker.addresses.requests, "too large") == "failure\n"
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_the_worker_of_the_protocol_handles_bodies_of_several_frames(
-    language: str, make_program: Callable[..., list[str]], running: Any
-):
-    command = make_program("worker", language)
-    client = running.client()
-    client.send_multipart([b"one", b"", b"two"])
-    with subprocess.Popen([*command, running.addresses.ready, running.addresses.results]) as worker:
-        try:
-            assert client.recv_multipart() == [b"ONE", b"", b"TWO"]
-        finally:
-            worker.kill()

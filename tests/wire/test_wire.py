@@ -104,7 +104,9 @@ def test_a_header_stands_last_in_the_envelope_and_is_taken_out_of_it():
     assert parse_header(b"{}") == wire.Header()
 
 
-@pytest.mark.parametrize("envelope", [[b"ZB1 {}"], [b"id", b"ZB1 {}", b"hop"], [b"id", b"ZB1{}"], [b"id", b"zb1 {}"]])
+@pytest.mark.parametrize(
+    "envelope", [[b"ZB1 {}"], [b"id", b"ZB1 {}", b"hop"], [b"id", b"ZB1{}"], [b"id", b"zb1 {}"], [b"id", b"ZB2 {}"]]
+)
 def test_no_other_frame_of_an_envelope_is_looked_at(envelope: list[bytes]):
     assert wire.parse_request([*envelope, b"", b"body"]) == (envelope, [b"body"], None)
 
@@ -165,6 +167,11 @@ def test_a_reply_with_a_long_reason_is_read_as_well():
     header = wire.reply_header("k" * wire.LONGEST_KEY, "failed", 1, reason)
     assert len(header) > wire.LARGEST_HEADER
     assert wire.parse_reply([header, b"", b""]).reason == reason
+
+
+def test_a_field_of_a_reply_that_a_client_does_not_know_is_ignored():
+    header = b'ZB1 {"status": "done", "attempts": 1, "colour": "red"}'
+    assert wire.parse_reply([header, b"", b"a"]) == wire.Reply(None, "done", 1, "", [b"a"])
 
 
 @pytest.mark.parametrize("message", [[b""], [b"", b""], [b"ZB1 {}", b"", b"x"], [b"ZB1 x", b"", b"x"], [b"ZB1 {}"]])
