@@ -89,9 +89,9 @@ def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def start_broker(*addresses: str) -> Program:
-    """Start `broker.py` on these addresses, or on free ones."""
-    return Program("broker.py", "--drain", 0, *(addresses or ("tcp://127.0.0.1:*",) * 3))
+def start_broker(*addresses: str, drain: float = 0) -> Program:
+    """Start `broker.py` on these addresses, or on free ones; `drain` is in seconds."""
+    return Program("broker.py", "--drain", drain, *(addresses or ("tcp://127.0.0.1:*",) * 3))
 
 
 class Proxy:

@@ -340,6 +340,45 @@ def test_abandoning_fails_every_task_once():
     assert dispatcher.unsettled == 0
 
 
+def test_a_task_with_a_header_that_is_abandoned_is_unavailable_and_its_key_is_free():
+    dispatcher = Dispatcher()
+    run(dispatcher, "running", "worker", key="k")
+    submit(dispatcher, "waiting", tries=2)
+    submit(dispatcher, "plain")
+    dispatcher.abandon("the broker was shut down", now=1.0)
+    assert sorted(outcomes(dispatcher)) == [
+        ("failed", [], "the broker was shut down"),
+        ("unavailable", [], "the broker was shut down"),
+        ("unavailable", [], "the broker was shut down"),
+    ]
+    assert (dispatcher.counters.failed, dispatcher.counters.unfinished) == (1, 2)
+    submit(dispatcher, "again", key="k", now=2.0)
+    assert (dispatcher.waiting, dispatcher.counters.joined) == (1, 0)
+
+
+def test_who_accepts_no_more_refuses_new_tasks_and_heeds_what_is_said_of_known_ones():
+    dispatcher = Dispatcher()
+    task = run(dispatcher, "joined", "worker", key="k")
+    submit(dispatcher, "cancelled", key="l")
+    dispatcher.stop_accepting("the broker is shutting down")
+    submit(dispatcher, "plain")
+    submit(dispatcher, "new", key="m")
+    submit(dispatcher, "nameless", tries=1)
+    assert outcomes(dispatcher) == [
+        ("failed", [], "the broker is shutting down"),
+        ("unavailable", [], "the broker is shutting down"),
+        ("unavailable", [], "the broker is shutting down"),
+    ]
+    assert dispatcher.counters.refused == 3
+    dispatcher.submit([b"other"], [b"joined"], 1.0, Header(key="k"))
+    dispatcher.submit([b"client cancelled"], [b""], 1.0, Header(key="l", cancel=True))
+    dispatcher.result(task.attempt_id, [b"result"], now=1.0)
+    assert [(task.envelope, task.status) for task in dispatcher.settled] == [
+        ([b"client cancelled"], "cancelled"),
+        ([b"other"], "done"),
+    ]
+
+
 def test_deadlines_of_settled_tasks_do_not_pile_up():
     dispatcher = Dispatcher(timeout=3600.0)
     for number in range(5 * STALE_KEPT):

@@ -160,4 +160,5 @@ def test_shutdown_says_why(start: Start):
     request(client, b"task", key="k")
     running.wait_for("accepted", 1)
     running.stop()
-    assert reply(client)[0] == {"key": "k", "status": "failed", "attempts": 0, "reason": "the broker was shut down"}
+    reason = "the broker was shut down"
+    assert reply(client)[0] == {"key": "k", "status": "unavailable", "attempts": 0, "reason": reason}

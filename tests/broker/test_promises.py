@@ -39,6 +39,7 @@ class Record:
     timeout: float | None
     priority: int = 0
     key: str | None = None
+    has_header: bool = False
     attempts: int = 0  # charged
     issued: int = 0  # attempt ids
     running: bytes | None = None
@@ -67,6 +68,7 @@ class Promises(RuleBasedStateMachine):
         self.dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay, run=b"run")
         self.records: list[Record] = []  # the body of a task is its place in this list
         self.requests = 0
+        self.refuses = False
         self.slots = dict.fromkeys(WORKERS, 0)
         self.owners: dict[bytes, Record] = {}  # by attempt id, for all that were ever issued
         self.kept: dict[str, tuple[float, Record]] = {}  # when and what was last replied to a key
@@ -85,14 +87,23 @@ class Promises(RuleBasedStateMachine):
             _, record = self.kept[key]
             self.kept[key] = (self.now, record)
             self.expected.append((address, record.status))
+        elif self.refuses:
+            self.expected.append((address, "failed" if header is None else "unavailable"))
         else:
             record = Record(address, self.tries, self.timeout)
             if header is not None:
+                record.has_header = True
                 record.key, record.priority = key, header.priority
                 record.tries = self.tries if header.tries is None else header.tries
                 record.timeout = self.timeout if header.timeout is None else header.timeout or None
                 record.due = self.now + header.delay if header.delay else None
             self.records.append(record)
+
+    @rule(often=st.integers(0, 9))
+    def stop_accepting(self, often: int) -> None:
+        if not often:
+            self.dispatcher.stop_accepting("the broker is shutting down")
+            self.refuses = True
 
     @rule(key=st.sampled_from(["k", "l"]))
     def cancel(self, key: str) -> None:
@@ -234,7 +245,7 @@ class Promises(RuleBasedStateMachine):
         record.running = record.due = None
         record.status = status
         self.expected.append((record.address, status))
-        if record.key is not None:
+        if record.key is not None and status != "unavailable":
             self.kept[record.key] = (self.now, record)
 
     # What must hold, always
@@ -285,7 +296,7 @@ class Promises(RuleBasedStateMachine):
             self.patched.stop()
             for record in self.records:
                 if record.status is None:
-                    self.settle(record, "failed")
+                    self.settle(record, "unavailable" if record.has_header else "failed")
             self.dispatcher.abandon("the broker was shut down", self.now)
             self.replies_are_those_of_the_model()
             assert self.dispatcher.unsettled == 0

@@ -64,7 +64,7 @@ def test_the_fields_of_the_protocol_are_those_of_the_code():
 
 def test_the_statuses_of_the_protocol_are_those_of_the_code():
     (meaning,) = (row[1] for row in section(PROTOCOL, "REPLY with a header").rows if row[0] == "`status`")
-    statuses = {getattr(zmqbroker.wire, name) for name in ("DONE", "FAILED", "CANCELLED", "INVALID")}
+    statuses = {getattr(zmqbroker.wire, name) for name in ("DONE", "FAILED", "CANCELLED", "INVALID", "UNAVAILABLE")}
     assert set(re.findall(r"`(\w+)`: ", meaning)) == statuses
 
 

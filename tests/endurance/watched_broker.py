@@ -20,7 +20,7 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds; a broker that does not answer for so long has failed
 STATES = ("waiting", "delayed", "running")
-SETTLED = ("done", "failed", "cancelled")
+SETTLED = ("done", "failed", "cancelled", "unfinished")
 CENSUS = b"census\n"  # a question whose answer also has the number of task objects; dear with a great many
 
 

@@ -232,7 +232,7 @@ def test_any_reply_is_read_or_malformed(message: list[bytes]):
     assert message[1] == EMPTY
 
 
-STATUSES = st.sampled_from([wire.DONE, wire.FAILED, wire.CANCELLED, wire.INVALID])
+STATUSES = st.sampled_from([wire.DONE, wire.FAILED, wire.CANCELLED, wire.INVALID, wire.UNAVAILABLE])
 
 
 @examples(100)

@@ -23,7 +23,7 @@ from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.task import Task
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
-from zmqbroker.wire import FAILED, INVALID, Frames
+from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames
 
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
 MOST_BATCHES = 10  # of results, read in one turn before deadlines are judged
@@ -31,6 +31,8 @@ STALL = 0.1  # seconds; a loop held up for longer than this may have results tha
 QUIET_MS = 50  # a broker that leaves answers requests until none has come for so long
 LOOK_INTERVAL = 1.0  # seconds between two looks whether there are any descriptors
 LONGEST_WAIT = 60.0  # seconds of one poll; it also has an idle broker look for descriptors
+
+WENT_WRONG = (FAILED, INVALID, UNAVAILABLE)
 
 log = logging.getLogger("zmqbroker")
 
@@ -143,9 +145,7 @@ class Loop:
                 dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
                 continue
             size = sum(map(len, body)) if self._max_size else 0
-            if self._shutdown.is_draining:
-                dispatcher.refuse(envelope, header, FAILED, "the broker is shutting down")
-            elif size > self._max_size:
+            if size > self._max_size:
                 why = f"a task of {size} bytes was refused: the limit is {self._max_size} bytes"
                 dispatcher.refuse(envelope, header, FAILED, why)
             else:
@@ -208,6 +208,7 @@ class Loop:
             if unsettled and not self._shutdown.is_draining:
                 log.info("draining: %d tasks to finish, for up to %g s", unsettled, self._shutdown.drain)
             self._shutdown.stop(self._now)
+            self._dispatcher.stop_accepting("the broker is shutting down")
 
     # Sending
 
@@ -223,7 +224,7 @@ class Loop:
     def _send_replies(self) -> None:
         settled = self._dispatcher.settled
         for task in settled:
-            if task.status in (FAILED, INVALID):
+            if task.status in WENT_WRONG:
                 self._report.failure(task, self._now)
             elif self._report.is_verbose:
                 self._report.outcome(task)

@@ -75,9 +75,9 @@ class Client:
         `timeout` and `delay` are in seconds; None leaves it to the broker. The future raises TaskFailed.
         A result of several frames is a list in any case. Raises RuntimeError when the client is closed.
         """
-        fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
         future = TaskFuture(not isinstance(body, bytes), self._check_can_wait)
-        key = self._send(fields, frames_of(body), future.settle)
+        key = self._send(options, frames_of(body), future.settle)
         future.on_cancel.append(partial(self._link.cancel, key))
         return future
 
@@ -97,11 +97,11 @@ class Client:
         """
         if wait is not None and isnan(wait):
             raise ValueError("wait must be a number of seconds, not nan")
-        fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
         until = inf if wait is None else monotonic() + wait
         # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
         arrived: SimpleQueue[Reply] = SimpleQueue()
-        request = Request(self._next_key(), frames_of(body), fields, arrived.put)
+        request = options.request(self._next_key(), frames_of(body), arrived.put)
         try:
             self._link.call(request, until)
             self._check_can_wait()
@@ -142,8 +142,8 @@ class Client:
         for name, number in {"window": window, "chunk": chunk}.items():
             if not (isinstance(number, int) and 1 <= number <= sys.maxsize):
                 raise ValueError(f"{name} must be a whole number, 1 or more, not {number}")
-        fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        sender = Sender(partial(self._send, fields), self._link.cancel, self._check_can_wait)
+        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        sender = Sender(partial(self._send, options), self._link.cancel, self._check_can_wait)
         requests = mapping.single_requests(bodies) if chunk == 1 else mapping.chunk_requests(bodies, chunk)
         outcomes = mapping.outcomes(sender, requests, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
@@ -156,14 +156,23 @@ class Client:
         atexit.unregister(self.close)
         self._link.close()
 
-    def _send(self, fields: str, body: Frames, settle: Settle) -> str:
+    def _send(self, options: "_Options", body: Frames, settle: Settle) -> str:
         key = self._next_key()
-        self._link.submit(Request(key, body, fields, settle))
+        self._link.submit(options.request(key, body, settle))
         return key
 
 
-def _fields(**options: float | None) -> str:
-    """Write what was said as fields of a header; raises ValueError for what no broker would take."""
-    fields = {name: value for name, value in options.items() if value is not None}
-    wire.check_fields(fields)
-    return wire.more_fields(fields)
+class _Options:
+    """What is said of tasks beyond their bodies, once for all that share it."""
+
+    def __init__(self, **options: float | None) -> None:
+        """Take it; None is as good as not said. Raises ValueError for what no broker would take."""
+        fields = {name: value for name, value in options.items() if value is not None}
+        wire.check_fields(fields)
+        self._delay = fields.pop("delay", None)  # of each from its own submission on, however often it is sent
+        self._fields = wire.more_fields(fields)
+
+    def request(self, key: str, body: Frames, settle: Settle) -> Request:
+        """Make a task's request."""
+        not_before = None if self._delay is None else monotonic() + self._delay
+        return Request(key, body, self._fields, settle, not_before)

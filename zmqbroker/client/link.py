@@ -195,7 +195,7 @@ class Link:
         self._in_doubt = True
         self._session.expect(request)
         with suppress(zmq.ZMQError):  # as the connection is in doubt then, the background thread gets it as well
-            is_sent = send(self._connection.socket, request.message())
+            is_sent = send(self._connection.socket, request.message(monotonic()))
             self._in_doubt = False
             if is_sent:
                 return
@@ -220,7 +220,7 @@ class Link:
     def _drive(self, key: str, bell: Alarm, until: float) -> None:
         while not self._is_forked():  # by a signal handler
             with self._lock:
-                if self._bell is not bell or self._session.has_unsent or key not in self._session:
+                if self._bell is not bell or not self._session.only_waits_for(key):
                     return
                 message = self._receive_now()
                 descriptor = self._connection.descriptor
@@ -253,7 +253,11 @@ class Link:
     def _receive(self, messages: Iterable[Frames]) -> None:
         replies = list(_read(messages))
         with self._lock:
-            settled = self._session.receive(replies)
+            now = monotonic()
+            settled = self._session.receive(replies, now)
+            refusal = self._session.complaint(now)
+        if refusal:
+            log.warning("the broker at %s takes no tasks now, they are sent again later: %s", self._address, refusal)
         _settle(settled)
 
     # In the background thread
@@ -313,12 +317,13 @@ class Link:
                 if self._closed:
                     return False
                 self._asleep = is_full or not self._session.has_unsent
+                wait_ms = self._wait_ms() if self._asleep else 0
                 wanted = (zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN) if self._session else 0
                 self._is_watching = wanted != 0
             if wanted != watched:
                 poller.modify(connection.socket, wanted)
                 watched = wanted
-            readable = dict(poller.poll(None if self._asleep else 0))
+            readable = dict(poller.poll(wait_ms))
             with self._lock:
                 self._asleep = False
                 self._take_over()
@@ -335,12 +340,18 @@ class Link:
                     self._receive(inbox.batch(BATCH))
                 return True
 
+    def _wait_ms(self) -> int | None:
+        """Return how long to wait at most before there is something to send by itself; None: there will not be."""
+        due = self._session.next_due()
+        return None if due is None else ceil(1000 * max(due - monotonic(), 0.0))
+
     def _send_batch(self, to: zmq.Socket[bytes]) -> bool:
         """Send what waits to be sent, up to a bound; False when ZeroMQ takes no more for now."""
         with self._lock:
-            batch = self._session.take(BATCH)
+            now = monotonic()
+            batch = self._session.take(BATCH, now)
         for number, request in enumerate(batch):
-            if not send(to, request.message()):
+            if not send(to, request.message(now)):
                 with self._lock:
                     self._session.put_back(batch[number:])
                 return False

@@ -21,7 +21,8 @@ LONGEST_KEY = 256  # characters
 DONE = "done"  # the statuses of a reply
 FAILED = "failed"
 CANCELLED = "cancelled"
-INVALID = "invalid"  # the request became no task
+INVALID = "invalid"  # the request became no task, and never will
+UNAVAILABLE = "unavailable"  # the request became no task, or the broker ended before it was done; later it may be
 
 
 class Header(NamedTuple):
