@@ -1,13 +1,17 @@
 """The client library on real sockets."""
 
 import asyncio
+import enum
 import itertools
 import pickle
+import re
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, as_completed, wait
+from fractions import Fraction
+from math import nan
 from typing import Any
 
 import pytest
@@ -62,11 +66,101 @@ def test_a_result_of_several_frames_is_a_list_in_any_case(client: Client, runnin
     assert future.result(PATIENCE) == [b"a", b"b"]
 
 
-@pytest.mark.parametrize("body", ["text", 7, None, [], ["text"], [b"a", None], bytearray(b"a")])
-def test_what_is_no_body_is_refused(client: Client, running: Running, body: Any):
-    with pytest.raises(TypeError, match="a body is bytes or a list of bytes"):
-        client.submit(body)
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("text", "a body is bytes or a list of bytes, not str"),
+        (7, "a body is bytes or a list of bytes, not int"),
+        (None, "a body is bytes or a list of bytes, not NoneType"),
+        ([b"a", "text"], "a body is bytes or a list of bytes, not a list with str"),
+        ([], "a body has at least one frame: an empty one is b'' or [b'']"),
+    ],
+)
+def test_what_is_no_body_is_refused(client: Client, running: Running, body: Any, error: str):
+    for give in (client.submit, client.call, lambda body: next(client.map([body]))):
+        with pytest.raises((TypeError, ValueError), match=f"^{re.escape(error)}$"):
+            give(body)
     assert running.count("accepted") == 0
+
+
+@pytest.mark.usefixtures("echoing")
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (bytearray(b"ab"), b"ab"),
+        (memoryview(b"abcd")[::2], b"ac"),
+        ([bytearray(b"a"), memoryview(b"b")], [b"a", b"b"]),
+        ((b"a",), [b"a"]),
+    ],
+)
+def test_a_body_may_be_of_any_kind_of_bytes(client: Client, body: Any, result: Any):
+    assert client.call(body, wait=PATIENCE) == result
+    assert client.submit(body).result(PATIENCE) == result
+    assert list(client.map([body])) == [result]
+    assert list(client.map(iter([body, body]), chunk=2)) == [result] * 2
+
+
+def test_a_body_is_copied_where_it_may_change(client: Client, running: Running):
+    body = bytearray(b"before")
+    future = client.submit(body)
+    body[:] = b"behind"
+    with working(running.addresses.ready, running.addresses.results, echo):
+        assert future.result(PATIENCE) == b"before"
+
+
+class Number(enum.IntEnum):
+    TWO = 2
+
+
+@pytest.mark.usefixtures("echoing")
+def test_options_may_be_numbers_of_any_kind(client: Client):
+    number = Fraction(5, 2)
+    assert client.call(b"", wait=Fraction(PATIENCE), timeout=number, tries=Number.TWO, delay=Fraction(0)) == b""
+    assert list(client.map([b"a"] * 5, window=Number.TWO, chunk=Number.TWO)) == [b"a"] * 5
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"timeout": "5"}, "timeout must be seconds from 0 to 1e+09, not '5'"),
+        ({"timeout": True}, "timeout must be seconds from 0 to 1e+09, not True"),
+        ({"tries": 2.0}, "tries must be a whole number, 0 to 1000000000, not 2.0"),
+        ({"wait": "5"}, "wait must be a number of seconds, not '5'"),
+        ({"wait": nan}, "wait must be a number of seconds, not nan"),
+    ],
+)
+def test_what_is_no_number_is_refused_by_a_true_sentence(client: Client, options: dict[str, Any], error: str):
+    with pytest.raises(ValueError, match=f"^{re.escape(error)}$"):
+        client.call(b"", **options)
+
+
+@pytest.mark.usefixtures("echoing")
+@pytest.mark.parametrize("options", [{}, {"ordered": False}, {"window": 1}])
+def test_results_do_not_wait_for_bodies_that_come_slowly(client: Client, options: dict[str, Any]):
+    came = threading.Semaphore(0)
+
+    def bodies() -> Iterator[bytes]:
+        for number in range(5):
+            yield b"%d" % number
+            assert came.acquire(timeout=PATIENCE)
+
+    for number, result in enumerate(client.map(bodies(), **options)):
+        assert result == b"%d" % number
+        came.release()
+
+
+def test_a_map_that_is_left_does_not_wait_for_the_next_body(client: Client, running: Running):
+    forever = threading.Event()
+
+    def bodies() -> Iterator[bytes]:
+        yield b"task"
+        forever.wait()
+
+    with working(running.addresses.ready, running.addresses.results, echo):
+        results = client.map(bodies())
+        assert next(results) == b"task"
+        results.close()  # type: ignore[attr-defined]
+    forever.set()
 
 
 @pytest.mark.parametrize(
