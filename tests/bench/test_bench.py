@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = [sys.executable, "-m", "bench"]
 MEASURED = ("window", "strict", "latency", "memory", "map-slots", "call")  # map and futures are like map-slots
 TINY = ["--tasks", "200", "--pairs", "1", "--peers", "2", "--waiting", "1500"]
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_every_row_and_writes_the_same_figures(tmp_path):
     figures = tmp_path / "figures.json"
     only = [word for name in MEASURED for word in ("--only", name)]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 GROWTH = [sys.executable, "-m", "bench.growth"]
 TINY = ["--runs", "1", "--tasks", "50", "--most", "16"]

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench import report
 from bench.peers import NAMES
 
@@ -34,6 +36,7 @@ def compare(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*PEERS, *TINY, *map(str, arguments)], **CAPTURED)
 
 
+@pytest.mark.slow
 def test_systems_measured_one_by_one_come_together_in_one_table(tmp_path):
     for name in ("zmqbroker", "process-pool"):
         ran = compare("--only", name, "--results", tmp_path)

@@ -13,6 +13,7 @@ LONGEST = 400.0  # seconds; the chaos lasts 20, and what follows is bounded by l
 SENT = "sent a:1 plain 2\n"
 
 
+@pytest.mark.slow
 def test_every_task_has_its_reply_whatever_happens_to_clients_and_workers():
     command = [sys.executable, str(SCRIPT), "--seed", "1", "--minutes", "0.33"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -15,6 +15,8 @@ import pytest
 from helpers import Program, wait_until
 from network_hosts import CannotError, Host, Network
 
+pytestmark = pytest.mark.slow
+
 PEERS = "tests/endurance/network_peers.py"
 ADDRESSES = tuple(f"tcp://*:{port}" for port in (4161, 4162, 4163))
 AT_A_TIME = 4  # scenarios
