@@ -48,7 +48,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     run_well(sys.executable, "-m", "venv", environment)
     python = environment / "bin" / "python"
-    got = run(python, "-m", "pip", "install", "--quiet", "pyzmq", BUILDS)
+    try:
+        got = run(python, "-m", "pip", "install", "--quiet", "pyzmq", BUILDS)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"pip cannot get pyzmq and setuptools here within {LONGEST:g} seconds")
     if got.returncode:
         pytest.skip(f"pip cannot get pyzmq and setuptools here: {got.stderr.strip().splitlines()[-1]}")
     return python
