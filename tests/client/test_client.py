@@ -2,7 +2,9 @@
 
 import asyncio
 import enum
+import gc
 import itertools
+import os
 import pickle
 import re
 import signal
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 import zmq
 from conftest import Running
-from helpers import PATIENCE, bound_addresses
+from helpers import PATIENCE, bound_addresses, wait_until
 from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, run_script, start_broker, working
 
 from zmqbroker import Client, TaskFailed
@@ -780,3 +782,123 @@ def test_a_client_waits_for_a_broker_that_starts_later():
     finally:
         for broker in brokers:
             broker.clean_up()
+
+
+# What others do to it
+
+
+@pytest.mark.usefixtures("echoing")
+@pytest.mark.parametrize("error", [ValueError(), SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+def test_a_callback_that_raises_ends_nothing(client: Client, error: BaseException):
+    called = []
+
+    def fail(_: object) -> None:
+        called.append("first")
+        raise error
+
+    future = client.submit(b"task")
+    future.add_done_callback(fail)
+    future.add_done_callback(lambda _: called.append("second"))
+    assert [other.result(PATIENCE) for other in [client.submit(b"a"), client.submit(b"b"), future]] == [
+        b"a",
+        b"b",
+        b"task",
+    ]
+    wait_until(lambda: len(called) == 2)
+    future.add_done_callback(fail)  # it is done: this calls it here
+    assert called == ["first", "second", "first"]
+
+
+def test_a_client_says_where_it_is_and_what_is_outstanding():
+    client = Client(NOBODY)
+    assert repr(client) == f"<Client of {NOBODY}, 0 tasks outstanding>"
+    client.submit(b"task")
+    assert repr(client) == f"<Client of {NOBODY}, 1 tasks outstanding>"
+    client.close()
+    assert repr(client) == f"<Client of {NOBODY}, closed>"
+
+
+def resources() -> tuple[int, int]:
+    gc.collect()
+    return len(os.listdir("/dev/fd")), threading.active_count()
+
+
+def test_a_client_that_is_dropped_is_closed_and_leaves_nothing_behind(running: Running):
+    before = resources()
+    for _ in range(5):
+        with pytest.warns(ResourceWarning, match="a client was not closed: tcp://.*, 0 tasks outstanding"):
+            Client(running.addresses.requests)
+    wait_until(lambda: resources() <= before)
+
+
+@pytest.mark.filterwarnings("ignore:a client was not closed")
+def test_a_client_that_is_dropped_gets_the_replies_to_what_it_has_submitted(running: Running):
+    before = resources()
+    future = Client(running.addresses.requests).submit(b"task")
+    gc.collect()
+    with working(running.addresses.ready, running.addresses.results, echo):
+        assert future.result(PATIENCE) == b"task"
+    del future
+    wait_until(lambda: resources() <= before)
+
+
+def test_a_client_without_real_threads_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("_thread.start_new_thread", lambda *_: 0)
+    with pytest.raises(RuntimeError, match="real threads"):
+        Client(NOBODY)
+
+
+EXITS = {
+    "a daemon thread waits in a call": """
+threading.Thread(target=client.call, args=(b"task",), daemon=True).start()
+""",
+    "a thread waits in a call": """
+threading.Thread(target=client.call, args=(b"task",)).start()
+""",
+    "a thread waits for a future": """
+threading.Thread(target=client.submit(b"task").result).start()
+""",
+    "a map is at a slow body": """
+client.submit(b"task")
+results = client.map(iter(threading.Event().wait, None))
+threading.Thread(target=next, args=(results,), daemon=True).start()
+""",
+    "a task is outstanding": """
+client.submit(b"task")
+""",
+}
+
+
+@pytest.mark.parametrize("what", EXITS)
+def test_an_interpreter_ends_whatever_waits(running: Running, what: str):
+    before = """
+import sys, threading, time
+from zmqbroker import Client
+from zmqbroker.client import link
+link.LAST_REPLIES, link.LOOK_MS = 0.3, 100
+client = Client(sys.argv[1])
+"""
+    behind = """
+while not client._link._session: time.sleep(0.01)
+"""
+    ended = run_script(before + EXITS[what] + behind, running.addresses.requests)
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
+def test_a_program_whose_main_thread_has_ended_waits_for_replies_that_come(running: Running):
+    script = """
+import sys, threading, time
+from zmqbroker import Client
+from zmqbroker.client import link
+link.LAST_REPLIES, link.LOOK_MS = 0.3, 50
+client = Client(sys.argv[1])
+def work():
+    threading.main_thread().join()
+    for number in range(10):
+        time.sleep(0.1)
+        print(client.call(b"%d" % number).decode())
+threading.Thread(target=work).start()
+"""
+    with working(running.addresses.ready, running.addresses.results, echo):
+        ended = run_script(script, running.addresses.requests)
+    assert (ended.returncode, ended.stdout.split()) == (0, [str(number) for number in range(10)])

@@ -4,6 +4,8 @@ import atexit
 import itertools
 import sys
 import uuid
+import warnings
+import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -31,10 +33,11 @@ DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
 
 
 class Client:
-    """Sends tasks to one broker, from any thread. A context manager; closing it fails what is outstanding.
+    """Sends tasks to one broker, from any thread. Leaving its `with` block closes it and fails what is outstanding.
 
-    A signal handler may submit tasks and close the client. It should neither wait for a reply nor cancel a future: it
-    may have interrupted what holds the locks of those.
+    One that is dropped instead is closed when it has nothing outstanding, with a ResourceWarning. A signal handler may
+    submit tasks and close the client. It should neither wait for a reply nor cancel a future: it may have interrupted
+    what holds the locks of those.
     """
 
     def __init__(
@@ -52,7 +55,12 @@ class Client:
         self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
         self._link = Link(requests, context, keep_alive)
         self._check_can_wait = self._link.check_can_wait  # one for all futures: the collector has less to look at
-        atexit.register(self.close)
+        self._finalizer = weakref.finalize(self, _let_go, self._link)
+        self._finalizer.atexit = False
+        atexit.register(self._link.close)
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._link}>"
 
     def __enter__(self) -> "Client":
         return self
@@ -151,13 +159,22 @@ class Client:
 
         Tasks that were cancelled before are cancelled at the broker too, if it can be told within a second.
         """
-        atexit.unregister(self.close)
+        self._finalizer.detach()
+        atexit.unregister(self._link.close)
         self._link.close()
 
     def _send(self, options: "_Options", body: Frames, settle: Settle) -> str:
         key = self._next_key()
         self._link.submit(options.request(key, body, settle))
         return key
+
+
+def _let_go(link: Link) -> None:
+    """Have the link of a client that was dropped closed as soon as can be."""
+    atexit.unregister(link.close)
+    text = f"a client was not closed: {link}"
+    if link.close_when_idle():
+        warnings.warn(text, ResourceWarning, stacklevel=2)
 
 
 class _Options:

@@ -1,12 +1,16 @@
 """What becomes of a task, as its client sees it: a result, or a TaskFailed that says why there is none."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from zmqbroker import wire
 from zmqbroker.wire import DONE, Frames, Reply
+
+log = logging.getLogger("zmqbroker.client")
 
 
 class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
@@ -61,6 +65,13 @@ class TaskFuture(Future[Any]):
         if not self.done():
             self._check_can_wait()
 
+    def add_done_callback(self, fn: "Callable[[Future[Any]], object]") -> None:
+        """Have `fn` called with this future when it is done, in the thread that receives replies, or at once.
+
+        Others wait as long as it takes. What it raises is logged.
+        """
+        super().add_done_callback(partial(_call, fn))
+
     def settle(self, reply: Reply) -> None:
         """Become what the reply says, unless cancelled meanwhile."""
         outcome = outcome_of(reply, self._as_list)
@@ -69,6 +80,16 @@ class TaskFuture(Future[Any]):
                 self.set_exception(outcome)
             else:
                 self.set_result(outcome)
+
+
+def _call(callback: "Callable[[Future[Any]], object]", future: "Future[Any]") -> None:
+    """Call a callback: the standard library sees to its exceptions, but what is no Exception would end our thread."""
+    try:
+        callback(future)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException:
+        log.exception("a callback of a future failed")
 
 
 def outcome_of(reply: Reply, as_list: bool) -> Any:

@@ -12,12 +12,14 @@ handler cannot do in the middle of a message is wait for a reply. When it raises
 in doubt, and is replaced as if it were lost.
 """
 
+import _thread
 import errno
 import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from inspect import isbuiltin
 from math import ceil
 from time import monotonic
 from typing import Any
@@ -36,6 +38,8 @@ UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
 BATCH = 256  # replies read before requests are sent again
 PAUSE_MS = 200  # between losing the broker and connecting again, should it hang up at every call
 LAST_CANCELS = 1.0  # seconds to tell the broker of cancelled tasks when the link is closed
+LAST_REPLIES = 10.0  # seconds without any that a program waits whose main thread has ended
+LOOK_MS = 2000  # between two looks whether it has
 LONGEST_WAIT_MS = 100  # a signal that comes just before a poll has begun is handled when that ends
 
 log = logging.getLogger("zmqbroker.client")
@@ -47,8 +51,9 @@ class Link:
     def __init__(self, address: str, context: zmq.Context[Any] | None, keep_alive: KeepAlive) -> None:
         """Connect, whether or not somebody listens there yet; `context` None makes one.
 
-        Raises ValueError for what is no address.
+        Raises ValueError for what is no address, RuntimeError where there are no threads.
         """
+        _check_threads()
         self._address = address
         self._own_context = context is None
         self._context = context or zmq.Context()
@@ -57,6 +62,8 @@ class Link:
         self._alarm = Alarm()
         self._lock = threading.RLock()  # for what follows, and for the socket while a call drives it
         self._closed = False
+        self._since = 0.0  # when it was noticed that the main thread has ended, or last a reply came; 0: neither
+        self._is_let_go = False  # to be closed when there is nothing to do
         self._asleep = False  # the background thread waits, and wants the alarm
         self._is_watching = True  # it waits for the socket too, or may do so
         self._session = Session()
@@ -70,6 +77,9 @@ class Link:
             raise
         self._thread = threading.Thread(target=self._run, name="zmqbroker client", daemon=True)
         self._thread.start()
+
+    def __str__(self) -> str:
+        return f"{self._address}, {'closed' if self._closed else f'{len(self._session)} tasks outstanding'}"
 
     def submit(self, request: Request) -> None:
         """Send a task; its reply is given to whom it says.
@@ -127,6 +137,14 @@ class Link:
         self._alarm.ring()
         if threading.current_thread() is not self._thread and not self._is_holding_lock():
             self._thread.join(2 * LAST_CANCELS)
+
+    def close_when_idle(self) -> bool:
+        """Have it closed as soon as every task has its reply; False in a process that was forked since."""
+        if self._is_forked():
+            return False
+        self._is_let_go = True
+        self._alarm.ring()
+        return True
 
     def check_can_wait(self) -> None:
         """Raise RuntimeError where no reply can come.
@@ -227,7 +245,7 @@ class Link:
             if message is not None:
                 self._receive([message])
             left = until - monotonic()
-            if left <= 0:
+            if left <= 0 or not threading.main_thread().is_alive():
                 return
             if message is None:
                 wait_ms = ceil(min(1000 * left, LONGEST_WAIT_MS))
@@ -254,6 +272,7 @@ class Link:
         replies = list(_read(messages))
         with self._lock:
             now = monotonic()
+            self._since = 0.0
             settled = self._session.receive(replies, now)
             refusal = self._session.complaint(now)
         if refusal:
@@ -314,16 +333,18 @@ class Link:
         while True:
             is_full = not self._send_batch(connection.socket)
             with self._lock:
-                if self._closed:
+                if self._closed or (self._is_let_go and not self._session):
                     return False
                 self._asleep = is_full or not self._session.has_unsent
-                wait_ms = self._wait_ms() if self._asleep else 0
+                wait_ms = self._wait_ms(monotonic()) if self._asleep else 0
                 wanted = (zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN) if self._session else 0
                 self._is_watching = wanted != 0
             if wanted != watched:
                 poller.modify(connection.socket, wanted)
                 watched = wanted
             readable = dict(poller.poll(wait_ms))
+            if not readable and self._is_program_over(monotonic()):
+                return False
             with self._lock:
                 self._asleep = False
                 self._take_over()
@@ -340,10 +361,23 @@ class Link:
                     self._receive(inbox.batch(BATCH))
                 return True
 
-    def _wait_ms(self) -> int | None:
-        """Return how long to wait at most before there is something to send by itself; None: there will not be."""
+    def _wait_ms(self, now: float) -> int | None:
+        """Return how long to wait at most before there is something to do by itself; None: there will not be."""
+        if not self._session:
+            return None
         due = self._session.next_due()
-        return None if due is None else ceil(1000 * max(due - monotonic(), 0.0))
+        return LOOK_MS if due is None else min(ceil(1000 * max(due - now, 0.0)), LOOK_MS)
+
+    def _is_program_over(self, now: float) -> bool:
+        """Tell whether all that keeps this program from its end is threads that wait here, and wait in vain."""
+        if not self._session or threading.main_thread().is_alive():
+            return False
+        self._since = self._since or now
+        if now < self._since + LAST_REPLIES:
+            return False
+        why = "the main thread has ended, and for %g s no reply has come from %s: giving up %d tasks; join your threads"
+        log.warning(why, LAST_REPLIES, self._address, len(self._session))
+        return True
 
     def _send_batch(self, to: zmq.Socket[bytes]) -> bool:
         """Send what waits to be sent, up to a bound; False when ZeroMQ takes no more for now."""
@@ -381,6 +415,15 @@ class Link:
                 self._spare_bell.close()
         if self._own_context:
             self._context.term()
+
+
+def _check_threads() -> None:
+    """Raise RuntimeError where gevent or its like has replaced threads: one would wait here for ever."""
+    if not isbuiltin(_thread.start_new_thread):
+        raise RuntimeError(
+            "a Client needs real threads, and this program has replaced them (by gevent, say): "
+            "patch all but threads, as gevent.monkey.patch_all(thread=False) does, or use it in a process of its own"
+        )
 
 
 def _read(messages: Iterable[Frames]) -> Iterator[Reply]:
