@@ -1,5 +1,6 @@
 """The code blocks, tables and links of the documents, read from the Markdown itself."""
 
+import posixpath
 import re
 from typing import NamedTuple
 
@@ -7,6 +8,11 @@ from helpers import TOP
 
 README = "README.md"
 PROTOCOL = "PROTOCOL.md"
+GUIDE = "docs/guide.md"
+OPERATIONS = "docs/operations.md"
+REFERENCE = "docs/reference.md"
+PLACES = ("*.md", "docs/*.md", "bench/**/*.md")  # where documents are
+DOCUMENTS = sorted(path.relative_to(TOP).as_posix() for place in PLACES for path in TOP.glob(place))
 
 
 class Section(NamedTuple):
@@ -54,7 +60,12 @@ def anchors(document: str) -> set[str]:
 
 
 def links(document: str) -> list[tuple[str, str]]:
-    """Return the target file and the anchor of each link, the document itself where no file is named."""
-    text = "".join(part.prose for part in sections(document))
-    targets = (target.partition("#") for target in re.findall(r"\]\(([^)\s]+)\)", text))
-    return [(file or document, anchor) for file, _, anchor in targets]
+    """Return the target file, by its path from the top, and the anchor of each link that leads into the tree."""
+    text = "".join(f"{part.heading}\n{part.prose}" for part in sections(document))
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    return [(target_file(document, file), anchor) for file, _, anchor in (target.partition("#") for target in targets)]
+
+
+def target_file(document: str, file: str) -> str:
+    """Return the file that a document names by its path from there, itself where it names none, from the top."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(document), file)) if file else document
