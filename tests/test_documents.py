@@ -163,7 +163,7 @@ def counting(programs, broker_addresses, zmqbroker_script) -> dict[str, str]:
     """Have the README's function at work, and return the broker's addresses."""
     Path("words.py").write_text(section(README, "A function").block("python"))
     (_, *work), _ = commands(README, "A function")
-    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses)).wait_for(r" 2 processes for words:count$")
     return broker_addresses
 
 
@@ -212,7 +212,7 @@ def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqb
 @pytest.mark.skipif(shutil.which("factor") is None, reason="there is no factor command")
 def test_the_command_of_the_guide_factors_a_thousand_numbers(programs, broker_addresses, zmqbroker_script):
     (_, *work), (_, last, _, _, *submit) = commands(GUIDE, "A command as a worker")
-    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses)).wait_for(" 1 process for factor$")
     lines = "".join(f"{number}\n" for number in range(1, int(last) + 1))
     command = [sys.executable, zmqbroker_script, *on_other_addresses(submit, broker_addresses)]
     ran = subprocess.run(command, input=lines, **CAPTURED)
