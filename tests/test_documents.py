@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,15 +237,20 @@ def test_the_worker_of_the_guide_works(broker_addresses):
 # What the documents list
 
 
+ADD_OPTIONS: dict[str, Callable[[Parser], None]] = {
+    "serve": add_serve_options,
+    "work": partial(add_work_options, command_line=None),
+    "submit": add_submit_options,
+}
+
+
 def actions_of(command: str) -> list[argparse.Action]:
     parser = Parser(prog=command)
-    {"serve": add_serve_options, "work": lambda parser: add_work_options(parser, None), "submit": add_submit_options}[
-        command
-    ](parser)
+    ADD_OPTIONS[command](parser)
     return parser._actions
 
 
-@pytest.mark.parametrize("command", ["serve", "work", "submit"])
+@pytest.mark.parametrize("command", ADD_OPTIONS)
 def test_the_option_table_has_what_the_parser_takes_and_its_defaults(command):
     expected = {}
     for action in actions_of(command):
