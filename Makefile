@@ -1,6 +1,7 @@
 # make demo      a broker, two workers and a client on this machine, for some seconds
-# make test      the tests; ARGS="-k name" goes to pytest
-# make test-all  the same, on every CPython of VERSIONS that there is
+# make test      the tests but for the slow ones; ARGS="-k name" goes to pytest
+# make test-slow  the slow ones: hosts cut off, chaos, the benchmarks, the wheel; some skip without root or the network
+# make test-all  what `make test` does, on every CPython of VERSIONS that there is
 # make check     format, lint and types
 # make bench     the benchmarks; ARGS goes to them
 # make bench-peers  the same work through other systems; ARGS="--install" installs what is missing
@@ -14,15 +15,19 @@ VERSIONS = 3.10 3.11 3.12 3.13
 ARGS =
 
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+PYTEST = $(VENV)/bin/python -m pytest -n 3 --dist loadfile
 TOO_OLD = "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."
 
-.PHONY: demo test test-all check bench bench-peers clean
+.PHONY: demo test test-slow test-all check bench bench-peers clean
 
 demo: $(VENV)/with-pyzmq
 	@$(VENV)/bin/python tests/demo.py
 
 test: $(VENV)/with-dev
-	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/with-dev
+	@$(PYTEST) -m slow $(ARGS)
 
 check: $(VENV)/with-dev
 	@$(VENV)/bin/ruff format --check .

@@ -1,7 +1,8 @@
-"""A broker in a thread, and plain sockets to talk to it: every wait is bounded."""
+"""A broker in a thread, and plain sockets to talk to it: every wait is bounded. And how failures are reported."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from zmqbroker import Broker
 
 PATIENCE_MS = 20_000  # how long a test waits for what must come, on a machine however loaded
 LOOPBACK = "tcp://127.0.0.1:*"
+HAS_FAILED = pytest.StashKey[bool]()
 
 
 class Peers:
@@ -149,18 +151,32 @@ class PlainWorker:
 @pytest.fixture
 def start() -> Iterator[Callable[..., Running]]:
     """Return a function that starts a broker with the given options."""
-    started: list[Running] = []
+    with ExitStack() as stack:
 
-    def start(**options: Any) -> Running:
-        started.append(Running(**options))
-        return started[-1]
+        def start(**options: Any) -> Running:
+            running = Running(**options)
+            stack.callback(running.finish)
+            return running
 
-    yield start
-    for running in started:
-        running.finish()
+        yield start
 
 
 @pytest.fixture
 def running(start: Callable[..., Running]) -> Running:
     """Return a broker with the default options."""
     return start()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: "pytest.CallInfo[None]"
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have what a fixture finds at its end, often but a consequence, stand below what the test found first."""
+    report = yield
+    if report.when == "call":
+        item.stash[HAS_FAILED] = report.failed
+    elif report.when == "teardown" and report.failed and item.stash.get(HAS_FAILED, False):
+        # Not an error of its own, which would be printed first; sections named so are printed with the failure.
+        report.sections.append(("Found at teardown, after the failure", report.longreprtext))
+        report.outcome, report.longrepr = "passed", None
+    return report

@@ -19,14 +19,20 @@ PATIENCE = 30.0  # seconds; a wait that takes longer has failed
 class Program:
     """A program of ours that runs, and the lines it has printed so far, stdout and stderr as they came."""
 
-    def __init__(self, script: str, *arguments: object, on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        script: str,
+        *arguments: object,
+        on_line: Callable[[str], None] | None = None,
+        python: Path = Path(sys.executable),
+    ) -> None:
         """Start `script`, a path below the top of the tree, in a session of its own: Ctrl-C does not reach it."""
         self.lines: list[str] = []
         self._on_line = on_line
         self._changed = threading.Condition()
         self._closed = False
         self.process = subprocess.Popen(
-            [sys.executable, str(TOP / script), *map(str, arguments)],
+            [str(python), str(TOP / script), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -23,7 +23,7 @@ from itertools import count
 from zmqbroker.broker.kept import KeptReplies
 from zmqbroker.broker.queues import Timers, WaitingTasks, Workers
 from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Task, Worker
-from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, Frames, Header, is_same
+from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, UNAVAILABLE, Frames, Header, is_same
 
 DEFAULT_TRIES = 3
 GRACE = 0.1  # seconds in which the result of a worker that is gone may still come in by the other socket
@@ -37,6 +37,7 @@ class Counters:
     done: int = 0  # tasks settled with a result
     failed: int = 0  # tasks settled without one
     cancelled: int = 0  # tasks settled because their client asked for it
+    unfinished: int = 0  # tasks left when the broker ended, whose clients were told to send them again
     joined: int = 0  # requests that joined an unsettled task, or got a reply that was kept
     refused: int = 0  # proper requests that became no task: too large, while shutting down, nothing to cancel
     attempts: int = 0  # hand-outs, without those that found their worker gone
@@ -72,6 +73,7 @@ class Dispatcher:
         self.settled: list[Task] = []  # whose reply is to be sent; the caller clears it
         self.delayed = 0
         self.running = 0
+        self._refusing = ""  # why there are no new tasks; empty: there are
         self._run = run
         self._attempt_id = struct.Struct(f">{len(run)}sQQ")  # the run, the task's number, the number of the hand-out
         self._next_number = count(1).__next__
@@ -101,11 +103,14 @@ class Dispatcher:
 
     def submit(self, envelope: Frames, body: Frames, now: float, header: Header | None = None) -> None:
         """Take in a request: a new task, or what its header says."""
+        if header is not None and header.key is not None and self._is_about_known(header.key, envelope, header, now):
+            return
+        if self._refusing:
+            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self._refusing)
+            return
         if header is None:
             task = Task(envelope, body, self.tries, self.timeout)
         else:
-            if header.key is not None and self._is_about_known(header.key, envelope, header, now):
-                return
             tries = self.tries if header.tries is None else header.tries
             timeout = self.timeout if header.timeout is None else header.timeout or None
             task = Task(envelope, body, tries, timeout, header)
@@ -118,7 +123,7 @@ class Dispatcher:
             self._waiting.append(task)
 
     def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
-        """Answer a request that becomes no task: INVALID, or FAILED for a proper one."""
+        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
         if status is INVALID:
             self.counters.malformed += 1
         else:
@@ -225,10 +230,19 @@ class Dispatcher:
         due, end_of_kept = self._timers.next_due(), self._kept.next_due()
         return end_of_kept if due is None else due if end_of_kept is None else min(due, end_of_kept)
 
+    def stop_accepting(self, reason: str) -> None:
+        """Take in no new tasks from now on; what is said of those that there are still counts."""
+        self._refusing = reason
+
     def abandon(self, reason: str, now: float) -> None:
-        """Fail every unsettled task."""
+        """Give up every unsettled task: it fails, unless its client can be told to send it again."""
         for task in dict.fromkeys([*self._waiting, *self._timers, *self._handed_out.values()]):
-            self._fail(task, reason, now)
+            if task.header is None:
+                self._fail(task, reason, now)
+            else:
+                task.reason = reason
+                self.counters.unfinished += 1
+                self._settle(task, UNAVAILABLE, [], now)
 
     # How a task moves
 
@@ -297,7 +311,8 @@ class Dispatcher:
             self.counters.done += 1
         if task.header is not None and task.header.key is not None:
             del self._by_key[task.header.key]
-            self._kept.add(task.header.key, task, now)
+            if status is not UNAVAILABLE:
+                self._kept.add(task.header.key, task, now)
         self.settled.append(task)
 
     # Requests about a task that is known already

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from math import inf, isnan
+from numbers import Integral, Real
 from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX
 from time import monotonic
@@ -19,14 +20,14 @@ import zmq
 from zmqbroker import wire
 from zmqbroker.client import mapping
 from zmqbroker.client.futures import TaskFailed, TaskFuture, outcome_of
-from zmqbroker.client.link import Link, Settle
-from zmqbroker.client.mapping import Sender, frames_of
+from zmqbroker.client.link import Link
+from zmqbroker.client.mapping import Sender
+from zmqbroker.client.session import Request, Settle
 from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.wire import Frames, Reply
+from zmqbroker.wire import Frames, Reply, frames_of, is_list
 from zmqbroker.wire.chunks import Body
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
-CANCEL = wire.more_fields({"cancel": True})
 
 
 class Client:
@@ -75,10 +76,10 @@ class Client:
         `timeout` and `delay` are in seconds; None leaves it to the broker. The future raises TaskFailed.
         A result of several frames is a list in any case. Raises RuntimeError when the client is closed.
         """
-        fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        future = TaskFuture(not isinstance(body, bytes), self._check_can_wait)
-        key = self._send(fields, frames_of(body), future.settle)
-        future.on_cancel.append(partial(self._cancel, key))
+        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        future = TaskFuture(is_list(body), self._check_can_wait)
+        key = self._send(options, frames_of(body), future.settle)
+        future.on_cancel.append(partial(self._link.cancel, key))
         return future
 
     def call(
@@ -95,26 +96,25 @@ class Client:
 
         Raises TimeoutError after `wait` seconds (None: never), when the task is cancelled; else as the future does.
         """
-        if wait is not None and isnan(wait):
-            raise ValueError("wait must be a number of seconds, not nan")
-        fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        wait = None if wait is None else _seconds("wait", wait)
+        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
         until = inf if wait is None else monotonic() + wait
         # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
         arrived: SimpleQueue[Reply] = SimpleQueue()
-        key, message = self._prepare(fields, frames_of(body))
+        request = options.request(self._next_key(), frames_of(body), arrived.put)
         try:
-            self._link.call(key, message, arrived.put, until)
+            self._link.call(request, until)
             self._check_can_wait()
             reply = arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
         except Empty:
             self._check_can_wait()
-            if self._cancel(key):
+            if self._link.cancel(request.key):
                 raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
             reply = arrived.get()  # it has come just now
         except BaseException:
-            self._cancel(key)
+            self._link.cancel(request.key)
             raise
-        outcome = outcome_of(reply, as_list=not isinstance(body, bytes))
+        outcome = outcome_of(reply, as_list=is_list(body))
         if isinstance(outcome, TaskFailed):
             raise outcome
         return outcome
@@ -135,17 +135,15 @@ class Client:
         """Yield the result of each body, in order or (not `ordered`) as they come, for any iterable, endless or not.
 
         At most `window` tasks are ahead of what was yielded. A failure raises TaskFailed; with `return_failures` that
-        is yielded in its place. Leaving the iterator early cancels what it has outstanding.
+        is yielded in its place. Leaving the iterator early cancels what it has outstanding. What is no sequence is
+        iterated in a thread of its own, so that bodies that come slowly do not hold up results.
 
         With `chunk`, so many bodies travel as one task, for workers that understand it: see chunks.py.
         """
-        for name, number in {"window": window, "chunk": chunk}.items():
-            if not (isinstance(number, int) and 1 <= number <= sys.maxsize):
-                raise ValueError(f"{name} must be a whole number, 1 or more, not {number}")
-        fields = _fields(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        sender = Sender(partial(self._send, fields), self._cancel, self._check_can_wait)
-        requests = mapping.single_requests(bodies) if chunk == 1 else mapping.chunk_requests(bodies, chunk)
-        outcomes = mapping.outcomes(sender, requests, window, ordered)
+        window, chunk = _positive("window", window), _positive("chunk", chunk)
+        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        sender = Sender(partial(self._send, options), self._link.cancel, self._check_can_wait)
+        outcomes = mapping.outcomes(sender, bodies, chunk, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
 
     def close(self) -> None:
@@ -156,23 +154,44 @@ class Client:
         atexit.unregister(self.close)
         self._link.close()
 
-    def _prepare(self, fields: str, body: Frames) -> tuple[str, Frames]:
-        """Return the key of a new task, and the message that sends it."""
+    def _send(self, options: "_Options", body: Frames, settle: Settle) -> str:
         key = self._next_key()
-        return key, wire.request_message(body, key, fields)
-
-    def _send(self, fields: str, body: Frames, settle: Settle) -> str:
-        key, message = self._prepare(fields, body)
-        self._link.send(key, message, settle)
+        self._link.submit(options.request(key, body, settle))
         return key
 
-    def _cancel(self, key: str) -> bool:
-        """Cancel a task; False when it has its reply, or is the task of another process."""
-        return self._link.cancel(key, wire.request_message([b""], key, CANCEL))
+
+class _Options:
+    """What is said of tasks beyond their bodies, once for all that share it."""
+
+    def __init__(self, **options: float | None) -> None:
+        """Take it; None is as good as not said. Raises ValueError for what no broker would take."""
+        fields = {name: _number(value) for name, value in options.items() if value is not None}
+        wire.check_fields(fields)
+        self._delay = fields.pop("delay", None)  # of each from its own submission on, however often it is sent
+        self._fields = wire.more_fields(fields)
+
+    def request(self, key: str, body: Frames, settle: Settle) -> Request:
+        """Make a task's request."""
+        not_before = None if self._delay is None else monotonic() + self._delay
+        return Request(key, body, self._fields, settle, not_before)
 
 
-def _fields(**options: float | None) -> str:
-    """Write what was said as fields of a header; raises ValueError for what no broker would take."""
-    fields = {name: value for name, value in options.items() if value is not None}
-    wire.check_fields(fields)
-    return wire.more_fields(fields)
+def _number(value: Any) -> Any:
+    """Return a number of any kind, numpy's or an enumeration's say, as Python's own; what is none as it is."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+
+
+def _positive(name: str, value: Any) -> int:
+    number = _number(value)
+    if type(number) is not int or not 1 <= number <= sys.maxsize:
+        raise ValueError(f"{name} must be a whole number, 1 or more, not {value!r:.50}")
+    return number
+
+
+def _seconds(name: str, value: Any) -> float:
+    number = _number(value)
+    if type(number) not in (int, float) or isnan(number):
+        raise ValueError(f"{name} must be a number of seconds, not {value!r:.50}")
+    return float(number)

@@ -1,8 +1,6 @@
-"""A client's link to the broker: the tasks that have no reply yet, and the connection that they go by.
+"""A client's link to the broker: its threads and its connection. What is sent, and when again, its session decides.
 
-A background thread drives the socket, a DEALER; other threads hand it what to send by a queue and an alarm. Each task
-has a key. When the connection is lost, every task without a reply is sent again under its key over a new one: the
-broker runs no task twice for that, and a new broker on the same address gets them all.
+A background thread drives the socket, a DEALER; other threads hand it what to send by the session and an alarm.
 
 While every task has its reply the background thread leaves the socket alone. A call that comes then drives it from its
 own thread, which saves waking two. It holds the lock while it touches the socket, but waits without it, on file
@@ -18,8 +16,7 @@ import errno
 import logging
 import os
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import ceil
 from time import monotonic
@@ -28,6 +25,7 @@ from typing import Any
 import zmq
 
 from zmqbroker import wire
+from zmqbroker.client.session import Request, Session, Settle
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.keep_alive import KeepAlive
@@ -39,9 +37,6 @@ BATCH = 256  # replies read before requests are sent again
 PAUSE_MS = 200  # between losing the broker and connecting again, should it hang up at every call
 LAST_CANCELS = 1.0  # seconds to tell the broker of cancelled tasks when the link is closed
 LONGEST_WAIT_MS = 100  # a signal that comes just before a poll has begun is handled when that ends
-CLOSED = "closed"  # the status of a task whose client was closed
-
-Settle = Callable[[Reply], None]
 
 log = logging.getLogger("zmqbroker.client")
 
@@ -64,10 +59,7 @@ class Link:
         self._closed = False
         self._asleep = False  # the background thread waits, and wants the alarm
         self._is_watching = True  # it waits for the socket too, or may do so
-        # By key, what has no reply yet: the message, and whom to tell (None: nobody, it cancels).
-        self._outstanding: dict[str, tuple[Frames, Settle | None]] = {}
-        self._outbox: deque[tuple[str, Frames]] = deque()  # to be sent, unless it is outstanding no more
-        self._unsent: set[str] = set()  # keys of tasks that the broker cannot know yet
+        self._session = Session()
         self._bell: Alarm | None = None  # of the call that drives; None: none does
         self._spare_bell: Alarm | None = Alarm()
         self._in_doubt = False  # a call is in the middle of a message, or was interrupted there
@@ -79,18 +71,18 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="zmqbroker client", daemon=True)
         self._thread.start()
 
-    def send(self, key: str, message: Frames, settle: Settle) -> None:
-        """Send a task, and have its reply given to `settle`.
+    def submit(self, request: Request) -> None:
+        """Send a task; its reply is given to whom it says.
 
         Raises RuntimeError when this is closed, and in a process that was forked since.
         """
         self._check_process()
         with self._lock:
             self._check_open()
-            self._enqueue(key, message, settle)
+            self._enqueue(request)
 
-    def call(self, key: str, message: Frames, settle: Settle, until: float) -> None:
-        """Send a task as `send` does, and wait for its reply in this thread, if no other task is without one.
+    def call(self, request: Request, until: float) -> None:
+        """Send a task as `submit` does, and wait for its reply in this thread, if no other task is without one.
 
         Returns when the task has its reply, at the instant `until` (inf: never), or as soon as the background thread
         is to wait for it. Raises RuntimeError as `check_can_wait` does, too.
@@ -103,31 +95,23 @@ class Link:
                 self._check_open()
                 bell = self._start_driving()
                 if bell is not None:
-                    self._send_now(key, message, settle)
+                    self._send_now(request)
                 else:
-                    self._enqueue(key, message, settle)
+                    self._enqueue(request)
             if bell is not None:
-                self._drive(key, bell, until)
+                self._drive(request.key, bell, until)
         finally:
             if bell is not None:
                 self._stop_driving(bell)
 
-    def cancel(self, key: str, message: Frames) -> bool:
-        """Forget a task that was never sent; put a cancel in the place of another, and send it as if it were a task.
-
-        False when the task has its reply, or belongs to another process.
-        """
+    def cancel(self, key: str) -> bool:
+        """Cancel a task; False when it has its reply, or belongs to another process."""
         if self._is_forked():
             return False
         with self._lock:
-            if key not in self._outstanding:
-                return False
-            if key in self._unsent:
-                self._unsent.discard(key)
-                del self._outstanding[key]
-            else:
-                self._enqueue(key, message, None)
-        return True
+            is_cancelled = self._session.cancel(key)
+            self._wake()
+        return is_cancelled
 
     def close(self) -> None:
         """Give every task without a reply one that says CLOSED, and disconnect.
@@ -176,12 +160,9 @@ class Link:
         if self._closed:
             raise RuntimeError("this client is closed")
 
-    def _enqueue(self, key: str, message: Frames, settle: Settle | None) -> None:
-        """Hand a message to the background thread: a task, or (`settle` is None) a cancel."""
-        if settle is not None:
-            self._unsent.add(key)
-        self._outbox.append((key, message))
-        self._outstanding[key] = message, settle
+    def _enqueue(self, request: Request) -> None:
+        """Leave it to the background thread to send a request."""
+        self._session.submit(request)
         self._wake()
 
     def _wake(self) -> None:
@@ -200,7 +181,7 @@ class Link:
 
     def _start_driving(self) -> Alarm | None:
         """Return the bell that rings when the background thread has taken over; None when it is that thread's turn."""
-        if not self._asleep or self._is_watching or self._outstanding or self._in_doubt:
+        if not self._asleep or self._is_watching or self._session or self._in_doubt:
             return None
         self._take_over()  # from a call that has its reply, and has not stopped yet
         if self._spare_bell is None:
@@ -209,16 +190,17 @@ class Link:
         self._bell, self._spare_bell = self._spare_bell, None
         return self._bell
 
-    def _send_now(self, key: str, message: Frames, settle: Settle) -> None:
+    def _send_now(self, request: Request) -> None:
         """Send a task, or have the background thread do it when it cannot be sent now."""
         self._in_doubt = True
-        self._outstanding[key] = message, settle
+        self._session.expect(request)
         with suppress(zmq.ZMQError):  # as the connection is in doubt then, the background thread gets it as well
-            is_sent = send(self._connection.socket, message.copy())
+            is_sent = send(self._connection.socket, request.message(monotonic()))
             self._in_doubt = False
             if is_sent:
                 return
-        self._enqueue(key, message, settle)
+        request.sent = 0
+        self._enqueue(request)
 
     def _receive_now(self) -> Frames | None:
         """Receive a message; None when there is none.
@@ -238,12 +220,12 @@ class Link:
     def _drive(self, key: str, bell: Alarm, until: float) -> None:
         while not self._is_forked():  # by a signal handler
             with self._lock:
-                if self._bell is not bell or self._outbox or key not in self._outstanding:
+                if self._bell is not bell or not self._session.only_waits_for(key):
                     return
                 message = self._receive_now()
                 descriptor = self._connection.descriptor
             if message is not None:
-                self._receive(message)
+                self._receive([message])
             left = until - monotonic()
             if left <= 0:
                 return
@@ -257,7 +239,7 @@ class Link:
         with self._lock:
             if self._bell is bell:
                 self._bell = None
-                if self._outstanding or self._in_doubt:
+                if self._session or self._in_doubt:
                     self._wake()
             else:
                 bell.hear()
@@ -268,23 +250,22 @@ class Link:
 
     # In either thread
 
-    def _receive(self, message: Frames) -> None:
-        try:
-            reply = wire.parse_reply(message)
-        except wire.MalformedError as error:
-            log.warning("%s", error)
-            return
+    def _receive(self, messages: Iterable[Frames]) -> None:
+        replies = list(_read(messages))
         with self._lock:
-            _, settle = self._outstanding.pop(reply.key or "", ([], None))
-        if settle is not None:  # else cancelled
-            settle(reply)
+            now = monotonic()
+            settled = self._session.receive(replies, now)
+            refusal = self._session.complaint(now)
+        if refusal:
+            log.warning("the broker at %s takes no tasks now, they are sent again later: %s", self._address, refusal)
+        _settle(settled)
 
     # In the background thread
 
     def _run(self) -> None:
         try:
             while self._talk():
-                log.info("the connection to %s was lost: sending %d tasks again", self._address, len(self._outstanding))
+                log.info("the connection to %s was lost: sending %d tasks again", self._address, len(self._session))
                 if not self._reconnect():
                     return
             self._fail_outstanding()
@@ -312,8 +293,7 @@ class Link:
                 log.warning("cannot connect to %s: no file descriptors are left", self._address)
                 continue
             with self._lock:
-                self._outbox = deque()
-                self._outbox.extend((key, message) for key, (message, _) in list(self._outstanding.items()))
+                self._session.reconnect()
             return True
         return False
 
@@ -336,13 +316,14 @@ class Link:
             with self._lock:
                 if self._closed:
                     return False
-                self._asleep = is_full or not self._outbox
-                wanted = (zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN) if self._outstanding else 0
+                self._asleep = is_full or not self._session.has_unsent
+                wait_ms = self._wait_ms() if self._asleep else 0
+                wanted = (zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN) if self._session else 0
                 self._is_watching = wanted != 0
             if wanted != watched:
                 poller.modify(connection.socket, wanted)
                 watched = wanted
-            readable = dict(poller.poll(None if self._asleep else 0))
+            readable = dict(poller.poll(wait_ms))
             with self._lock:
                 self._asleep = False
                 self._take_over()
@@ -351,48 +332,47 @@ class Link:
                     return True
             if self._alarm.fileno() in readable:
                 self._alarm.hear()
-            for message in inbox.batch(BATCH) if readable.get(connection.socket, 0) & zmq.POLLIN else ():
-                self._receive(message)
+            if readable.get(connection.socket, 0) & zmq.POLLIN:
+                self._receive(inbox.batch(BATCH))
             if connection.monitor in readable:
                 inbox.is_empty = False  # a call may have left the last replies unread
                 while not inbox.is_empty:
-                    for message in inbox.batch(BATCH):
-                        self._receive(message)
+                    self._receive(inbox.batch(BATCH))
                 return True
+
+    def _wait_ms(self) -> int | None:
+        """Return how long to wait at most before there is something to send by itself; None: there will not be."""
+        due = self._session.next_due()
+        return None if due is None else ceil(1000 * max(due - monotonic(), 0.0))
 
     def _send_batch(self, to: zmq.Socket[bytes]) -> bool:
         """Send what waits to be sent, up to a bound; False when ZeroMQ takes no more for now."""
-        outbox = self._outbox
-        for _ in range(min(BATCH, len(outbox))):
-            key, message = outbox[0]
-            with self._lock:
-                wanted, _ = self._outstanding.get(key, (None, None))
-                self._unsent.discard(key)
-            if wanted is message and not send(to, message.copy()):
+        with self._lock:
+            now = monotonic()
+            batch = self._session.take(BATCH, now)
+        for number, request in enumerate(batch):
+            if not send(to, request.message(now)):
+                with self._lock:
+                    self._session.put_back(batch[number:])
                 return False
-            outbox.popleft()
         return True
 
     def _fail_outstanding(self) -> None:
         with self._lock:
             self._closed = True
             self._take_over()
-            tasks = [(key, settle) for key, (_, settle) in self._outstanding.items() if settle is not None]
-            for key, _ in tasks:
-                del self._outstanding[key]
-        for key, settle in tasks:
-            settle(Reply(key, CLOSED, 0, "the client was closed before the reply came", []))
+            settled = self._session.close()
+        _settle(settled)
 
     def _pass_on_cancels(self) -> None:
         """Send what cancels are left, and wait for the answers, which say that they arrived; but not for long."""
         until = monotonic() + LAST_CANCELS
         opened, inbox = self._connection.socket, self._inbox
-        while self._outstanding and (left := until - monotonic()) > 0:
+        while self._session and (left := until - monotonic()) > 0:
             is_full = not self._send_batch(opened)
-            wait_ms = ceil(1000 * left) if is_full or not self._outbox else 0
+            wait_ms = ceil(1000 * left) if is_full or not self._session.has_unsent else 0
             opened.poll(wait_ms, zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN)
-            for message in inbox.batch(BATCH):
-                self._receive(message)
+            self._receive(inbox.batch(BATCH))
 
     def _release(self) -> None:
         self._alarm.close()
@@ -401,6 +381,23 @@ class Link:
                 self._spare_bell.close()
         if self._own_context:
             self._context.term()
+
+
+def _read(messages: Iterable[Frames]) -> Iterator[Reply]:
+    for message in messages:
+        try:
+            yield wire.parse_reply(message)
+        except wire.MalformedError as error:
+            log.warning("%s", error)
+
+
+def _settle(settled: Iterable[tuple[Settle, Reply]]) -> None:
+    """Tell who waits for replies. What others had called then, a future's callbacks say, may raise anything at all."""
+    for settle, reply in settled:
+        try:
+            settle(reply)
+        except BaseException:
+            log.exception("a callback failed")
 
 
 def _disconnect(connection: Connection) -> None:

@@ -1,6 +1,12 @@
-"""`Client.map`: any number of bodies through a bounded window, one task for each body or for a chunk of them."""
+"""`Client.map`: any number of bodies through a bounded window, one task for each body or for a chunk of them.
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+Bodies may come slowly, as the lines of a log do; replies that are there must not wait for them then. So what is no
+sequence is iterated in a thread of its own, and replies and bodies come by the same queue.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -8,9 +14,11 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from zmqbroker.client.futures import TaskFailed, body_of, outcome_of
-from zmqbroker.client.link import Settle
-from zmqbroker.wire import FAILED, Frames, Reply, chunks
-from zmqbroker.wire.chunks import Body, Failure
+from zmqbroker.client.session import Settle
+from zmqbroker.wire import FAILED, Frames, Reply, chunks, frames_of, is_list
+from zmqbroker.wire.chunks import Failure
+
+PARTS = 8  # of the window; the thread that iterates is woken when there is room for one: to wake it is dear
 
 
 class Request(NamedTuple):
@@ -28,45 +36,130 @@ class Sender(NamedTuple):
     check: Callable[[], None]  # raises RuntimeError when no reply can come
 
 
-def single_requests(bodies: Iterable[Body]) -> Iterator[Request]:
-    """Make a task of each body."""
+class End(NamedTuple):
+    """There are no more requests."""
+
+    error: BaseException | None  # that the iterable raised; None: it ended
+
+
+Arrivals = SimpleQueue[Any]  # of replies, each with the number of its task, and of requests and their end
+
+
+def requests_for(bodies: Iterable[Any], chunk: int) -> Iterator[Request]:
+    """Make a task of each body, or of so many at a time."""
+    return _single_requests(bodies) if chunk == 1 else _chunk_requests(bodies, chunk)
+
+
+def _single_requests(bodies: Iterable[Any]) -> Iterator[Request]:
     for body in bodies:
-        yield Request(frames_of(body), partial(_single_outcome, as_list=not isinstance(body, bytes)))
+        yield Request(frames_of(body), partial(_single_outcome, as_list=is_list(body)))
 
 
-def chunk_requests(bodies: Iterable[Body], size: int) -> Iterator[Request]:
-    """Make a task of so many bodies at a time."""
+def _chunk_requests(bodies: Iterable[Any], size: int) -> Iterator[Request]:
     rest = iter(bodies)
     while chunk := list(islice(rest, size)):
-        as_lists = [not isinstance(body, bytes) for body in chunk]
+        as_lists = [is_list(body) for body in chunk]
         yield Request(chunks.pack(map(frames_of, chunk)), partial(_chunk_outcomes, as_lists=as_lists))
 
 
-def outcomes(sender: Sender, requests: Iterator[Request], window: int, ordered: bool) -> Generator[Any, None, None]:
-    """Send the requests, never more than `window` ahead, and yield what came of each body.
+class _AtHand:
+    """Requests that never make anybody wait."""
+
+    def __init__(self, requests: Iterator[Request]) -> None:
+        self.has_ended = False
+        self._requests = requests
+
+    def take(self) -> Request | None:
+        """Return the next one; None: there is no more."""
+        request = next(self._requests, None)
+        self.has_ended = request is None
+        return request
+
+    def make_room(self) -> None:
+        """Be told that a task is finished."""
+
+    def close(self) -> None:
+        """Be told that no more are wanted."""
+
+
+class _Coming:
+    """Requests that a thread finds, at most a window ahead of what is finished."""
+
+    def __init__(self, requests: Iterator[Request], window: int, arrivals: Arrivals) -> None:
+        self.has_ended = False
+        self._requests = requests
+        self._arrivals = arrivals
+        self._came: deque[Request] = deque()
+        self._room = threading.Semaphore(window)
+        self._part = -(-window // PARTS)
+        self._finished = 0  # for which no room was made yet
+        self._is_left = False
+        threading.Thread(target=self._iterate, name="zmqbroker map", daemon=True).start()
+
+    def come(self, what: Request | End) -> None:
+        """Take in what has arrived; raises what the iterable raised."""
+        if isinstance(what, Request):
+            self._came.append(what)
+        elif what.error is None:
+            self.has_ended = True
+        else:
+            raise what.error
+
+    def take(self) -> Request | None:
+        """Return the next one that has come; None: there is none now."""
+        return self._came.popleft() if self._came else None
+
+    def make_room(self) -> None:
+        """Be told that a task is finished."""
+        self._finished += 1
+        if self._finished == self._part:
+            self._finished = 0
+            self._room.release(self._part)
+
+    def close(self) -> None:
+        """Be told that no more are wanted. What the iterable is at it may finish; nobody waits for that."""
+        self._is_left = True
+        self._room.release()
+
+    def _iterate(self) -> None:
+        end = End(None)
+        try:
+            while self._room.acquire() and not self._is_left and (request := next(self._requests, None)) is not None:
+                self._arrivals.put(request)
+        except BaseException as error:
+            end = End(error)
+        self._arrivals.put(end)
+
+
+def outcomes(sender: Sender, bodies: Iterable[Any], chunk: int, window: int, ordered: bool) -> Generator[Any]:
+    """Send tasks, never more than `window` ahead, and yield what came of each body.
 
     While replies are there to be yielded, two tasks are sent for each: so neither side waits for the other, and soon
     as many are ahead as the window allows. Those left when the generator is closed are cancelled.
     """
-    arrived: SimpleQueue[tuple[int, Reply]] = SimpleQueue()
+    arrivals: Arrivals = SimpleQueue()
+    requests = requests_for(bodies, chunk)
+    source = _AtHand(requests) if isinstance(bodies, Sequence) else _Coming(requests, window, arrivals)
     ahead: dict[int, tuple[str, Request]] = {}  # by number, those without a reply: the key, and what was asked
     early: dict[int, list[Any]] = {}  # outcomes that cannot be yielded yet
     sent = finished = 0
-    ended = False
     try:
         while True:
             before = sent
-            while not ended and sent - finished < window and (sent - before < 2 or arrived.empty()):
-                request = next(requests, None)
+            while sent - finished < window and (sent - before < 2 or arrivals.empty()):
+                request = source.take()
                 if request is None:
-                    ended = True
                     break
-                ahead[sent] = sender.send(request.body, partial(_put, arrived, sent)), request
+                ahead[sent] = sender.send(request.body, partial(_put, arrivals, sent)), request
                 sent += 1
-            if not ahead:
+            if not ahead and source.has_ended:
                 return
             sender.check()
-            number, reply = arrived.get()
+            arrived = arrivals.get()
+            if isinstance(source, _Coming) and type(arrived) is not tuple:
+                source.come(arrived)
+                continue
+            number, reply = arrived
             _, request = ahead.pop(number)
             early[number] = request.outcomes(reply)
             next_number = finished if ordered else number
@@ -74,12 +167,14 @@ def outcomes(sender: Sender, requests: Iterator[Request], window: int, ordered: 
                 yield from early.pop(next_number)
                 finished += 1
                 next_number += 1
+                source.make_room()
     finally:
+        source.close()
         for key, _ in ahead.values():
             sender.cancel(key)
 
 
-def raise_failures(found: Generator[Any, None, None]) -> Iterator[Any]:
+def raise_failures(found: Generator[Any]) -> Iterator[Any]:
     """Yield results, and raise the first failure."""
     with closing(found):
         for outcome in found:
@@ -88,17 +183,8 @@ def raise_failures(found: Generator[Any, None, None]) -> Iterator[Any]:
             yield outcome
 
 
-def frames_of(body: Body) -> Frames:
-    """Return a body's frames; raises TypeError for what is none."""
-    if isinstance(body, bytes):
-        return [body]
-    if not isinstance(body, (list, tuple)) or not body or not all(isinstance(frame, bytes) for frame in body):
-        raise TypeError(f"a body is bytes or a list of bytes, not {type(body).__name__}")
-    return list(body)
-
-
-def _put(arrived: "SimpleQueue[tuple[int, Reply]]", number: int, reply: Reply) -> None:
-    arrived.put((number, reply))
+def _put(arrivals: Arrivals, number: int, reply: Reply) -> None:
+    arrivals.put((number, reply))
 
 
 def _single_outcome(reply: Reply, as_list: bool) -> list[Any]:

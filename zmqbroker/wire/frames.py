@@ -38,6 +38,30 @@ def plain(body: Frames) -> Any:
     return [bytes(frame) for frame in body]  # type: ignore[call-overload]
 
 
+def frames_of(body: Any) -> Frames:
+    """Return the frames of a body as one gives it, copies of what may change.
+
+    Raises TypeError for what is no body, ValueError for one of no frames.
+    """
+    if isinstance(body, bytes):
+        return [body]
+    if isinstance(body, (bytearray, memoryview)):
+        return [bytes(body)]
+    if not is_list(body):
+        raise TypeError(f"a body is bytes or a list of bytes, not {type(body).__name__}")
+    if not body:
+        raise ValueError("a body has at least one frame: an empty one is b'' or [b'']")
+    for frame in body:
+        if not isinstance(frame, (bytes, bytearray, memoryview)):
+            raise TypeError(f"a body is bytes or a list of bytes, not a list with {type(frame).__name__}")
+    return [bytes(frame) for frame in body]
+
+
+def is_list(body: Any) -> bool:
+    """Tell whether a body is a list of frames: then so is its result."""
+    return isinstance(body, (list, tuple))
+
+
 def is_large_envelope(envelope: Frames) -> bool:
     """Tell whether an envelope is larger than anybody needs; its routing id does not count."""
     return len(envelope) > 1 and sum(map(len, envelope)) - len(envelope[0]) > LARGEST_ENVELOPE

@@ -21,7 +21,8 @@ LONGEST_KEY = 256  # characters
 DONE = "done"  # the statuses of a reply
 FAILED = "failed"
 CANCELLED = "cancelled"
-INVALID = "invalid"  # the request became no task
+INVALID = "invalid"  # the request became no task, and never will
+UNAVAILABLE = "unavailable"  # the request became no task, or the broker ended before it was done; later it may be
 
 
 class Header(NamedTuple):
@@ -71,7 +72,7 @@ def check_fields(fields: dict[str, Any]) -> None:
             raise ValueError(f"unknown field {name[:50]!r}; there are {', '.join(FIELDS)}")
         is_right, what = FIELDS[name]
         if not is_right(value):
-            raise ValueError(f"{name} must be {what}, not {str(value)[:50]}")
+            raise ValueError(f"{name} must be {what}, not {value!r:.50}")
 
 
 # What the broker receives and sends

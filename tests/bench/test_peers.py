@@ -1,0 +1,102 @@
+"""The comparison with other systems, with numbers so small that only its working is tested."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import report
+from bench.peers import NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench" / "results"
+PEERS = [sys.executable, "-m", "bench.peers"]
+TINY = ["--runs", "1", "--seconds", "0.1", "--waiting", "500", "--wait", "10"]
+CAPTURED: dict[str, Any] = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 120}
+
+# Ends a stage whose process has left a child behind, in a session of its own, and prints the child's id.
+LEAVE_AN_ORPHAN = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+print(child.pid, flush=True)
+"""
+END_A_STAGE = f"""
+from bench.processes import adopt_orphans
+from bench.stage import Stage
+adopt_orphans()
+with Stage() as stage:
+    print(stage.start("-c", {LEAVE_AN_ORPHAN!r}).line())
+"""
+
+
+def compare(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PEERS, *TINY, *map(str, arguments)], **CAPTURED)
+
+
+@pytest.mark.slow
+def test_systems_measured_one_by_one_come_together_in_one_table(tmp_path):
+    for name in ("zmqbroker", "process-pool"):
+        ran = compare("--only", name, "--results", tmp_path)
+        assert ran.returncode == 0, ran.stderr
+
+    results = json.loads((tmp_path / "peers.json").read_text())
+    assert set(results["systems"]) == {"zmqbroker", "process-pool"}
+    for row in results["systems"].values():
+        assert row["rate"] > 0
+        assert row["large_rate"] > 0
+        assert len(row["percentiles"]) == 101
+    ours, pool = results["systems"]["zmqbroker"], results["systems"]["process-pool"]
+    assert ours["server_us"] is not None
+    assert ours["waiting_bytes"] > 0
+    assert 0 < ours["kill"]["again"] < 10
+    assert ours["kill"]["outcome"] == "held"
+    assert pool["kill"]["again"] is None
+    assert pool["kill"]["outcome"].startswith("BrokenProcessPool")
+
+    table = (tmp_path / "peers.md").read_text()
+    assert table in ran.stdout + "\n"
+    for row in results["systems"].values():
+        assert f"| {row['title']} |" in table
+        assert row["command"] in table
+        assert row["machine"]["processor"] in table
+
+
+def test_a_system_that_is_absent_is_skipped_with_the_reason(tmp_path):
+    ran = compare("--only", "parsl", "--environments", tmp_path / "none", "--results", tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    reason = "parsl: parsl not installed; --install does that"
+    assert f"- {reason}" in ran.stdout
+    assert json.loads((tmp_path / "peers.json").read_text())["systems"] == {}
+
+
+def test_a_name_that_is_no_systems_is_refused_in_one_line():
+    ran = compare("--only", "abacus")
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1] == "bench.peers: error: argument --only: there is no system 'abacus'"
+
+
+def test_what_a_process_leaves_behind_ends_with_its_stage():
+    ran = subprocess.run([sys.executable, "-c", END_A_STAGE], **CAPTURED)
+    assert ran.returncode == 0, ran.stderr
+    assert not Path(f"/proc/{int(ran.stdout)}").exists()
+
+
+def test_the_comparison_has_the_figures_that_were_measured():
+    assert report.short_table(report.read(RESULTS), NAMES) in (ROOT / "docs" / "comparison.md").read_text()
+
+
+def test_the_table_of_a_document_is_replaced_and_what_stands_around_it_stays(tmp_path):
+    table = report.short_table(report.read(RESULTS), NAMES)
+    headings, ruler, *rows = table.splitlines()
+    document = tmp_path / "document.md"
+    document.write_text(f"Before.\n\n{headings}\n{ruler}\n| old | figures |\n\nAfter.\n")
+    report.update_table(document, table)
+    assert document.read_text() == f"Before.\n\n{table}\n\nAfter.\n"
+    assert rows
+
+
+def test_the_table_is_what_the_figures_say():
+    assert report.to_markdown(report.read(RESULTS), NAMES) == (RESULTS / "peers.md").read_text()

@@ -1,0 +1,189 @@
+"""The pure session of a client: what is sent, what is sent again, and what a reply settles."""
+
+import pytest
+
+from zmqbroker import wire
+from zmqbroker.client.session import CANCEL, CLOSED, Request, Session
+from zmqbroker.wire import DONE, UNAVAILABLE, Frames, Reply
+
+
+class Told(list[Reply]):
+    """Whom replies are given to."""
+
+    def request(self, key: str, body: bytes = b"task", fields: str = "") -> Request:
+        return Request(key, [body], fields, self.append)
+
+
+def done(key: str | None) -> Reply:
+    return Reply(key, DONE, 1, "", [b"result"])
+
+
+def keys(requests: list[Request]) -> list[str]:
+    return [request.key for request in requests]
+
+
+def settle(session: Session, *replies: Reply) -> int:
+    """Give replies to a session and to whom it says; return how many were told."""
+    told = session.receive(replies, 0.0)
+    for tell, reply in told:
+        tell(reply)
+    return len(told)
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def test_requests_are_sent_in_order_each_once(session: Session, told: Told):
+    for key in "abc":
+        session.submit(told.request(key))
+    assert session.has_unsent
+    assert keys(session.take(2, 0.0)) == ["a", "b"]
+    assert keys(session.take(2, 0.0)) == ["c"]
+    assert not session.has_unsent
+    assert session.take(2, 0.0) == []
+    assert len(session) == 3
+
+
+def test_a_reply_settles_its_task_and_no_other(session: Session, told: Told):
+    session.submit(told.request("a"))
+    session.submit(told.request("b"))
+    session.take(2, 0.0)
+    assert settle(session, done("b"), done("unknown"), done(None), done("b")) == 1
+    assert told == [done("b")]
+    assert session.only_waits_for("a")
+    assert not session.only_waits_for("b")
+
+
+def test_what_could_not_be_sent_is_the_next_to_be_sent_in_the_same_order(session: Session, told: Told):
+    for key in "abc":
+        session.submit(told.request(key))
+    batch = session.take(2, 0.0)
+    session.put_back(batch)
+    assert keys(session.take(9, 0.0)) == ["a", "b", "c"]
+
+
+def test_a_task_that_was_never_sent_is_cancelled_without_a_word(session: Session, told: Told):
+    session.submit(told.request("a"))
+    session.submit(told.request("b"))
+    session.put_back(session.take(1, 0.0))
+    assert session.cancel("a")
+    assert keys(session.take(9, 0.0)) == ["b"]
+    assert not session.cancel("a")
+    assert told == []
+
+
+def test_a_task_that_was_sent_is_cancelled_by_a_message(session: Session, told: Told):
+    session.submit(told.request("a"))
+    session.take(1, 0.0)
+    assert session.cancel("a")
+    (cancel,) = session.take(9, 0.0)
+    assert cancel.message(0.0) == wire.request_message([b""], "a", CANCEL)
+    assert settle(session, done("a")) == 0
+    assert len(session) == 0
+    assert told == []
+
+
+def test_after_a_reconnect_all_without_an_answer_is_sent_again_cancels_as_well(session: Session, told: Told):
+    for key in "abc":
+        session.submit(told.request(key))
+    session.take(3, 0.0)
+    session.submit(told.request("d"))
+    session.cancel("b")
+    settle(session, done("a"))
+    session.reconnect()
+    again = session.take(9, 0.0)
+    assert sorted(keys(again)) == ["b", "c", "d"]
+    assert [request.settle is None for request in again if request.key == "b"] == [True]
+    session.reconnect()
+    assert session.cancel("c")
+    assert {request.key: request.settle for request in session.take(9, 0.0)}["c"] is None
+
+
+def test_a_request_that_its_sender_sends_itself_is_not_sent_but_is_sent_again(session: Session, told: Told):
+    session.expect(told.request("a"))
+    assert not session.has_unsent
+    assert session.take(9, 0.0) == []
+    session.reconnect()
+    assert keys(session.take(9, 0.0)) == ["a"]
+
+
+def test_closing_gives_up_every_task_and_leaves_cancels_to_be_sent(session: Session, told: Told):
+    for key in "abc":
+        session.submit(told.request(key))
+    session.take(2, 0.0)
+    session.cancel("a")
+    for tell, reply in session.close():
+        tell(reply)
+    assert [(reply.key, reply.status) for reply in told] == [("b", CLOSED), ("c", CLOSED)]
+    assert keys(session.take(9, 0.0)) == ["a"]
+    assert len(session) == 1
+
+
+def test_a_message_has_the_key_the_fields_and_the_body(told: Told):
+    message: Frames = told.request("a", b"x", wire.more_fields({"tries": 2})).message(0.0)
+    assert message == [b'ZB1 {"key": "a", "tries": 2}', b"", b"x"]
+
+
+def refuse(session: Session, key: str, now: float) -> None:
+    assert session.receive([Reply(key, UNAVAILABLE, 0, "the broker is shutting down", [])], now) == []
+
+
+def test_a_refused_task_is_sent_again_after_a_pause_that_doubles(session: Session, told: Told):
+    session.submit(told.request("a"))
+    now = 100.0
+    for pause in (1.0, 2.0, 4.0, 8.0, 10.0, 10.0):
+        assert keys(session.take(9, now)) == ["a"]
+        refuse(session, "a", now)
+        assert session.next_due() == now + pause
+        assert not session.only_waits_for("a")
+        assert session.take(9, now + pause - 0.1) == []
+        now += pause
+    assert told == []
+
+
+def test_a_refused_task_is_sent_at_once_by_the_next_connection_and_its_pause_begins_anew(session: Session, told: Told):
+    session.submit(told.request("a"))
+    for now in (0.0, 1.0):
+        session.take(9, now)
+        refuse(session, "a", now)
+    session.reconnect()
+    assert session.next_due() is None
+    assert keys(session.take(9, 1.0)) == ["a"]
+    refuse(session, "a", 2.0)
+    assert session.next_due() == 3.0
+
+
+def test_a_refused_task_is_cancelled_without_a_word_and_not_sent_again(session: Session, told: Told):
+    session.submit(told.request("a"))
+    session.take(9, 0.0)
+    refuse(session, "a", 0.0)
+    assert session.cancel("a")
+    assert session.take(9, 60.0) == []
+    assert len(session) == 0
+
+
+def test_refusals_are_said_at_intervals_that_grow(session: Session, told: Told):
+    said = []
+    for second in range(100):
+        session.submit(told.request(str(second)))
+        session.take(9, float(second))
+        refuse(session, str(second), float(second))
+        if session.complaint(float(second)):
+            said.append(second)
+    assert said == [0, 10, 30, 70]
+
+
+def test_what_is_sent_again_carries_what_is_left_of_its_delay():
+    request = Request("a", [b"x"], "", None, not_before=14.0)
+    assert [request.message(now)[0] for now in (10.0, 13.0, 20.0)] == [
+        b'ZB1 {"key": "a", "delay": 4.0}',
+        b'ZB1 {"key": "a", "delay": 1.0}',
+        b'ZB1 {"key": "a", "delay": 0.0}',
+    ]

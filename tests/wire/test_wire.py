@@ -1,0 +1,206 @@
+"""Frames to messages: every rule of PROTOCOL.md, and what fits none."""
+
+import pytest
+
+from zmqbroker import wire
+
+
+def test_a_request_is_split_at_its_first_empty_frame():
+    assert wire.parse_request([b"id", b"hop", b"", b"body", b"", b"more"]) == (
+        [b"id", b"hop"],
+        [b"body", b"", b"more"],
+        None,
+    )
+
+
+def test_an_empty_body_is_a_body():
+    assert wire.parse_request([b"id", b"", b""]) == ([b"id"], [b""], None)
+
+
+@pytest.mark.parametrize(
+    ("message", "envelope"),
+    [
+        ([b"id"], [b"id"]),
+        ([b"id", b"x"], [b"id"]),
+        ([b"id", b""], [b"id"]),
+        ([b"id", b"hop", b""], [b"id", b"hop"]),
+    ],
+)
+def test_a_malformed_request_still_says_whom_to_answer(message: list[bytes], envelope: list[bytes]):
+    with pytest.raises(wire.MalformedError, match="a request without") as raised:
+        wire.parse_request(message)
+    assert raised.value.envelope == envelope
+
+
+@pytest.mark.parametrize("body", [[b"ready"], [b"requesting task"], [b"", b"several", b"frames"], []])
+def test_what_a_ready_message_says_does_not_matter(body: list[bytes]):
+    assert wire.parse_ready([b"id", b"hop", b"", *body]) == [b"id", b"hop"]
+
+
+def test_a_ready_message_without_an_empty_frame_is_malformed():
+    with pytest.raises(wire.MalformedError, match="ready"):
+        wire.parse_ready([b"id", b"ready"])
+
+
+def test_a_result_is_told_from_a_verb():
+    assert not wire.is_verb([b"attempt", b""])
+    assert wire.is_verb([b"attempt"])
+    assert wire.is_verb([b""])
+    assert wire.is_verb([b"", b"fail", b"attempt"])
+
+
+@pytest.mark.parametrize(
+    ("message", "verb"),
+    [
+        ([b"attempt"], wire.Verb(wire.FAIL, b"attempt", reason="the worker reported a failure")),
+        ([b"", b"fail", b"attempt"], wire.Verb(wire.FAIL, b"attempt")),
+        ([b"", b"fail", b"attempt", "zu groß".encode()], wire.Verb(wire.FAIL, b"attempt", reason="zu groß")),
+        ([b"", b"fail", b"attempt", b"\xff"], wire.Verb(wire.FAIL, b"attempt", reason="\N{REPLACEMENT CHARACTER}")),
+        ([b"", b"reject", b"attempt", b"no"], wire.Verb(wire.REJECT, b"attempt", reason="no")),
+        ([b"", b"release", b"attempt"], wire.Verb(wire.RELEASE, b"attempt")),
+        ([b"", b"touch", b"attempt"], wire.Verb(wire.TOUCH, b"attempt")),
+        ([b"", b"touch", b"attempt", b""], wire.Verb(wire.TOUCH, b"attempt")),
+        ([b"", b"touch", b"attempt", b"2.5"], wire.Verb(wire.TOUCH, b"attempt", seconds=2.5)),
+        ([b"", b"touch", b"attempt", b"2", b"more"], wire.Verb(wire.TOUCH, b"attempt", seconds=2.0)),
+    ],
+)
+def test_verbs(message: list[bytes], verb: wire.Verb):
+    assert wire.parse_verb(message) == verb
+
+
+@pytest.mark.parametrize("argument", [b"soon", b"-1", b"0", b"nan", b"inf", b"1e300", b"\xff", b"1" * 5000])
+def test_a_touch_that_names_no_number_of_seconds_is_malformed(argument: bytes):
+    with pytest.raises(wire.MalformedError, match="seconds"):
+        wire.parse_verb([b"", b"touch", b"attempt", argument])
+
+
+@pytest.mark.parametrize("message", [[b""], [b"", b""], [b"", b"fail"], [b"", b"explode", b"attempt"], [b"", b"", b""]])
+def test_other_verbs_are_malformed(message: list[bytes]):
+    with pytest.raises(wire.MalformedError):
+        wire.parse_verb(message)
+
+
+def test_a_reason_is_kept_to_a_length():
+    verb = wire.parse_verb([b"", b"fail", b"attempt", b"x" * 100_000])
+    assert verb.reason == "x" * wire.LONGEST_REASON
+
+
+def test_frames_of_the_transports_own_type_are_read_as_well():
+    large = memoryview(b"x" * 70_000)
+    assert len(wire.parse_verb([b"", b"fail", b"attempt", large]).reason) == wire.LONGEST_REASON
+    with pytest.raises(wire.MalformedError, match="unknown verb"):
+        wire.parse_verb([b"", large, b"attempt"])
+
+
+def parse_header(text: bytes) -> wire.Header | None:
+    envelope, body, header = wire.parse_request([b"id", b"hop", b"ZB1 " + text, b"", b"body"])
+    assert (envelope, body) == ([b"id", b"hop"], [b"body"])
+    return header
+
+
+def test_a_header_stands_last_in_the_envelope_and_is_taken_out_of_it():
+    text = b'{"key": "k", "timeout": 2.5, "tries": 0, "delay": 3, "priority": -7, "cancel": false}'
+    assert parse_header(text) == wire.Header(key="k", timeout=2.5, tries=0, delay=3, priority=-7)
+    assert parse_header(b"{}") == wire.Header()
+
+
+@pytest.mark.parametrize(
+    "envelope", [[b"ZB1 {}"], [b"id", b"ZB1 {}", b"hop"], [b"id", b"ZB1{}"], [b"id", b"zb1 {}"], [b"id", b"ZB2 {}"]]
+)
+def test_no_other_frame_of_an_envelope_is_looked_at(envelope: list[bytes]):
+    assert wire.parse_request([*envelope, b"", b"body"]) == (envelope, [b"body"], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 4000, "not JSON"),
+        (b'{"tries": 1' + b"0" * 4080, "not JSON|larger"),
+        (b"{}" + b" " * 5000, "larger than 4096 bytes"),
+        (b"{}" + b" " * 100_000, "larger than 4096 bytes"),
+        (b"[]", "no JSON object"),
+        (b"null", "no JSON object"),
+        (b'{"colour": 1}', "unknown field 'colour'; there are key, timeout"),
+        (b'{"timeout": -1}', "timeout must be seconds from 0"),
+        (b'{"timeout": "2"}', "timeout must be seconds from 0"),
+        (b'{"timeout": NaN}', "timeout must be seconds from 0"),
+        (b'{"timeout": Infinity}', "timeout must be seconds from 0"),
+        (b'{"timeout": true}', "timeout must be seconds from 0"),
+        (b'{"delay": 1e300}', "delay must be seconds from 0"),
+        (b'{"tries": 1.5}', "tries must be a whole number"),
+        (b'{"tries": -1}', "tries must be a whole number"),
+        (b'{"priority": 1e3}', "priority must be a whole number"),
+        (b'{"priority": null}', "priority must be a whole number"),
+        (b'{"key": ""}', "key must be 1 to 256 characters"),
+        (b'{"key": 7}', "key must be 1 to 256 characters"),
+        (b'{"key": "' + b"k" * 257 + b'"}', "key must be 1 to 256 characters"),
+        (b'{"cancel": true}', "cancel needs the key of a task"),
+        (b'{"cancel": 1, "key": "k"}', "cancel must be true or false"),
+    ],
+)
+def test_a_bad_header_says_which_field_is_wrong(text: bytes, reason: str):
+    with pytest.raises(wire.MalformedError, match=f"a bad header: .*({reason})") as raised:
+        parse_header(text)
+    assert raised.value.envelope == [b"id", b"hop"]
+    assert raised.value.header is not None
+
+
+def test_a_bad_header_is_answered_with_its_key():
+    with pytest.raises(wire.MalformedError) as raised:
+        parse_header(b'{"key": "k", "tries": "many"}')
+    assert raised.value.header == wire.Header(key="k")
+
+
+def test_the_header_of_a_reply_is_what_a_client_reads():
+    for key in (None, "k", '\u20ac"\\'):
+        header = wire.reply_header(key, "done", 2, "")
+        assert wire.parse_reply([header, b"", b"a", b"b"]) == wire.Reply(key, "done", 2, "", [b"a", b"b"])
+    header = wire.reply_header("k", "failed", 3, 'no "luck"')
+    assert wire.parse_reply([header, b"", b""]) == wire.Reply("k", "failed", 3, 'no "luck"', [b""])
+
+
+def test_a_reply_with_a_long_reason_is_read_as_well():
+    reason = "\u00e9" * wire.LONGEST_REASON
+    header = wire.reply_header("k" * wire.LONGEST_KEY, "failed", 1, reason)
+    assert len(header) > wire.LARGEST_HEADER
+    assert wire.parse_reply([header, b"", b""]).reason == reason
+
+
+def test_a_field_of_a_reply_that_a_client_does_not_know_is_ignored():
+    header = b'ZB1 {"status": "done", "attempts": 1, "colour": "red"}'
+    assert wire.parse_reply([header, b"", b"a"]) == wire.Reply(None, "done", 1, "", [b"a"])
+
+
+@pytest.mark.parametrize("message", [[b""], [b"", b""], [b"ZB1 {}", b"", b"x"], [b"ZB1 x", b"", b"x"], [b"ZB1 {}"]])
+def test_a_reply_that_cannot_be_read_is_malformed(message: list[bytes]):
+    with pytest.raises(wire.MalformedError, match="a reply that cannot be read"):
+        wire.parse_reply(message)
+
+
+def test_a_request_and_its_header_go_there_and_back():
+    message = wire.request_message([b"a", b"b"], "k", wire.more_fields({"tries": 1}))
+    assert wire.parse_request([b"id", *message]) == ([b"id"], [b"a", b"b"], wire.Header(key="k", tries=1))
+
+
+def test_what_workers_send_is_what_the_broker_reads():
+    assert wire.parse_task([b"", b"attempt", b"a", b"b"]) == (b"attempt", [b"a", b"b"])
+    assert wire.result_message(b"attempt", [b"a"]) == [b"attempt", b"a"]
+    for verb, argument in ((wire.FAIL, "no"), (wire.REJECT, "no"), (wire.RELEASE, ""), (wire.TOUCH, "2.5")):
+        message = wire.verb_message(verb, b"attempt", argument)
+        assert wire.is_verb(message)
+        assert wire.parse_verb(message)[:2] == (verb, b"attempt")
+
+
+@pytest.mark.parametrize("message", [[], [b"attempt", b"a"], [b"", b"attempt"]])
+def test_a_task_that_cannot_be_read_is_malformed(message: list[bytes]):
+    with pytest.raises(wire.MalformedError):
+        wire.parse_task(message)
+
+
+def test_messages_to_workers_and_clients():
+    assert wire.task_message([b"id", b"hop"], b"attempt", [b"a", b"b"]) == [b"id", b"hop", b"", b"attempt", b"a", b"b"]
+    assert wire.reply_message([b"id"], [b"a", b"b"]) == [b"id", b"", b"a", b"b"]
+    assert wire.reply_message([b"id"], []) == [b"id", b"", b""]

@@ -1,0 +1,256 @@
+"""The loop: one turn waits, receives, judges deadlines, hands out, and sends.
+
+One turn waits for a message or the next deadline, reads a bounded number of messages from each readable socket, lets
+the dispatcher expire what is overdue, hands tasks to idle workers and sends the replies that were decided. What to do
+is decided in `dispatch`, what it looks like on the wire in `wire`; here it is received and sent.
+
+Everything is sent without blocking. A ROUTER that is told ROUTER_MANDATORY says at the first frame whether the peer is
+there (zmq_setsockopt(3)): a worker that is not costs nothing, a client that is not is counted.
+"""
+
+import logging
+from math import ceil
+from time import monotonic
+
+import zmq
+
+from zmqbroker import wire
+from zmqbroker.broker.deadlines import Pause
+from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.report import Report
+from zmqbroker.broker.shutdown import Shutdown
+from zmqbroker.broker.sockets import Sockets
+from zmqbroker.broker.task import Task
+from zmqbroker.transport import descriptors
+from zmqbroker.transport.messages import LINGER_MS, Inbox, send
+from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames
+
+BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
+MOST_BATCHES = 10  # of results, read in one turn before deadlines are judged
+STALL = 0.1  # seconds; a loop held up for longer than this may have results that came in time unread
+QUIET_MS = 50  # a broker that leaves answers requests until none has come for so long
+LOOK_INTERVAL = 1.0  # seconds between two looks whether there are any descriptors
+LONGEST_WAIT = 60.0  # seconds of one poll; it also has an idle broker look for descriptors
+
+WENT_WRONG = (FAILED, INVALID, UNAVAILABLE)
+
+log = logging.getLogger("zmqbroker")
+
+
+class Loop:
+    """Moves messages between the sockets and the dispatcher, until the broker has shut down."""
+
+    def __init__(
+        self, sockets: Sockets, dispatcher: Dispatcher, shutdown: Shutdown, max_waiting: int, max_size: int
+    ) -> None:
+        """Prepare the first turn; `max_waiting` is in tasks, `max_size` in bytes of a body, and 0 means no limit."""
+        self._poller, self._alarm, self._workers = sockets.poller, sockets.alarm, sockets.workers
+        self._requests, self._ready, self._results = sockets.requests, sockets.ready, sockets.results
+        self._requests_in = Inbox(self._requests, BATCH, self._refuse_long)
+        self._ready_in = Inbox(self._ready, BATCH, self._ignore_long)
+        self._results_in = Inbox(self._results, BATCH, self._lose_long)
+        self._dispatcher = dispatcher
+        self._shutdown = shutdown
+        self._max_waiting = max_waiting
+        self._max_size = max_size
+        self._report = Report()
+        self._reading = True  # requests; not while the queue is full
+        self._now = monotonic()  # of this turn
+        self._wait = 0.0  # seconds that this turn meant to wait at most
+        self._pause = Pause(self._now)
+        self._next_look = self._now  # for descriptors
+
+    def run(self) -> None:
+        """Take one turn after another until the broker has shut down, and answer whoever still waits then."""
+        shutdown, dispatcher = self._shutdown, self._dispatcher
+        while shutdown.until is None or not shutdown.is_over(self._now, dispatcher.unsettled):
+            self.turn()
+        self._leave()
+
+    def turn(self) -> None:
+        """Take one turn."""
+        readable = dict(self._poller.poll(ceil(self._wait * 1000)))
+        expected, self._now = self._now + self._wait, monotonic()
+        if self._alarm.fileno() in readable:
+            self._hear_stop()  # before requests are read: what was sent after `stop` was called is no task
+        if self._results in readable:
+            self._receive_results()
+        if self._requests in readable:
+            self._receive_requests()
+        is_lost = self._workers.monitor in readable
+        if is_lost or self._ready in readable:
+            self._receive_ready(is_lost)
+        self._judge_deadlines(held_up=self._now - expected > STALL)
+        self._hand_out()
+        self._send_replies()
+        self._look_for_descriptors()
+        self._plan_next_turn()
+
+    def _judge_deadlines(self, held_up: bool) -> None:
+        """Give up what is overdue, but not before the results that came in time have been read."""
+        due = self._dispatcher.next_due()
+        if due is None:
+            return
+        if due <= self._now:
+            held_up |= not self._read_all_results()
+        if held_up:
+            self._pause.begin(due, self._now)
+        if self._pause.is_over(self._now):
+            self._dispatcher.expire(self._now)
+
+    def _read_all_results(self) -> bool:
+        """Read results until there are no more, up to a bound; False when the bound was met."""
+        for _ in range(MOST_BATCHES):
+            self._receive_results()
+            if self._results_in.is_empty:
+                return True
+        return False
+
+    def _plan_next_turn(self) -> None:
+        """Decide whether the next turn reads requests, and how long it may wait."""
+        reading = self._room() > 0
+        if reading != self._reading:
+            self._poller.modify(self._requests, zmq.POLLIN if reading else 0)
+            self._reading = reading
+        due = self._dispatcher.next_due()
+        if due is None:
+            due = self._now + LONGEST_WAIT
+        due = max(due, self._pause.until)
+        if self._shutdown.until is not None:
+            due = min(due, self._shutdown.until)
+        self._wait = min(max(due - self._now, 0.0), LONGEST_WAIT)
+
+    def _look_for_descriptors(self) -> None:
+        """Say so, from time to time, while nobody can connect because there are no descriptors."""
+        if self._now < self._next_look:
+            return
+        self._next_look = self._now + LOOK_INTERVAL
+        if not descriptors.is_any_left():
+            self._report.no_descriptors(self._now)
+
+    def _room(self) -> int:
+        """Return how many requests may be read in a turn."""
+        if not self._max_waiting or self._shutdown.is_draining:
+            return BATCH
+        return max(0, min(BATCH, self._max_waiting - self._dispatcher.waiting - self._dispatcher.delayed))
+
+    # Receiving
+
+    def _receive_requests(self) -> None:
+        dispatcher = self._dispatcher
+        for message in self._requests_in.batch(self._room()):
+            try:
+                envelope, body, header = wire.parse_request(message)
+            except wire.MalformedRequestError as error:
+                dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
+                continue
+            size = sum(map(len, body)) if self._max_size else 0
+            if size > self._max_size:
+                why = f"a task of {size} bytes was refused: the limit is {self._max_size} bytes"
+                dispatcher.refuse(envelope, header, FAILED, why)
+            else:
+                dispatcher.submit(envelope, body, self._now, header)
+
+    def _receive_ready(self, is_lost: bool) -> None:
+        """Read ready messages, and give up what workers had whose connections have dropped: see `liveness`."""
+        dispatcher, workers, inbox = self._dispatcher, self._workers, self._ready_in
+        received = [(message, None if workers.knows(message[0]) else inbox.frame) for message in inbox.batch(BATCH)]
+        if is_lost or any(frame is not None for _, frame in received):
+            for worker in workers.lost():
+                dispatcher.lose_worker(worker, self._now)
+        for message, frame in received:
+            for worker in workers.note(message[0], frame) if frame is not None else ():
+                dispatcher.lose_worker(worker, self._now)
+            try:
+                dispatcher.ready(wire.parse_ready(message))
+            except wire.MalformedError as error:
+                self._count_malformed("ready", error)
+
+    def _receive_results(self) -> None:
+        for message in self._results_in.batch(BATCH):
+            try:
+                if wire.is_verb(message):
+                    self._obey(wire.parse_verb(message))
+                else:
+                    self._dispatcher.result(message[0], message[1:], self._now)
+            except wire.MalformedError as error:
+                self._count_malformed("results", error)
+
+    def _refuse_long(self, start: Frames) -> None:
+        error = wire.parse_start(start)
+        self._dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
+
+    def _ignore_long(self, _: Frames) -> None:
+        self._count_malformed("ready", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
+
+    def _lose_long(self, start: Frames) -> None:
+        if wire.is_verb(start):
+            self._count_malformed("results", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
+        else:
+            why = f"its result has more than {wire.MOST_FRAMES} frames"
+            self._dispatcher.fail(start[0], why, self._now)
+
+    def _obey(self, verb: wire.Verb) -> None:
+        dispatcher = self._dispatcher
+        if verb.name == wire.FAIL:
+            dispatcher.fail(verb.attempt_id, verb.reason, self._now)
+        elif verb.name == wire.REJECT:
+            dispatcher.reject(verb.attempt_id, verb.reason, self._now)
+        elif verb.name == wire.RELEASE:
+            dispatcher.release(verb.attempt_id)
+        else:
+            dispatcher.touch(verb.attempt_id, verb.seconds, self._now)
+
+    def _hear_stop(self) -> None:
+        """Heed each `stop` that was called; signals only wake the loop."""
+        unsettled = self._dispatcher.unsettled
+        for _ in range(self._alarm.hear()):
+            if unsettled and not self._shutdown.is_draining:
+                log.info("draining: %d tasks to finish, for up to %g s", unsettled, self._shutdown.drain)
+            self._shutdown.stop(self._now)
+            self._dispatcher.stop_accepting("the broker is shutting down")
+
+    # Sending
+
+    def _hand_out(self) -> None:
+        dispatcher = self._dispatcher
+        while (pair := dispatcher.hand_out(self._now)) is not None:
+            envelope, task = pair
+            if self._report.is_verbose:
+                self._report.attempt(task)
+            if not send(self._ready, wire.task_message(envelope, task.attempt_id, task.body)):
+                dispatcher.take_back(task, self._now)
+
+    def _send_replies(self) -> None:
+        settled = self._dispatcher.settled
+        for task in settled:
+            if task.status in WENT_WRONG:
+                self._report.failure(task, self._now)
+            elif self._report.is_verbose:
+                self._report.outcome(task)
+            if not send(self._requests, _reply(task)):
+                self._dispatcher.undelivered(task)
+                self._report.undeliverable(self._now)
+            task.envelope = task.body = []  # they may be large, and a queue may hold the task on as a stale entry
+        settled.clear()
+
+    def _count_malformed(self, where: str, error: wire.MalformedError) -> None:
+        self._dispatcher.counters.malformed += 1
+        self._report.malformed(where, error, self._now)
+
+    def _leave(self) -> None:
+        """Answer whoever still waits: what was accepted, and what lies unread."""
+        self._now = monotonic()
+        self._dispatcher.abandon("the broker was shut down", self._now)
+        self._send_replies()
+        until = self._now + LINGER_MS / 1000
+        while self._requests.poll(QUIET_MS) and monotonic() < until:
+            self._receive_requests()
+            self._send_replies()
+
+
+def _reply(task: Task) -> Frames:
+    if task.header is None:
+        return wire.reply_message(task.envelope, task.body)
+    header = wire.reply_header(task.header.key, task.status, task.attempts, task.reason)
+    return wire.reply_message([*task.envelope, header], task.body)

@@ -1,0 +1,51 @@
+"""What a broker tells in its log of tasks and messages."""
+
+import logging
+
+from zmqbroker import wire
+from zmqbroker.broker.task import Task
+from zmqbroker.transport.limited_log import LimitedLog, printable
+
+log = logging.getLogger("zmqbroker")
+
+
+class Report:
+    """The broker's log: every attempt and outcome for who wants to know, else what goes wrong, at a limited rate."""
+
+    def __init__(self) -> None:
+        self.is_verbose = log.isEnabledFor(logging.DEBUG)
+        self._limited = LimitedLog(log)
+
+    def attempt(self, task: Task) -> None:
+        """Tell that a task was handed out."""
+        because = f" ({printable(task.reason)})" if task.reason else ""
+        log.debug("%s: attempt %d%s", _name(task), task.attempts, because)
+
+    def outcome(self, task: Task) -> None:
+        """Tell what became of a task that did not go wrong."""
+        log.debug("%s: %s", _name(task), task.status)
+
+    def failure(self, task: Task, now: float) -> None:
+        """Tell that a task, or a request, went wrong."""
+        text = f"{_name(task)} {task.status}: {task.reason}"
+        if self.is_verbose:
+            log.warning("%s", printable(text))
+        else:
+            self._limited.warn(task.status, text, now)
+
+    def undeliverable(self, now: float) -> None:
+        """Tell of a reply that could not be sent."""
+        self._limited.warn("undeliverable", "a reply was dropped: its client is gone or does not read", now)
+
+    def malformed(self, where: str, error: wire.MalformedError, now: float) -> None:
+        """Tell of a message that is none of the protocol."""
+        self._limited.warn(where, f"ignored what is no message of the protocol: {error}", now)
+
+    def no_descriptors(self, now: float) -> None:
+        """Tell that nobody can connect."""
+        why = "no file descriptors are left: new peers wait until others leave; raise `ulimit -Hn` for more"
+        self._limited.warn("descriptors", why, now)
+
+
+def _name(task: Task) -> str:
+    return f"task {task.number}" if task.number else "a request"

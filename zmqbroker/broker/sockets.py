@@ -1,0 +1,58 @@
+"""The broker's sockets, and all else that its loop waits for."""
+
+from contextlib import ExitStack
+from typing import Any, NamedTuple, TypeVar
+
+import zmq
+
+from zmqbroker.broker.liveness import Connections
+from zmqbroker.transport.alarm import Alarm
+from zmqbroker.transport.binding import SocketOptions, bind, open_socket
+
+UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
+
+Polled = TypeVar("Polled", Alarm, "zmq.Socket[bytes]")
+
+
+class Addresses(NamedTuple):
+    """The addresses of the three sockets; once bound, wildcards are resolved."""
+
+    requests: str
+    ready: str
+    results: str
+
+
+class Sockets:
+    """Three sockets, a monitor and an alarm, in one poller."""
+
+    def __init__(
+        self, addresses: Addresses, options: SocketOptions, context: zmq.Context[Any] | None, io_threads: int
+    ) -> None:
+        """Open and bind them; `context` None makes one with so many threads. Raises ValueError as `bind` does."""
+        self.poller = zmq.Poller()
+        self._closing = ExitStack()  # what `close` undoes, the last first
+        with ExitStack() as undoing:
+            undoing.callback(self.close)
+            self.alarm = self._polled(Alarm())
+            self.context = context or zmq.Context(io_threads)
+            if context is None:
+                self._closing.callback(self.context.term)
+            self.requests = self._polled(open_socket(self.context, zmq.ROUTER, options, UNREAD_REPLIES))
+            self.ready = self._polled(open_socket(self.context, zmq.ROUTER, options))
+            self.results = self._polled(open_socket(self.context, zmq.PULL, options))
+            self.workers = Connections(self.context, self.ready)
+            self._closing.callback(self.workers.close)
+            self.poller.register(self.workers.monitor, zmq.POLLIN)
+            opened = (self.requests, self.ready, self.results)
+            self.addresses = Addresses(*map(bind, opened, addresses))
+            undoing.pop_all()
+
+    def _polled(self, opened: Polled) -> Polled:
+        """Have the loop wait for what is readable, and `close` close it."""
+        self.poller.register(opened, zmq.POLLIN)
+        self._closing.callback(opened.close)
+        return opened
+
+    def close(self) -> None:
+        """Close them, waiting up to LINGER_MS milliseconds for the last replies to be sent."""
+        self._closing.close()

@@ -1,0 +1,170 @@
+"""What a client has asked of the broker and has no final answer to. Pure: no socket, no thread, no clock.
+
+    submit -> to be sent -> sent -> settled
+                  ^           |
+                  +-----------+  the connection was lost, or the broker takes nothing now
+
+Requests go in by `submit` and `cancel`; `take` says what is to be sent, `receive` what a reply settles. Each request
+has a key: when the connection is lost, every one without an answer is sent again under its key. The broker runs no task
+twice for that, and a new broker on the same address gets them all. A request that the broker answers with UNAVAILABLE
+is sent again by the next connection, or by this one after a pause that grows. Time comes in as `now`, float seconds of
+a monotonic clock.
+
+Who drives this sees to it that only one thread is here at a time. A signal handler of that thread, or what the garbage
+collector ends, may come in between any two steps, though, and submit or cancel something else.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from itertools import count
+
+from zmqbroker import wire
+from zmqbroker.wire import UNAVAILABLE, Frames, Reply
+
+FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same connection; doubled each time
+LONGEST_PAUSE = 10.0  # seconds
+FIRST_SILENCE = 10.0  # seconds between saying so and saying so again; doubled each time
+LONGEST_SILENCE = 600.0  # seconds
+CLOSED = "closed"  # the status of a task whose client was closed
+CANCEL = wire.more_fields({"cancel": True})
+
+Settle = Callable[[Reply], None]
+
+
+class Request:
+    """A task that has no answer yet, or a cancel of one."""
+
+    __slots__ = ("body", "fields", "key", "not_before", "pause", "sent", "settle")
+
+    def __init__(
+        self, key: str, body: Frames, fields: str, settle: Settle | None, not_before: float | None = None
+    ) -> None:
+        self.key = key
+        self.body = body
+        self.fields = fields  # of its header, but for the key and the delay: see `wire.more_fields`
+        self.settle = settle  # whom to tell; None: nobody, it is a cancel
+        self.not_before = not_before  # the instant of its first attempt; None: as soon as can be
+        self.pause = 0.0  # seconds since it was refused last; 0: it was not
+        self.sent = 0  # how often; 0: the broker cannot know it
+
+    def message(self, now: float) -> Frames:
+        """Build what is sent now: with what is left of a delay."""
+        if self.not_before is None:
+            return wire.request_message(self.body, self.key, self.fields)
+        delay = wire.more_fields({"delay": max(self.not_before - now, 0.0)})
+        return wire.request_message(self.body, self.key, self.fields + delay)
+
+
+class Session:
+    """The requests of a client that have no answer, and which of them are to be sent."""
+
+    def __init__(self) -> None:
+        self._unanswered: dict[str, Request] = {}  # by key
+        self._outbox: deque[Request] = deque()  # to be sent, unless it is unanswered no more
+        self._refused: list[tuple[float, int, Request]] = []  # a heap: when to send it again
+        self._next_number = count().__next__
+        self._refusal = ""  # why the last one was refused, if that has not been said
+        self._silent_until = 0.0
+        self._silence = FIRST_SILENCE
+
+    def __len__(self) -> int:
+        return len(self._unanswered)
+
+    @property
+    def has_unsent(self) -> bool:
+        """Tell whether there may be something to send."""
+        return bool(self._outbox)
+
+    def only_waits_for(self, key: str) -> bool:
+        """Tell whether the reply to this one is all that is left to do."""
+        return key in self._unanswered and not self._outbox and not self._refused
+
+    def submit(self, request: Request) -> None:
+        """Take in a request that is to be sent."""
+        self._outbox.append(request)
+        self._unanswered[request.key] = request
+
+    def expect(self, request: Request) -> None:
+        """Take in a request that the caller sends itself."""
+        request.sent = 1
+        self._unanswered[request.key] = request
+
+    def cancel(self, key: str) -> bool:
+        """Forget a task that was never sent, and have the broker told of another; False when it has its answer."""
+        request = self._unanswered.get(key)
+        if request is None:
+            return False
+        if request.sent:
+            self.submit(Request(key, [wire.EMPTY], CANCEL, None))
+        else:
+            del self._unanswered[key]
+        return True
+
+    def next_due(self) -> float | None:
+        """Return the instant at which there is more to send by itself; None: there is none."""
+        return self._refused[0][0] if self._refused else None
+
+    def take(self, most: int, now: float) -> list[Request]:
+        """Take up to `most` requests that are to be sent now; from here on they count as sent."""
+        while self._refused and self._refused[0][0] <= now:
+            self._outbox.append(heappop(self._refused)[2])
+        taken: list[Request] = []
+        while self._outbox and len(taken) < most:
+            request = self._outbox.popleft()
+            if self._unanswered.get(request.key) is request:
+                request.sent += 1
+                taken.append(request)
+        return taken
+
+    def put_back(self, requests: list[Request]) -> None:
+        """Undo a part of `take`: these could not be sent."""
+        for request in reversed(requests):
+            request.sent -= 1
+            self._outbox.appendleft(request)
+
+    def receive(self, replies: Iterable[Reply], now: float) -> list[tuple[Settle, Reply]]:
+        """Take in replies, and return whom to tell of which: of those to cancels and to what is not known, nobody."""
+        told: list[tuple[Settle, Reply]] = []
+        for reply in replies:
+            request = self._unanswered.pop(reply.key or "", None)
+            if request is None or request.settle is None:
+                continue
+            if reply.status == UNAVAILABLE:
+                self._send_later(request, now)
+                self._refusal = reply.reason
+            else:
+                told.append((request.settle, reply))
+        return told
+
+    def _send_later(self, request: Request, now: float) -> None:
+        self._unanswered[request.key] = request
+        request.sent = 0
+        request.pause = min(max(2 * request.pause, FIRST_PAUSE), LONGEST_PAUSE)
+        heappush(self._refused, (now + request.pause, self._next_number(), request))
+
+    def complaint(self, now: float) -> str:
+        """Return why requests are refused, if that is to be said now; else nothing."""
+        if not self._refusal or now < self._silent_until:
+            return ""
+        refusal, self._refusal = self._refusal, ""
+        self._silent_until = now + self._silence
+        self._silence = min(2 * self._silence, LONGEST_SILENCE)
+        return refusal
+
+    def reconnect(self) -> None:
+        """Have everything sent again that has no answer: the connection is a new one."""
+        self._refused = []
+        self._outbox = deque(self._unanswered.values())
+        for request in self._outbox:
+            request.pause = 0.0
+
+    def close(self) -> list[tuple[Settle, Reply]]:
+        """Give up every task, and return whom to tell so; cancels are still to be sent."""
+        given_up: list[tuple[Settle, Reply]] = []
+        for request in list(self._unanswered.values()):
+            if request.settle is not None:
+                self._unanswered.pop(request.key, None)
+                reply = Reply(request.key, CLOSED, 0, "the client was closed before the reply came", [])
+                given_up.append((request.settle, reply))
+        return given_up
