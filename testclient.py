@@ -17,7 +17,16 @@ from math import ceil
 from time import monotonic
 from typing import NoReturn
 
-import zmq
+if sys.version_info < (3, 10):  # noqa: UP036 (who has an older one is told so)
+    sys.exit(f"testclient.py: Python 3.10 or newer is needed, and this is {sys.version_info[0]}.{sys.version_info[1]}")
+
+try:
+    import zmq
+except ModuleNotFoundError:
+    sys.exit(
+        "testclient.py: pyzmq is not installed for this Python: "
+        "python3 -m venv .venv && . .venv/bin/activate && pip install pyzmq"
+    )
 
 DEFAULT_CLIENTS = 1
 DEFAULT_COUNT = 100

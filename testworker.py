@@ -15,7 +15,16 @@ import socket
 import sys
 from typing import NoReturn
 
-import zmq
+if sys.version_info < (3, 10):  # noqa: UP036 (who has an older one is told so)
+    sys.exit(f"testworker.py: Python 3.10 or newer is needed, and this is {sys.version_info[0]}.{sys.version_info[1]}")
+
+try:
+    import zmq
+except ModuleNotFoundError:
+    sys.exit(
+        "testworker.py: pyzmq is not installed for this Python: "
+        "python3 -m venv .venv && . .venv/bin/activate && pip install pyzmq"
+    )
 
 LINGER_MS = 1000  # what ending waits, at most, for the last result to be sent
 PAUSE = 0.5  # seconds between losing the broker and asking again, should it hang up at every call

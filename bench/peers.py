@@ -58,8 +58,8 @@ def show(results: report.Results, options: argparse.Namespace) -> None:
     report.write(results, NAMES, options.results)
     if options.results and (reason := plots.draw(results, NAMES, options.results)):
         print(f"bench.peers: no plots: {reason}", file=sys.stderr)
-    if options.readme:
-        report.update_table(options.readme, report.short_table(results, NAMES))
+    if options.document:
+        report.update_table(options.document, report.short_table(results, NAMES))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -110,7 +110,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="write peers.json, peers.md and the plots there; rows that are there and are not measured now stay",
     )
     add("--no-measure", dest="measure", action="store_false", help="show what is in --results, and measure nothing")
-    add("--readme", type=Path, metavar="FILE", help="bring the table of main figures in this document up to date")
+    add("--document", type=Path, metavar="FILE", help="bring the table of main figures in this document up to date")
     return parser.parse_args(arguments)
 
 

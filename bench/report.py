@@ -64,7 +64,7 @@ def to_markdown(results: Results, names: list[str]) -> str:
 
 
 def short_table(results: Results, names: list[str]) -> str:
-    """Return the table for the README: the main figures, without their ranges."""
+    """Return the table of docs/comparison.md: the main figures, without their ranges."""
     rows = []
     for row in ordered(results["systems"], names):
         percentiles = row["percentiles"]

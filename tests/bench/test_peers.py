@@ -84,8 +84,18 @@ def test_what_a_process_leaves_behind_ends_with_its_stage():
     assert not Path(f"/proc/{int(ran.stdout)}").exists()
 
 
-def test_the_readme_has_the_figures_that_were_measured():
-    assert report.short_table(report.read(RESULTS), NAMES) in (ROOT / "README.md").read_text()
+def test_the_comparison_has_the_figures_that_were_measured():
+    assert report.short_table(report.read(RESULTS), NAMES) in (ROOT / "docs" / "comparison.md").read_text()
+
+
+def test_the_table_of_a_document_is_replaced_and_what_stands_around_it_stays(tmp_path):
+    table = report.short_table(report.read(RESULTS), NAMES)
+    headings, ruler, *rows = table.splitlines()
+    document = tmp_path / "document.md"
+    document.write_text(f"Before.\n\n{headings}\n{ruler}\n| old | figures |\n\nAfter.\n")
+    report.update_table(document, table)
+    assert document.read_text() == f"Before.\n\n{table}\n\nAfter.\n"
+    assert rows
 
 
 def test_the_table_is_what_the_figures_say():

@@ -1,5 +1,7 @@
 """The programs at the top of the tree, as a user runs them."""
 
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,6 +48,13 @@ BAD_OPTIONS = {
         ("localhost:4161",),
     ],
 }
+
+
+AS_OLD_PYTHON = """
+import runpy, sys
+sys.version_info = (3, 9, 25, "final", 0)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -136,6 +145,26 @@ def test_a_client_says_that_no_broker_answers_and_ends_at_ctrl_c(start, unheard)
     assert client.end(signal.SIGINT) == 130
     assert client.wait_for("^6 tasks: 0 answered, 0 failures, 6 without a reply, in ")
     assert "Traceback" not in client.output
+
+
+@pytest.mark.parametrize("script", BAD_OPTIONS)
+def test_without_pyzmq_a_program_says_in_one_line_what_to_install(script):
+    command = [sys.executable, "-S", TOP / script, "--help"]  # -S: no packages but Python's own
+    ran = subprocess.run(command, env=without_path(), capture_output=True, text=True, timeout=PATIENCE)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert re.fullmatch(rf"{script}: pyzmq is not installed .* pip install pyzmq\n", ran.stderr)
+
+
+@pytest.mark.parametrize("script", BAD_OPTIONS)
+def test_under_an_old_python_a_program_says_in_one_line_which_it_needs(script):
+    command = [sys.executable, "-S", "-c", AS_OLD_PYTHON, TOP / script]
+    ran = subprocess.run(command, env=without_path(), capture_output=True, text=True, timeout=PATIENCE)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"{script}: Python 3.10 or newer is needed, and this is 3.9\n"
+
+
+def without_path() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 @pytest.mark.parametrize("script", BAD_OPTIONS)

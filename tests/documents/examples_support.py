@@ -1,16 +1,26 @@
 """The code blocks, tables and links of the documents, read from the Markdown itself, and the options they list."""
 
 import argparse
+import posixpath
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from helpers import TOP
 
 from zmqbroker.commands.options import Parser
 from zmqbroker.commands.serve import add_serve_options
+from zmqbroker.commands.submit import add_submit_options
+from zmqbroker.commands.work import add_work_options
 
 README = "README.md"
 PROTOCOL = "PROTOCOL.md"
+GUIDE = "docs/guide.md"
+OPERATIONS = "docs/operations.md"
+REFERENCE = "docs/reference.md"
+PLACES = ("*.md", "docs/*.md", "bench/**/*.md")  # where documents are
+DOCUMENTS = sorted(path.relative_to(TOP).as_posix() for place in PLACES for path in TOP.glob(place))
 
 
 class Section(NamedTuple):
@@ -58,14 +68,26 @@ def anchors(document: str) -> set[str]:
 
 
 def links(document: str) -> list[tuple[str, str]]:
-    """Return the target file and the anchor of each link, the document itself where no file is named."""
-    text = "".join(part.prose for part in sections(document))
-    targets = (target.partition("#") for target in re.findall(r"\]\(([^)\s]+)\)", text))
-    return [(file or document, anchor) for file, _, anchor in targets]
+    """Return the target file, by its path from the top, and the anchor of each link that leads into the tree."""
+    text = "".join(f"{part.heading}\n{part.prose}" for part in sections(document))
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    return [(target_file(document, file), anchor) for file, _, anchor in (target.partition("#") for target in targets)]
 
 
-def broker_actions() -> list[argparse.Action]:
-    """Return the options and arguments of the broker."""
-    parser = Parser(prog="broker.py")
-    add_serve_options(parser)
+def target_file(document: str, file: str) -> str:
+    """Return the file that a document names by its path from there, itself where it names none, from the top."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(document), file)) if file else document
+
+
+ADD_OPTIONS: dict[str, Callable[[Parser], None]] = {
+    "serve": add_serve_options,
+    "work": partial(add_work_options, command_line=None),
+    "submit": add_submit_options,
+}
+
+
+def actions_of(command: str) -> list[argparse.Action]:
+    """Return the options and arguments of a subcommand."""
+    parser = Parser(prog=command)
+    ADD_OPTIONS[command](parser)
     return parser._actions

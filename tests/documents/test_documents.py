@@ -1,5 +1,6 @@
-"""What README.md shows is run, and what it lists is compared with the code; the links of both documents."""
+"""What the documents show is run, what they list is compared with the code, and their links are followed."""
 
+import inspect
 import os
 import re
 import shlex
@@ -12,10 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples_support import PROTOCOL, README, anchors, broker_actions, links, section
+from examples_support import (
+    ADD_OPTIONS,
+    DOCUMENTS,
+    GUIDE,
+    OPERATIONS,
+    PROTOCOL,
+    README,
+    REFERENCE,
+    actions_of,
+    anchors,
+    links,
+    section,
+    sections,
+)
 from helpers import PATIENCE, TOP, Program, bound_addresses
 
-from zmqbroker import Client, TaskFailed
+import zmqbroker
+from zmqbroker import Broker, Client, TaskFailed
 
 SHORT_TIMEOUT = "0.2"  # seconds, instead of the README's: so that the tasks dropped do not take half a minute
 CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE}
@@ -39,8 +54,11 @@ def programs() -> Iterator[Run]:
 # The commands of the README
 
 
-def commands(heading: str) -> list[list[str]]:
-    return [shlex.split(line) for block in section(README, heading).blocks["sh"] for line in block.splitlines()]
+def commands(document: str, heading: str) -> list[list[str]]:
+    return [shlex.split(line) for block in section(document, heading).blocks["sh"] for line in block.splitlines()]
+
+
+THREE_PROGRAMS = [command for command in commands(README, "Try it") if command[0].startswith("./")]
 
 
 def on_other_addresses(arguments: list[str], addresses: dict[str, str]) -> list[str]:
@@ -49,8 +67,8 @@ def on_other_addresses(arguments: list[str], addresses: dict[str, str]) -> list[
 
 
 def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(programs):
-    (broker_script, *broker_options), (worker_script, *worker_options), (client_script, *client_options) = commands(
-        "Try it"
+    (broker_script, *broker_options), (worker_script, *worker_options), (client_script, *client_options) = (
+        THREE_PROGRAMS
     )
     ports = re.findall(r":(\d+)", " ".join(broker_options))
     any_port = on_other_addresses(broker_options, dict.fromkeys(ports, "tcp://127.0.0.1:*"))
@@ -79,46 +97,41 @@ def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(prog
 
 def test_the_readme_shows_what_the_programs_print(programs):
     shown, totals = section(README, "Try it").blocks["text"]
-    broker_script, *options = commands("Try it")[0]
+    broker_script, *options = THREE_PROGRAMS[0]
     limits = re.search(r"limits .*(?=, \.\.\.)", shown)
     broker = programs(broker_script, *options[:-3], *["tcp://127.0.0.1:*"] * 3)
     assert limits is not None
     broker.wait_for(re.escape(limits[0]))
     broker.end()
     assert re.sub(r"\d+", "0", totals).strip() in broker.output
+    assert section(OPERATIONS, "What it says").block("text") == totals
 
 
-@pytest.mark.parametrize("script", [line[0] for line in commands("Try it")])
+@pytest.mark.parametrize("script", [command[0] for command in THREE_PROGRAMS])
 def test_the_programs_of_the_readme_can_be_executed(script):
     assert os.access(TOP / script, os.X_OK)
 
 
-@pytest.mark.parametrize("target", [line[1] for line in commands("Set up")])
-def test_the_set_up_commands_are_in_the_makefile(target):
-    assert re.search(rf"^{target}:", (TOP / "Makefile").read_text(), re.MULTILINE)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_is_to_be_made_is_in_the_makefile(document):
+    targets = re.findall(r"(?:^|`)make ([a-z-]+)", (TOP / document).read_text(), re.MULTILINE)
+    known = re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE)
+    assert set(targets) <= set(known)
 
 
-def test_the_embedded_broker_of_the_readme_prints_what_it_shows(tmp_path):
-    part = section(README, "In your own program")
-    (tmp_path / "embedding.py").write_text(part.block("python"))
-    ran = subprocess.run(
-        [sys.executable, tmp_path / "embedding.py"],
-        env=os.environ | {"PYTHONPATH": str(TOP)},
-        **CAPTURED,
-    )
-    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
-
-
-# The README's work in five minutes
+# Work in five minutes, and the guide
 
 OWN = "Your own work in five minutes"
 
 
 @pytest.fixture
 def zmqbroker_script(tmp_path, monkeypatch) -> str:
-    """Return what an installation would make of the `zmqbroker` command."""
-    script = tmp_path / "zmqbroker-script"
-    script.write_text("import sys\nfrom zmqbroker.commands.main import main\nsys.exit(main())\n")
+    """Return what an installation would make of the `zmqbroker` command, and have shells find it."""
+    script = tmp_path / "bin" / "zmqbroker"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom zmqbroker.commands.main import main\nsys.exit(main())\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(TOP))
     monkeypatch.chdir(tmp_path)
     return str(script)
@@ -127,44 +140,67 @@ def zmqbroker_script(tmp_path, monkeypatch) -> str:
 @pytest.fixture
 def broker_addresses(programs, zmqbroker_script) -> dict[str, str]:
     """Start the broker as the README does, and return its addresses by the README's ports."""
-    _, *arguments = commands(OWN)[0]
+    _, *arguments = commands(README, OWN)[0]
     ports = re.findall(r":(\d+)", " ".join(arguments))
     any_port = on_other_addresses(arguments, dict.fromkeys(ports, "tcp://127.0.0.1:*"))
     return dict(zip(ports, bound_addresses(programs(zmqbroker_script, *any_port)), strict=True))
-
-
-def run_snippet(title: str, addresses: dict[str, str]) -> None:
-    """Run the Python of a section, and compare what it prints with what is shown."""
-    part = section(README, title)
-    (snippet,) = on_other_addresses([part.block("python")], addresses)
-    ran = subprocess.run([sys.executable, "-c", snippet], **CAPTURED)
-    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
 
 
 @pytest.fixture
 def counting(programs, broker_addresses, zmqbroker_script) -> dict[str, str]:
     """Have the README's function at work, and return the broker's addresses."""
     Path("words.py").write_text(section(README, "A function").block("python"))
-    (_, *work), _ = commands("A function")
-    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+    (_, *work), _ = commands(README, "A function")
+    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses)).wait_for(r" 2 processes for words:count$")
     return broker_addresses
 
 
+def snippets(languages: set[str]) -> list[tuple[str, str]]:
+    """Return the document and the heading of each section that has code blocks in just these languages."""
+    return [
+        (document, part.heading)
+        for document in DOCUMENTS
+        for part in sections(document)
+        if document != PROTOCOL and set(part.blocks) == languages
+    ]
+
+
+def test_all_python_that_is_shown_is_run():
+    by_themselves = {(README, "A function"), (GUIDE, "A worker in Python")}  # tests of their own are below
+    shown = {
+        (document, part.heading)
+        for document in DOCUMENTS
+        for part in sections(document)
+        if document != PROTOCOL and "python" in part.blocks
+    }
+    assert shown == by_themselves | set(snippets({"python", "text"}))
+
+
+@pytest.mark.parametrize(("document", "heading"), snippets({"python", "text"}))
+def test_a_program_that_is_shown_prints_what_is_shown(counting, document, heading):
+    part = section(document, heading)
+    (snippet,) = on_other_addresses([part.block("python")], counting)
+    ran = subprocess.run([sys.executable, "-c", snippet], **CAPTURED)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+
+
+def test_the_shell_of_the_guide_prints_what_is_shown(counting):
+    part = section(GUIDE, "From the shell")
+    (lines,) = on_other_addresses([part.block("sh")], counting)
+    ran = subprocess.run(["sh", "-c", lines], **CAPTURED)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+
+
 def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqbroker_script):
-    _, (_, *submit) = commands("A function")
+    _, (_, *submit) = commands(README, "A function")
     ran = subprocess.run([sys.executable, zmqbroker_script, *on_other_addresses(submit, counting)], **CAPTURED)
     assert (ran.stdout, ran.stderr, ran.returncode) == (section(README, "A function").block("text"), "", 0)
 
 
-@pytest.mark.parametrize("title", ["A client in Python", "Futures and asyncio", "Very small tasks"])
-def test_the_clients_of_the_readme_print_what_it_shows(counting, title):
-    run_snippet(title, counting)
-
-
 @pytest.mark.skipif(shutil.which("factor") is None, reason="there is no factor command")
-def test_the_command_of_the_readme_factors_a_thousand_numbers(programs, broker_addresses, zmqbroker_script):
-    (_, *work), (_, last, _, _, *submit) = commands("A command")
-    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+def test_the_command_of_the_guide_factors_a_thousand_numbers(programs, broker_addresses, zmqbroker_script):
+    (_, *work), (_, last, _, _, *submit) = commands(GUIDE, "A command as a worker")
+    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses)).wait_for(" 1 process for factor$")
     lines = "".join(f"{number}\n" for number in range(1, int(last) + 1))
     command = [sys.executable, zmqbroker_script, *on_other_addresses(submit, broker_addresses)]
     ran = subprocess.run(command, input=lines, **CAPTURED)
@@ -172,8 +208,8 @@ def test_the_command_of_the_readme_factors_a_thousand_numbers(programs, broker_a
     assert ran.stdout.splitlines()[-3:] == ["998: 2 499", "999: 3 3 3 37", "1000: 2 2 2 5 5 5"]
 
 
-def test_the_worker_of_the_readme_works(broker_addresses):
-    (snippet,) = on_other_addresses([section(README, "A worker in Python").block("python")], broker_addresses)
+def test_the_worker_of_the_guide_works(broker_addresses):
+    (snippet,) = on_other_addresses([section(GUIDE, "A worker in Python").block("python")], broker_addresses)
     worker = subprocess.Popen([sys.executable, "-c", snippet])
     try:
         with Client(broker_addresses["4161"]) as client:
@@ -188,9 +224,10 @@ def test_the_worker_of_the_readme_works(broker_addresses):
 # What the documents list
 
 
-def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
+@pytest.mark.parametrize("command", ADD_OPTIONS)
+def test_the_option_table_has_what_the_parser_takes_and_its_defaults(command):
     expected = {}
-    for action in broker_actions():
+    for action in actions_of(command):
         names = ", ".join(f"`{name}`" for name in action.option_strings or [action.metavar])
         if action.option_strings and action.metavar:
             metavar = action.metavar if isinstance(action.metavar, str) else " ".join(action.metavar)
@@ -198,11 +235,59 @@ def test_the_option_table_has_what_the_parser_takes_and_its_defaults():
         defaults = action.default if isinstance(action.default, tuple) else (action.default,)
         has_default = action.nargs != 0 and all(isinstance(default, int | float) for default in defaults)
         expected[names] = " ".join(f"{default:g}" for default in defaults) if has_default else ""
-    _, _, *rows = section(README, "Options").rows
+    _, _, *rows = section(REFERENCE, f"zmqbroker {command}").rows
     assert {names: default for names, default, _ in rows} == expected
 
 
-@pytest.mark.parametrize(("document", "file", "anchor"), [(d, *link) for d in (README, PROTOCOL) for link in links(d)])
-def test_links_lead_somewhere(document, file, anchor):
-    assert (TOP / file).is_file()
-    assert not anchor or anchor in anchors(file)
+def test_the_reference_has_each_class_with_its_methods_and_their_arguments():
+    shown = [
+        signature
+        for part in sections(REFERENCE)
+        for block in part.blocks.get("", [])
+        for signature in re.sub(r"\n +", " ", block).splitlines()
+    ]
+    assert sorted(shown) == sorted(public_signatures())
+    text = (TOP / REFERENCE).read_text()
+    assert all(f"{name}(" in text for name in zmqbroker.__all__)
+
+
+def public_signatures() -> Iterator[str]:
+    """Yield how each public class is made and its methods are called, types left out."""
+    for name in zmqbroker.__all__:
+        public = getattr(zmqbroker, name)
+        if "__init__" in vars(public) or "__new__" in vars(public):  # else it is made as any exception is
+            yield name + without_types(inspect.signature(public))
+            for method, function in vars(public).items():
+                if inspect.isfunction(function) and not method.startswith("_"):
+                    yield f"{name}.{method}{without_types(inspect.signature(function))}"
+
+
+def without_types(signature: inspect.Signature) -> str:
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+        if parameter.name != "self"
+    ]
+    return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
+
+
+def test_the_reference_has_all_counters():
+    rows = section(REFERENCE, "Counters").rows[2:]
+    with Broker(*["tcp://127.0.0.1:*"] * 3) as broker:
+        assert [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)] == list(broker.counters())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    for file, anchor in links(document):
+        assert (TOP / file).is_file(), file
+        assert not anchor or anchor in anchors(file), f"{file}#{anchor}"
+
+
+def test_each_document_is_found_from_the_readme():
+    found: set[str] = set()
+    to_read = {README}
+    while to_read:
+        found |= to_read
+        to_read = {file for document in to_read for file, _ in links(document) if file.endswith(".md")} - found
+    assert found == set(DOCUMENTS)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples_support import PROTOCOL, anchors, broker_actions, section
+from examples_support import PROTOCOL, actions_of, anchors, section
 from helpers import PATIENCE
 
 import zmqbroker
@@ -33,7 +33,7 @@ def test_the_limits_of_the_protocol_are_those_of_the_code():
     rooms = tuple(f"zmqbroker.{room}" for room in ("broker", "transport", "wire"))
     modules = [importlib.import_module(name) for name in names if name.startswith(rooms)]
     constants = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
-    options = {f"`{name}`": action.default for action in broker_actions() for name in action.option_strings}
+    options = {f"`{name}`": action.default for action in actions_of("serve") for name in action.option_strings}
     _, _, *rows = section(PROTOCOL, "Limits").rows
     for what, value, where in rows:
         if where.startswith("`"):
