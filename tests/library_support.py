@@ -131,12 +131,12 @@ class Proxy:
             while True:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(self._to)
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=_forward, args=ends, daemon=True).start()
-                with self._changed:
+                with self._changed:  # before anything is forwarded: who has got that may cut
                     self._ends += [near, far]
                     self.connections += 1
                     self._changed.notify_all()
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=_forward, args=ends, daemon=True).start()
 
 
 def _forward(source: socket.socket, sink: socket.socket) -> None:
