@@ -304,19 +304,35 @@ def test_a_signal_handler_in_the_middle_of_a_message_may_do_all_but_wait(
         assert futures[0].result(PATIENCE) == b"another"
 
 
-def test_a_signal_handler_may_call_too(client: Client, running: Running):
+def test_a_signal_handler_may_call_while_a_call_waits(
+    client: Client, running: Running, monkeypatch: pytest.MonkeyPatch
+):
     gate = Gate(b"long")
+    is_waiting = threading.Event()
+    poll = zmq.zmq_poll
     results = []
+
+    def poll_until_interrupted(*arguments: Any) -> None:
+        """Keep the call where it has no lock: a signal that comes a moment sooner or later finds it in a message."""
+
+        def is_over() -> bool:
+            poll(*arguments)
+            return bool(results)
+
+        monkeypatch.undo()
+        is_waiting.set()
+        wait_until(is_over)
 
     def call_as_well() -> None:
         results.extend(client.call(task, wait=PATIENCE) for task in (b"first", b"second"))
         gate.open(b"long")
 
+    monkeypatch.setattr(zmq, "zmq_poll", poll_until_interrupted)
     with (
         working(running.addresses.ready, running.addresses.results, gate, count=2),
-        interrupted_by(call_as_well) as send,
+        interrupted_by(call_as_well) as send_signal,
     ):
-        threading.Thread(target=lambda: (gate.wait_for(b"long"), send())).start()
+        threading.Thread(target=lambda: (gate.wait_for(b"long"), is_waiting.wait(PATIENCE), send_signal())).start()
         assert client.call(b"long", wait=PATIENCE) == b"LONG"
         wait_until_idle(client._link)
         assert client.call(b"third", wait=PATIENCE) == b"THIRD"
