@@ -163,7 +163,9 @@ def measure_kill(system: System, python: str, plan: Plan, whole: bool) -> Figure
     with running(system, python, plan, (1, 1) if whole else (WORKERS,)) as run:
         path = run.play.directory / "held"
         run.ask("hold", path=str(path), wait=plan.wait + AFTERMATH)
-        (first, _), *_ = _look(path, 1, monotonic() + MEET_WAIT)
+        if not (notes := _look(path, 1, monotonic() + MEET_WAIT)):
+            raise StageError("no worker has begun the task")
+        first, _ = notes[0]
         if whole:
             kill_all(_worker_of(first))
         killed = monotonic()

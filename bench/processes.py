@@ -78,6 +78,6 @@ def end_adopted(others: set[int]) -> None:
                 os.waitpid(process_id, 0)
 
 
-def _fields(stat: Path) -> list[str]:
-    """Return the fields of a stat file from the third one on: what comes after the name, which may hold anything."""
-    return stat.read_text().rpartition(") ")[2].split()
+def _fields(stat: Path) -> list[bytes]:
+    """Return the fields of a stat file from the third one on: what comes after the name, which may hold any bytes."""
+    return stat.read_bytes().rpartition(b") ")[2].split()

@@ -62,7 +62,7 @@ class Process:
                 raise StageError(f"{self._name}: silent for {wait:g} s")
             chunk = os.read(self._child.stdout.fileno(), 4096)
             if not chunk:
-                raise StageError(f"{self._name}: ended with status {self._child.wait(START_WAIT)}")
+                raise self._end()
             self._unread += chunk
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode()
@@ -78,9 +78,12 @@ class Process:
         return facts
 
     def go(self, line: str = "go") -> None:
-        """Send the line that a client waits for."""
+        """Send the line that a client waits for; raises StageError when it has ended."""
         assert self._child.stdin is not None
-        self._child.stdin.write(line.encode() + b"\n")
+        try:
+            self._child.stdin.write(line.encode() + b"\n")
+        except BrokenPipeError:
+            raise self._end() from None
 
     def cpu(self) -> float | None:
         """Return the seconds of processor time it has used, all its threads together; None where that is unknown."""
@@ -102,6 +105,9 @@ class Process:
         for pipe in self._child.stdin, self._child.stdout:
             if pipe is not None:
                 pipe.close()
+
+    def _end(self) -> StageError:
+        return StageError(f"{self._name}: ended with status {self._child.wait(START_WAIT)}")
 
 
 class System(NamedTuple):

@@ -61,13 +61,13 @@ def meet(link: Link, answer: Callable[..., None], workers: int, wait: float) -> 
 
 
 def rate(link: Link, answer: Callable[..., None], size: int, window: int, seconds: float) -> None:
-    """Submit for some seconds, and measure the time until all results are there."""
+    """Submit for some seconds, one task at least, and measure the time until all results are there."""
     sent = 0
     started = perf_counter()
 
     def bodies() -> Iterator[bytes]:
         nonlocal sent
-        while perf_counter() - started < seconds:
+        while not sent or perf_counter() - started < seconds:
             sent += 1
             yield _body(sent - 1, size)
 
@@ -87,11 +87,11 @@ def rate_in_chunks(link: Link, answer: Callable[..., None], size: int, chunk: in
 
 
 def round_trips(link: Link, answer: Callable[..., None], size: int, seconds: float, most: int) -> None:
-    """Have one task done after the other for some seconds; measure each, in us."""
+    """Have one task done after the other for some seconds, one at least; measure each, in us."""
     times: list[float] = []
     call = link.call or (lambda body: link.result(link.submit(body), RESULT_WAIT))
     until = perf_counter() + seconds
-    while len(times) < most and perf_counter() < until:
+    while not times or (len(times) < most and perf_counter() < until):
         body = _body(len(times), size)
         sent = perf_counter()
         reply = call(body)

@@ -1,6 +1,7 @@
 """The comparison with other systems, with numbers so small that only its working is tested."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 
 from bench import report
 from bench.peers import NAMES
+from bench.processes import descendants
+from bench.stage import Stage, StageError
+from bench.systems import driver
+from bench.systems.link import Link
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
@@ -41,6 +46,7 @@ def test_systems_measured_one_by_one_come_together_in_one_table(tmp_path):
     for name in ("zmqbroker", "process-pool"):
         ran = compare("--only", name, "--results", tmp_path)
         assert ran.returncode == 0, ran.stderr
+        assert "skipped" not in ran.stderr, ran.stderr
 
     results = json.loads((tmp_path / "peers.json").read_text())
     assert set(results["systems"]) == {"zmqbroker", "process-pool"}
@@ -82,6 +88,35 @@ def test_what_a_process_leaves_behind_ends_with_its_stage():
     ran = subprocess.run([sys.executable, "-c", END_A_STAGE], **CAPTURED)
     assert ran.returncode == 0, ran.stderr
     assert not Path(f"/proc/{int(ran.stdout)}").exists()
+
+
+def test_a_process_that_has_ended_is_no_longer_sent_anything():
+    with Stage() as stage:
+        process = stage.start("-c", "raise SystemExit(3)")
+        for use in (process.line, process.go):
+            with pytest.raises(StageError, match="ended with status 3"):
+                use()
+
+
+def test_a_process_is_found_whatever_its_name():
+    rename = "open('/proc/self/comm', 'wb').write(b'gr\\xc3) S 1'); print(flush=True); input()"
+    with Stage() as stage:
+        process = stage.start("-c", rename)
+        process.line()
+        assert process.id in descendants(os.getpid())
+
+
+def test_a_measurement_whose_time_is_over_at_once_has_one_task():
+    answers: list[dict[str, Any]] = []
+
+    def answer(**facts: Any) -> None:
+        answers.append(facts)
+
+    link = Link(submit=lambda body: body, result=lambda body, _: body)
+    driver.rate(link, answer, size=64, window=10, seconds=0)
+    driver.round_trips(link, answer, size=64, seconds=0, most=10)
+    assert (answers[0]["tasks"], answers[0]["right"]) == (1, 1)
+    assert len(answers[1]["times"]) == 1
 
 
 def test_the_comparison_has_the_figures_that_were_measured():
