@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from helpers import PATIENCE, TOP, Program
+from helpers import PATIENCE, TOP, Program, wait_until
 
 from zmqbroker import Worker
+from zmqbroker.client.link import Link
 
 NOBODY = "tcp://127.0.0.1:1"  # nobody listens there
 
@@ -43,6 +44,11 @@ def run_in_threads(count: int, use: Callable[[int], None]) -> None:
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+def wait_until_idle(used: Link) -> None:
+    """Wait until the background thread has left the socket to the next call, which then sends by itself."""
+    wait_until(lambda: used._asleep and not used._session)
 
 
 def echo(body: Any) -> Any:

@@ -17,7 +17,7 @@ import pytest
 import zmq
 from conftest import PATIENCE_MS, Peers, Running
 from helpers import PATIENCE, bound_addresses, wait_until
-from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_broker, working
+from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_broker, wait_until_idle, working
 
 from zmqbroker import Client, TaskFailed, wire
 from zmqbroker.client import link
@@ -29,11 +29,6 @@ from zmqbroker.transport.messages import send
 
 class Interruption(BaseException):
     """Like KeyboardInterrupt, but nobody else's."""
-
-
-def wait_until_idle(used: Link) -> None:
-    """Wait until the background thread has left the socket to the next call."""
-    wait_until(lambda: used._asleep and not used._session)
 
 
 @pytest.fixture
