@@ -8,14 +8,13 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from conftest import Running
-from helpers import PATIENCE, TOP
+from helpers import PATIENCE, TOP, wait_until
 from library_support import working
 
 Submit = Callable[..., "subprocess.Popen[bytes]"]
@@ -57,6 +56,15 @@ def run(process: "subprocess.Popen[bytes]", text: bytes = b"") -> tuple[bytes, b
     """Give it its stdin, and wait: stdout, stderr and the exit status."""
     out, err = process.communicate(text, timeout=PATIENCE)
     return out, err, process.returncode
+
+
+def has_open(process_id: int, file: Path) -> bool:
+    """Tell whether a process has a file open, where the system can tell."""
+    for descriptor in Path(f"/proc/{process_id}/fd").glob("*"):
+        with suppress(OSError):  # closed since it was listed
+            if os.readlink(descriptor) == str(file):
+                return True
+    return False
 
 
 def test_each_line_is_a_task_and_each_reply_a_line_in_order(shouting: Running, submit: Submit):
@@ -164,11 +172,7 @@ def test_ctrl_c_while_lines_are_counted_ends_it_quietly(submit: Submit, tmp_path
     ours, theirs = pty.openpty()
     try:
         process = submit("tcp://127.0.0.1:1", lines, stderr=theirs)
-        descriptors = Path(f"/proc/{process.pid}/fd")
-        running_for = threading.Event()
-        while not any(os.path.realpath(descriptor) == str(lines) for descriptor in descriptors.glob("*")):
-            assert process.poll() is None
-            running_for.wait(0.01)
+        wait_until(lambda: has_open(process.pid, lines))
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == -signal.SIGINT
         os.set_blocking(ours, False)
