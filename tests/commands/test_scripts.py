@@ -90,6 +90,8 @@ def test_the_three_programs_work_together_and_every_reply_arrives(start, start_b
     broker = start_broker("-T", "0.2")
     requests, ready, results = bound_addresses(broker)
     workers = [start("testworker.py", ready, results, 0.1) for _ in range(2)]
+    for worker in workers:  # else one may come when the other has done it all
+        worker.wait_for("^Asking for tasks$")
     client = start("testclient.py", "-n", 3, "-c", 20, requests)
     assert client.wait() == 0
     assert client.wait_for(r"^60 tasks: (\d+) answered, (\d+) failures, in \d+\.\d+ seconds$")
