@@ -17,6 +17,7 @@ from zmqbroker.broker.loop import Loop
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Addresses, Sockets
 from zmqbroker.transport import descriptors
+from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.alarm import ctrl_c_calls
 from zmqbroker.transport.binding import LONGEST_HEARTBEAT, SocketOptions
 from zmqbroker.transport.keep_alive import KeepAlive
@@ -55,7 +56,7 @@ class Broker:
         body; 0 or None means no limit (`retry_delay` and `drain`: at once). A peer is taken for dead when TCP's
         `keep_alive` says so, a worker when it was silent for `heartbeat` seconds (0 or None: however silent).
         `context` is shared with the peers of inproc addresses; None makes one with `io_threads` of ZeroMQ's. Raises
-        ValueError for an address that cannot be bound and for a limit out of its range.
+        ValueError for an address that cannot be bound and for a limit out of its range, OSError without descriptors.
         """
         limits = {"tries": tries, "timeout": timeout, "retry_delay": retry_delay, "max_waiting": max_waiting}
         limits |= {"max_size": max_size, "drain": drain, "heartbeat": heartbeat}
@@ -65,6 +66,8 @@ class Broker:
         if not 1 <= io_threads <= MOST_IO_THREADS:
             raise ValueError(f"io_threads must be 1 to {MOST_IO_THREADS}, not {io_threads}")
         keep_alive.check()
+        if context is None:
+            refuse_inproc(requests, ready, results)
         if heartbeat and heartbeat > LONGEST_HEARTBEAT:
             raise ValueError(f"heartbeat must be 0 to {LONGEST_HEARTBEAT:g}, not {heartbeat}")
         most = descriptors.raise_limit()

@@ -10,30 +10,21 @@ This hastens what a deadline or a failed send would find out anyway: a connectio
 was noted goes unnoticed here.
 """
 
-import itertools
-import struct
 from collections.abc import Iterator, Sized
 from typing import Any
 
 import zmq
 
-from zmqbroker.transport.messages import NOBLOCK
+from zmqbroker.transport.monitor import next_event, open_monitor
 
-EVENT = struct.Struct("=Hi")  # zmq_socket_monitor(3): the event's number, its value: here a file descriptor
 SOURCE = int(zmq.SRCFD)
-
-_next_number = itertools.count().__next__
 
 
 class Connections:
     """The workers' connections to one socket, as far as messages came by them."""
 
     def __init__(self, context: zmq.Context[Any], watched: zmq.Socket[Any]) -> None:
-        address = f"inproc://zmqbroker-connections-{id(self)}-{_next_number()}"
-        watched.monitor(address, zmq.EVENT_DISCONNECTED)
-        self.monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
-        self.monitor.rcvhwm = 0  # a monitor that is full blocks libzmq's I/O thread
-        self.monitor.connect(address)
+        self.monitor = open_monitor(context, watched, zmq.EVENT_DISCONNECTED)
         self._watched = watched
         self._worker_at: dict[int, Sized] = {}  # by file descriptor
         self._descriptors: dict[Sized, int] = {}  # the reverse
@@ -66,14 +57,8 @@ class Connections:
 
     def lost(self) -> Iterator[Sized]:
         """Yield the workers whose connections were reported to have dropped since."""
-        while True:
-            try:
-                event = self.monitor.recv(NOBLOCK)
-                self.monitor.recv(NOBLOCK)  # the address, which is our own
-            except zmq.Again:
-                return
-            _, descriptor = EVENT.unpack(event)
-            worker = self._worker_at.pop(descriptor, None)
+        while (event := next_event(self.monitor)) is not None:
+            worker = self._worker_at.pop(event.value, None)
             if worker is not None:
                 del self._descriptors[worker]
                 yield worker

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple, TypeVar
 import zmq
 
 from zmqbroker.broker.liveness import Connections
+from zmqbroker.transport import descriptors
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.binding import SocketOptions, bind, open_socket
 
+DESCRIPTORS = 20  # that they take without any connection: an alarm, ZeroMQ's own, sockets, listeners, some to spare
 UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
 
 Polled = TypeVar("Polled", Alarm, "zmq.Socket[bytes]")
@@ -28,7 +30,11 @@ class Sockets:
     def __init__(
         self, addresses: Addresses, options: SocketOptions, context: zmq.Context[Any] | None, io_threads: int
     ) -> None:
-        """Open and bind them; `context` None makes one with so many threads. Raises ValueError as `bind` does."""
+        """Open and bind them; `context` None makes one with so many threads.
+
+        Raises ValueError as `bind` does, OSError without descriptors.
+        """
+        descriptors.need(DESCRIPTORS, "a broker")
         self.poller = zmq.Poller()
         self._closing = ExitStack()  # what `close` undoes, the last first
         with ExitStack() as undoing:

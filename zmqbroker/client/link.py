@@ -29,9 +29,9 @@ import zmq
 from zmqbroker import wire
 from zmqbroker.client.session import Request, Session, Settle
 from zmqbroker.transport.alarm import Alarm
-from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.messages import EVENTS, NOBLOCK, READABLE, Inbox, send
+from zmqbroker.transport.plain_connection import Connection
 from zmqbroker.wire import Frames, Reply
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import zmq
 
+from zmqbroker.transport.addresses import LAST_PORT
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
 from zmqbroker.transport.messages import LINGER_MS
 
 HEARTBEATS = 3  # sent in the time after which a silent peer is cut off
-LAST_PORT = 65535
 LONGEST_HEARTBEAT = 6553.0  # seconds; ZMTP tells them to the peer in tenths, in 16 bits
 BACKLOG = 4096  # connections that may wait to be accepted, after a restart say
 LARGEST_FRAME_FACTOR = 4  # a frame this many times the largest task cuts its sender off, see PROTOCOL.md
@@ -81,12 +81,23 @@ def bind(opened: zmq.Socket[Any], address: str) -> str:
             raise ValueError(f"cannot listen on {address}: {WHAT_TO_DO[errno.EINVAL]}")
         opened.ipv6 = "[" in address  # tcp://[::]:PORT listens on IPv4 as well, tcp://*:PORT on IPv4 only
     try:
-        opened.bind(address)
+        _bind_name(opened, address)
     except zmq.ZMQError as error:
         hint = WHAT_TO_DO.get(error.errno or 0, error.strerror)
         raise ValueError(f"cannot listen on {address}: {hint}") from None
     bound = opened.get_string(zmq.LAST_ENDPOINT)
     return "ipc://" + os.path.abspath(bound.removeprefix("ipc://")) if address == "ipc://*" else bound
+
+
+def _bind_name(opened: zmq.Socket[Any], address: str) -> None:
+    """Bind, by IPv6 too where the address has a name that has nothing else."""
+    try:
+        opened.bind(address)
+    except zmq.ZMQError as error:
+        if error.errno != errno.ENODEV or opened.ipv6:
+            raise
+        opened.ipv6 = True
+        opened.bind(address)
 
 
 def _leave_others_alone(address: str) -> None:

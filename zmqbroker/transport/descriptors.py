@@ -1,8 +1,11 @@
 """File descriptors: every connection takes one, and at their limit nobody can connect any more."""
 
+import errno
 import os
 import resource
 import sys
+
+NONE_LEFT = (errno.EMFILE, errno.ENFILE)  # of this process, of the system
 
 
 def raise_limit() -> int:
@@ -23,3 +26,19 @@ def is_any_left() -> bool:
     except OSError:
         return False
     return True
+
+
+def need(number: int, what: str) -> None:
+    """Raise OSError when there are not so many left for `what`: ZeroMQ would end the program where it gets none."""
+    held: list[int] = []
+    try:
+        while len(held) < number:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno not in NONE_LEFT:
+            raise
+        text = f"no file descriptors are left for {what}, which takes {number}: close some, or raise `ulimit -n`"
+        raise OSError(error.errno, text) from None
+    finally:
+        for descriptor in held:
+            os.close(descriptor)

@@ -13,9 +13,9 @@ import zmq
 
 from zmqbroker import wire
 from zmqbroker.transport.alarm import Alarm
-from zmqbroker.transport.connection import Connection, connect
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
+from zmqbroker.transport.plain_connection import Connection, connect
 from zmqbroker.wire import Frames, chunks
 from zmqbroker.wire.chunks import Body, Failure
 

@@ -1,0 +1,83 @@
+"""Questions to the system that it may take minutes to answer, as name servers do: in threads that nobody waits for."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from zmqbroker.transport.addresses import IPC, Address
+from zmqbroker.transport.alarm import Alarm
+
+PATIENCE = 0.8  # seconds for a host to take a connection that is made to find out why none is; less than ASK_BEFORE
+
+Answer = TypeVar("Answer")
+
+
+class Inquiry(Generic[Answer]):
+    """A question that is being asked, and perhaps its answer."""
+
+    def __init__(self, ask: Callable[[], Answer], alarm: Alarm | None = None) -> None:
+        """Have `ask` called in a thread of its own; `alarm` is rung after it, None: nobody waits for it.
+
+        Raises OSError when there can be no thread.
+        """
+        self.answer: Answer | None = None  # None: not yet
+        self._ask = ask
+        self._alarm = alarm
+        self._lock = threading.Lock()  # to ring, and to let that be
+        try:
+            threading.Thread(target=self._run, name="zmqbroker inquiry", daemon=True).start()
+        except RuntimeError as error:  # too many, or Python ends
+            raise OSError(str(error)) from None
+
+    def abandon(self) -> None:
+        """Take no more interest in it: the alarm may be closed then."""
+        with self._lock:
+            self._alarm = None
+
+    def _run(self) -> None:
+        answer = self._ask()
+        with self._lock:
+            self.answer = answer
+            if self._alarm is not None:
+                self._alarm.ring()
+
+
+def addresses_of(target: Address) -> list[str]:
+    """Return the addresses of a host's name, numbers of IPv4 and IPv6; none where it has none."""
+    try:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+        return list(dict.fromkeys(socket.getnameinfo(where, numeric)[0] for *_, where in found))  # with their scopes
+    except (OSError, UnicodeError):
+        return []
+
+
+def reason_at(target: Address) -> str:
+    """Return why nobody answers at an address, as far as a connection of one's own can tell; it is closed at once."""
+    try:
+        if target.transport == IPC:
+            _try_ipc(target.text.removeprefix(IPC))
+        else:
+            socket.create_connection((target.host, target.port), PATIENCE).close()
+    except (socket.gaierror, UnicodeError):
+        return "the name does not resolve" if target.is_name else "this machine has no such network"
+    except TimeoutError:
+        return "the host does not answer"
+    except OSError as error:
+        return _describe(error, target)
+    return "something listens there, but does not answer as a broker does"
+
+
+def _try_ipc(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PATIENCE)
+        probe.connect("\0" + path[1:] if path.startswith("@") else path)
+
+
+def _describe(error: OSError, target: Address) -> str:
+    if isinstance(error, FileNotFoundError):
+        directory = os.path.dirname(target.text.removeprefix(IPC)) or "."
+        return "no socket is there" if os.path.isdir(directory) else "its directory does not exist"
+    return (error.strerror or str(error)).lower()
