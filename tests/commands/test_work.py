@@ -94,6 +94,8 @@ BAD_USAGE = {
     (SOME, SOME, "tasks:nothing"): "cannot find tasks:nothing",
     (SOME, SOME, "tasks:number"): "tasks:number is no function but int",
     ("nowhere", SOME, "tasks:echo"): "'nowhere' is no address",
+    (SOME, "tcp://localhost:70000", "tasks:echo"): "its port must be a number from 1 to 65535",
+    ("inproc://ready", SOME, "tasks:echo"): "use tcp:// or ipc://",
     (SOME, SOME, "tasks:echo", "--processes", "many"): "'many' is no whole number",
     (SOME, SOME, "tasks:echo", "--slots", "0"): "slots must be 1 or more",
     (SOME, SOME, "tasks:echo", "--kill-after", "1"): "--kill-after is for a command",
@@ -266,6 +268,13 @@ def test_processes_that_crash_again_and_again_are_replaced_at_growing_intervals(
     assert program.end() == 0
 
 
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_broker_that_does_not_come_in_time_is_the_end(run: Work, processes: int):
+    program = run(SOME, SOME, "tasks:echo", "--connect-timeout", 0.5, "--processes", processes)
+    assert program.wait() == 2
+    assert f"zmqbroker work: nobody has answered at {SOME} for 0.5 s: is the broker running" in program.lines[-1]
+
+
 def test_a_replacement_that_cannot_start_says_why(work: Work, client: Client, directory: Path):
     program = work("tasks:echo", "--max-tasks", 1)
     program.wait_for("1 process for tasks:echo")
@@ -422,7 +431,9 @@ def test_a_second_signal_gives_up_all_of_a_chunk_in_hand(work: Work, client: Cli
 
 
 def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directory: Path):
-    settings = Settings(SOME, SOME, "tasks:echo", [], 0, 0, max_tasks=0, slots=1, label=None, log_level=0)
+    settings = Settings(
+        SOME, SOME, "tasks:echo", [], 0, 0, max_tasks=0, slots=1, connect_timeout=0, label=None, log_level=0
+    )
     process = WorkerProcess(settings)
     assert process._handle(b"first") == b"first"
     process._leave_at_once(signal.SIGINT, None)

@@ -33,6 +33,18 @@ def number(kind: type[float] | type[int], zero: str) -> Callable[[str], float]:
     return parse
 
 
+def add_connect_timeout(parser: argparse.ArgumentParser) -> None:
+    """Declare how long one waits for a broker."""
+    parser.add_argument(
+        "--connect-timeout",
+        type=number(float, "no limit"),
+        default=0,
+        metavar="SECONDS",
+        help="time without a broker that answers, at the start or later, after which this ends with status 2 "
+        "(default: 0, no limit: it says so from time to time)",
+    )
+
+
 def whole_number(text: str) -> int:
     """Parse a whole number, which may be negative."""
     try:

@@ -7,7 +7,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 
-from zmqbroker.commands.options import log_level, number
+from zmqbroker.commands.options import add_connect_timeout, log_level, number
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
@@ -87,6 +87,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         "for tasks of microseconds (default: %(default)s)",
     )
     add("--label", metavar="TEXT", help="what the workers call themselves when they ask for tasks (default: ready)")
+    add_connect_timeout(parser)
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="log also what commands print on their stderr")
     loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
@@ -119,6 +120,7 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         touch=options.touch,
         max_tasks=options.max_tasks,
         slots=options.slots,
+        connect_timeout=options.connect_timeout,
         label=options.label,
         log_level=log_level(options),
     )

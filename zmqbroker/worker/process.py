@@ -24,7 +24,7 @@ from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.supervisor import AT_ONCE, FINISH, READY
 from zmqbroker.worker.worker import Fail, Handler, Interrupted, Worker
 
-CANNOT_START = 1  # exit status
+CANNOT_GO_ON = 1  # exit status
 LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
 
 # With the path of whoever starts it, not with that of a new interpreter, which begins with the current directory: there
@@ -47,6 +47,7 @@ class Settings:
     touch: float
     max_tasks: int
     slots: int
+    connect_timeout: float
     label: str | None
     log_level: int
 
@@ -74,7 +75,12 @@ class WorkerProcess:
             self._handler = load(settings.function)
             self._interrupt_handler = sys.exit  # whatever the function is at
         self._worker = Worker(
-            settings.ready, settings.results, self._handle, label=settings.label, slots=settings.slots
+            settings.ready,
+            settings.results,
+            self._handle,
+            label=settings.label,
+            slots=settings.slots,
+            connect_timeout=settings.connect_timeout or None,
         )
 
     def run(self, lifeline: socket.socket) -> None:
@@ -177,9 +183,8 @@ def main(arguments: Sequence[str]) -> int:
     lifeline.set_inheritable(False)
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
     try:
-        process = WorkerProcess(settings)
-    except ValueError as error:
+        WorkerProcess(settings).run(lifeline)
+    except (ValueError, ConnectionError) as error:
         say(lifeline, str(error).replace("\n", " ").encode(errors="replace"))
-        return CANNOT_START
-    process.run(lifeline)
+        return CANNOT_GO_ON
     return 0

@@ -1,6 +1,7 @@
 """Processes of one kind, kept running: one that ends is replaced, until the supervisor is told to stop.
 
-Each process has one end of a socket pair, its lifeline. There it says READY, or why it cannot start. FINISH tells it to
+Each process has one end of a socket pair, its lifeline. There it says READY, or why it cannot start, and later why it
+cannot go on, which the others cannot either. FINISH tells it to
 leave when it is done with what it has in hand, AT_ONCE not to wait for that. The end of file means that the supervisor
 is gone, however that came about, and is as good as FINISH.
 """
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.worker.command import ending, kill_group
 
-READY = b"ready"  # what a process says that has started; anything else is why it cannot
+READY = b"ready"  # what a process says that has started; anything else, before or after it, is why it cannot go on
 FINISH = b"f"
 AT_ONCE = b"a"
 FIRST_DELAY = 0.1  # seconds between a crash and the replacement; doubled with each crash in a row
@@ -29,7 +30,7 @@ log = logging.getLogger("zmqbroker.supervisor")
 
 
 class CannotStartError(Exception):
-    """The first process said that it cannot start. Its text says why."""
+    """A process said that it cannot start, or cannot go on. Its text says why."""
 
 
 class Process:
@@ -60,8 +61,8 @@ class Process:
 
     @property
     def complaint(self) -> str:
-        """Return why it cannot start; nothing if it did not say."""
-        return "" if self.was_ready else self.said.decode(errors="replace")
+        """Return why it cannot start or go on; nothing if it did not say."""
+        return self.said.removeprefix(READY).decode(errors="replace")
 
     def listen(self) -> None:
         """Take in what it says."""
@@ -108,6 +109,7 @@ class Supervisor:
         self._name = name
         self._places = [Place() for _ in range(processes)]
         self._is_proven = False  # a process has started, so the others can
+        self._complaint = ""  # of a process that could not go on
         self._alarm = Alarm()
         self._stops_asked = 0
         self._stops_done = 0
@@ -116,7 +118,8 @@ class Supervisor:
     def run(self) -> None:
         """Keep the processes running until stopped, and return when all have ended.
 
-        The first one is started alone. Raises CannotStartError when it says that it cannot.
+        The first one is started alone. Raises CannotStartError when it says that it cannot, and in the end when one
+        says that it cannot go on.
         """
         try:
             with self._alarm.rung_by_signals(), _ends_of_children_ring():
@@ -126,14 +129,16 @@ class Supervisor:
                     for place in self._places:
                         self._bury(place, now)
                     if self._stops_done and not self._processes():
-                        log.info("ended")
-                        return
+                        break
                     self._start(now)
                     self._wait(self._next_at(), now)
         finally:
             for process in self._processes():
                 process.kill()
             self._alarm.close()
+        if self._complaint:
+            raise CannotStartError(self._complaint)
+        log.info("ended")
 
     def stop(self) -> None:
         """Let the processes finish what they have in hand; asked again, end them at once. For a signal handler."""
@@ -169,6 +174,10 @@ class Supervisor:
             return
         place.process = None
         if self._stops_done:
+            return
+        if process.complaint and process.was_ready:
+            self._complaint = process.complaint
+            self.stop()
             return
         if process.complaint and not self._is_proven:
             raise CannotStartError(process.complaint)

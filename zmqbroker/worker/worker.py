@@ -7,19 +7,26 @@ connection is lost, and it can be stopped without losing a task.
 import logging
 import threading
 from collections.abc import Callable, Sized
+from math import ceil, inf
+from time import monotonic
 from typing import Any
 
 import zmq
 
 from zmqbroker import wire
+from zmqbroker.transport import descriptors
+from zmqbroker.transport.addresses import parse, refuse_inproc
 from zmqbroker.transport.alarm import Alarm
+from zmqbroker.transport.connection import LOST, Connection, connect
 from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.limited_log import LimitedLog
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
-from zmqbroker.transport.plain_connection import Connection, connect
+from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import Frames, chunks
 from zmqbroker.wire.chunks import Body, Failure
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
+DESCRIPTORS = 16  # that one takes: an alarm, ZeroMQ's own, two sockets with their connections, and what watches them
 LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosses with its leaving
 
 Handler = Callable[[Any], "Body | None"]
@@ -51,6 +58,7 @@ class Worker:
         label: str | None = None,
         slots: int = 1,
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
+        connect_timeout: float | None = None,
         context: zmq.Context[Any] | None = None,
     ) -> None:
         """Prepare to work for the broker at these two addresses; nothing is asked for before `run`.
@@ -59,45 +67,52 @@ class Worker:
         an empty one. `label` is what the worker calls itself. `slots` is how many tasks it may have in hand: they are
         done one after the other, so more than one saves the way to the broker where tasks take microseconds, and
         makes tasks wait behind each other where they do not. `keep_alive` says when TCP takes the broker's host for
-        dead. `context` is needed for inproc; None makes one. Raises ValueError for what is no address, and for less
-        than one slot.
+        dead. `connect_timeout` is how many seconds `run` goes on without a broker that answers; None: for ever.
+        `context` is needed for inproc; None makes one. Raises ValueError for what is no address, and for less than one
+        slot, and OSError where no file descriptors are left.
         """
         if slots < 1:
             raise ValueError(f"slots must be 1 or more, not {slots}")
+        if context is None:
+            refuse_inproc(ready, results)
+        self._patience = Patience(ready, connect_timeout, monotonic())
+        descriptors.need(DESCRIPTORS, "a worker")
         self._handler = handler
         self._ready: Frames = [wire.EMPTY, (label or "ready").encode()]
         self._slots = slots
         self._own_context = context is None
         self._context = context or zmq.Context()
         self._ready_address = ready
+        self._results_address = results
+        self._results_at: str | None = None  # where RESULTS is connected to; None: not yet
         self._keep_alive = keep_alive
         self._results: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
         self._results.linger = LINGER_MS
         self._results.sndhwm = 0  # so that sending never blocks
         self._alarm = Alarm()
+        self._complaints = LimitedLog(log)
         self._stopped = False
         self._lock = threading.Lock()  # held to send a result or to change the attempt
         self._attempt_id: Any = None  # of the task in hand; None: there is none
         self.tasks = 0  # handled so far
         try:
-            connect(self._results, results, keep_alive, may_refuse=False)
+            if not parse(results).is_name:
+                self._connect_results(results)
             self._connect().close()  # is it an address?
-        except ValueError:
+        except (OSError, ValueError, zmq.ZMQError):
             self._close()
             raise
 
     def run(self) -> None:
-        """Work until stopped; goes on by itself when the broker is restarted."""
+        """Work until stopped; goes on by itself when the broker is restarted.
+
+        Raises ConnectionError when no broker has answered for `connect_timeout` seconds.
+        """
         try:
             with self._alarm.rung_by_signals():
                 while not self._stopped:
-                    connection = self._connect()
-                    try:
-                        self._work(connection)
-                    finally:
-                        connection.close()  # before the pause: nothing is to be handed out to it any more
+                    self._work_once()
                     if not self._stopped:
-                        log.info("the connection to %s was lost: asking again", self._ready_address)
                         self._alarm.wait(PAUSE_MS)
         finally:
             self._close()
@@ -118,24 +133,70 @@ class Worker:
                 send(self._results, wire.verb_message(wire.TOUCH, self._attempt_id, argument))
 
     def _connect(self) -> Connection:
-        return Connection(self._context, zmq.DEALER, self._ready_address, self._keep_alive)
+        return Connection(self._context, zmq.DEALER, self._ready_address, self._keep_alive, self._patience)
+
+    def _work_once(self) -> None:
+        """Work by one connection, until stopped or until it is lost."""
+        try:
+            connection = self._connect()
+        except (OSError, zmq.ZMQError) as error:
+            if error.errno not in descriptors.NONE_LEFT:
+                raise
+            self._complaints.warn("descriptors", str(error.strerror), monotonic())
+            return
+        try:
+            self._work(connection)
+        finally:
+            connection.close()  # before the pause: nothing is to be handed out to it any more
+        if connection.state == LOST and not self._stopped:
+            log.info("the connection to %s was lost: asking again", self._ready_address)
+
+    def _connect_results(self, address: str) -> None:
+        """Connect to RESULTS, and no more to where it was before."""
+        if address != self._results_at:
+            if self._results_at is not None:
+                self._results.disconnect(self._results_at)
+            connect(self._results, address, self._keep_alive, may_refuse=False)
+            self._results_at = address
+
+    def _ask(self, connection: Connection) -> None:
+        """Ask for the first tasks. The results go to the same address, where the host has the same name."""
+        results = parse(self._results_address)
+        is_same_host = connection.found is not None and results.host == parse(self._ready_address).host
+        if results.is_name:
+            self._connect_results(results.at(connection.found or "") if is_same_host else self._results_address)
+        for _ in range(self._slots):
+            send(connection.socket, self._ready.copy())
+
+    def _see_to(self, connection: Connection, now: float) -> float:
+        """Do what is due at the connection, and return when that is again."""
+        due = connection.advance(now)
+        verdict = self._patience.verdict(now, connection.reason)
+        if verdict is not None:
+            raise ConnectionError(verdict)
+        return due
 
     def _work(self, connection: Connection) -> None:
         """Ask and process, one task after another, until stopped or the connection is lost."""
         poller = zmq.Poller()
-        for waited_for in (connection.socket, connection.monitor, self._alarm):
+        for waited_for in (connection.socket, *connection.waited_for, self._alarm):
             poller.register(waited_for, zmq.POLLIN)
         inbox = Inbox(connection.socket, self._slots)
-        for _ in range(self._slots):
-            send(connection.socket, self._ready.copy())
+        has_asked = False
+        due = self._see_to(connection, monotonic())
         while True:
-            readable = dict(poller.poll())
+            if connection.can_send and not has_asked:
+                self._ask(connection)
+                has_asked = True
+            readable = dict(poller.poll(None if due == inf else ceil(1000 * max(0.0, due - monotonic()))))
             if self._alarm.fileno() in readable:
                 self._alarm.hear()
-            is_lost = connection.monitor in readable
+            if due < inf or connection.monitor in readable:
+                due = self._see_to(connection, monotonic())
+            is_lost = connection.has_ended
             for message in inbox.batch(self._slots) if connection.socket in readable else ():
                 self._process(message)
-                is_lost = is_lost or connection.is_lost()  # while the handler ran
+                is_lost = is_lost or connection.is_lost(monotonic())  # while the handler ran
                 if not (is_lost or self._stopped):
                     send(connection.socket, self._ready.copy())
             if self._stopped:
