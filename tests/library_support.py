@@ -13,6 +13,7 @@ from helpers import PATIENCE, TOP, Program, wait_until
 
 from zmqbroker import Worker
 from zmqbroker.client.link import Link
+from zmqbroker.transport.connection import CONNECTED
 
 NOBODY = "tcp://127.0.0.1:1"  # nobody listens there
 
@@ -48,7 +49,7 @@ def run_in_threads(count: int, use: Callable[[int], None]) -> None:
 
 def wait_until_idle(used: Link) -> None:
     """Wait until the background thread has left the socket to the next call, which then sends by itself."""
-    wait_until(lambda: used._asleep and not used._session)
+    wait_until(lambda: used._asleep and not used._session and used._connection.state == CONNECTED)
 
 
 def echo(body: Any) -> Any:

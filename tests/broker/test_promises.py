@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zmqbroker.broker.dispatch import GRACE, Dispatcher
-from zmqbroker.broker.kept import LONGEST
+from zmqbroker.broker.kept import KEPT_FOR
 from zmqbroker.wire import Header
 
 STALE_KEPT = 2  # in the queues, so that they are rebuilt often
@@ -83,7 +83,7 @@ class Promises(RuleBasedStateMachine):
         known = self.unsettled_with(key)
         if known is not None:
             known.address = address  # it joins: the reply goes there now
-        elif key in self.kept and self.now < self.kept[key][0] + LONGEST:
+        elif key in self.kept and self.now < self.kept[key][0] + KEPT_FOR:
             _, record = self.kept[key]
             self.kept[key] = (self.now, record)
             self.expected.append((address, record.status))
@@ -270,7 +270,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def the_next_due_instant_is_that_of_the_model(self) -> None:
         instants = [record.due for record in self.records if record.due is not None]
-        instants += [at + LONGEST for at, _ in self.kept.values() if at + LONGEST > self.now]
+        instants += [at + KEPT_FOR for at, _ in self.kept.values() if at + KEPT_FOR > self.now]
         due = self.dispatcher.next_due()
         assert due == (min(instants) if instants else None) or (due is not None and due <= self.now)
 

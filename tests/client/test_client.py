@@ -899,7 +899,7 @@ def test_an_interpreter_ends_whatever_waits(running: Running, what: str):
 import sys, threading, time
 from zmqbroker import Client
 from zmqbroker.client import link
-link.LAST_REPLIES, link.LOOK_MS = 0.3, 100
+link.LAST_REPLIES, link.LOOK = 0.3, 0.1
 client = Client(sys.argv[1])
 """
     behind = """
@@ -914,7 +914,7 @@ def test_a_program_whose_main_thread_has_ended_waits_for_replies_that_come(runni
 import sys, threading, time
 from zmqbroker import Client
 from zmqbroker.client import link
-link.LAST_REPLIES, link.LOOK_MS = 0.3, 50
+link.LAST_REPLIES, link.LOOK = 0.3, 0.05
 client = Client(sys.argv[1])
 def work():
     threading.main_thread().join()

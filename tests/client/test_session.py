@@ -1,5 +1,7 @@
 """The pure session of a client: what is sent, what is sent again, and what a reply settles."""
 
+from math import inf
+
 import pytest
 
 from zmqbroker import wire
@@ -119,7 +121,7 @@ def test_closing_gives_up_every_task_and_leaves_cancels_to_be_sent(session: Sess
         session.submit(told.request(key))
     session.take(2, 0.0)
     session.cancel("a")
-    for tell, reply in session.close():
+    for tell, reply in session.give_up(CLOSED, "why"):
         tell(reply)
     assert [(reply.key, reply.status) for reply in told] == [("b", CLOSED), ("c", CLOSED)]
     assert keys(session.take(9, 0.0)) == ["a"]
@@ -154,7 +156,7 @@ def test_a_refused_task_is_sent_at_once_by_the_next_connection_and_its_pause_beg
         session.take(9, now)
         refuse(session, "a", now)
     session.reconnect()
-    assert session.next_due() is None
+    assert session.next_due() == inf
     assert keys(session.take(9, 1.0)) == ["a"]
     refuse(session, "a", 2.0)
     assert session.next_due() == 3.0

@@ -204,15 +204,25 @@ def test_a_pipe_that_is_closed_early_ends_it_quietly(shouting: Running, submit: 
     assert (err, process.returncode) == (b"", 128 + signal.SIGPIPE)
 
 
-def test_silence_is_complained_of(submit: Submit):
+def test_a_broker_that_is_not_there_is_complained_of(submit: Submit):
     process = submit("tcp://127.0.0.1:1")
     assert process.stdin is not None
     assert process.stderr is not None
     process.stdin.write(b"task\n")
     process.stdin.flush()
-    assert process.stderr.readline() == (b"no reply yet from tcp://127.0.0.1:1: is the broker running, and a worker?\n")
+    said = b"nobody answers at tcp://127.0.0.1:1: is the broker running there? (connection refused)\n"
+    assert process.stderr.readline() == said
     process.send_signal(signal.SIGINT)
     assert run(process)[2] == 130
+
+
+def test_a_broker_that_does_not_come_in_time_is_the_end(submit: Submit):
+    out, err, status = run(submit("tcp://127.0.0.1:1", "--connect-timeout", "0.5"), b"one\ntwo\n")
+    assert (out, status) == (b"", 2)
+    assert err == (
+        b"zmqbroker submit: nobody has answered at tcp://127.0.0.1:1 for 0.5 s: is the broker running there? "
+        b"(connection refused)\n"
+    )
 
 
 @pytest.mark.parametrize("has_tqdm", [True, False])

@@ -8,7 +8,7 @@ from zmqbroker.broker.task import Task
 from zmqbroker.wire import Frames
 
 MOST_REPLIES = 10_000
-LONGEST = 60.0  # seconds
+KEPT_FOR = 60.0  # seconds
 MOST_BYTES = 64 << 20  # of all their bodies together
 FRAME_COST = 64  # bytes that a frame takes up, however small
 
@@ -45,7 +45,7 @@ class KeptReplies:
         size = sum(map(len, task.body)) + FRAME_COST * len(task.body)
         if size > MOST_BYTES:
             return
-        until = now + LONGEST
+        until = now + KEPT_FOR
         self._kept[key] = KeptReply(task.envelope[0], task.status, task.attempts, task.reason, task.body, until, size)
         self._bytes += size
         while len(self._kept) > MOST_REPLIES or self._bytes > MOST_BYTES:

@@ -46,14 +46,16 @@ class Client:
         context: zmq.Context[Any] | None = None,
         *,
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
+        connect_timeout: float | None = None,
     ) -> None:
         """Connect to the broker's address for requests, whether or not it listens there yet.
 
         `context` is needed for inproc; None makes one. `keep_alive` says when TCP takes the broker's host for dead:
-        then this connects again. Raises ValueError for what is no address.
+        then this connects again. After `connect_timeout` seconds without a broker that answers, tasks fail with a
+        ConnectionError; None: they wait for it. Raises ValueError for what is no address, OSError without descriptors.
         """
         self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
-        self._link = Link(requests, context, keep_alive)
+        self._link = Link(requests, context, keep_alive, connect_timeout)
         self._check_can_wait = self._link.check_can_wait  # one for all futures: the collector has less to look at
         self._finalizer = weakref.finalize(self, _let_go, self._link)
         self._finalizer.atexit = False

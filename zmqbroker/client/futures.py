@@ -10,6 +10,8 @@ from typing import Any
 from zmqbroker import wire
 from zmqbroker.wire import DONE, Frames, Reply
 
+UNREACHABLE = "unreachable"  # the status of a task whose broker did not answer for `connect_timeout`
+
 log = logging.getLogger("zmqbroker.client")
 
 
@@ -23,7 +25,11 @@ class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
         self.attempts = attempts
 
     def __reduce__(self) -> Any:
-        return TaskFailed, (self.reason, self.status, self.attempts)
+        return type(self), (self.reason, self.status, self.attempts)
+
+
+class Unreachable(TaskFailed, ConnectionError):  # noqa: N818 (it is a kind of TaskFailed)
+    """A task has no result, as no broker was there."""
 
 
 class TaskFuture(Future[Any]):
@@ -95,7 +101,8 @@ def _call(callback: "Callable[[Future[Any]], object]", future: "Future[Any]") ->
 def outcome_of(reply: Reply, as_list: bool) -> Any:
     """Return what a reply means: the result's body, in a list if wanted, or a TaskFailed."""
     if reply.status != DONE:
-        return TaskFailed(reply.reason, reply.status, reply.attempts)
+        kind = Unreachable if reply.status == UNREACHABLE else TaskFailed
+        return kind(reply.reason, reply.status, reply.attempts)
     return body_of(reply.body, as_list)
 
 

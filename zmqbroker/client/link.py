@@ -13,33 +13,38 @@ in doubt, and is replaced as if it were lost.
 """
 
 import _thread
-import errno
 import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from inspect import isbuiltin
-from math import ceil
+from math import ceil, inf
 from time import monotonic
 from typing import Any
 
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.client.session import Request, Session, Settle
+from zmqbroker.client.futures import UNREACHABLE
+from zmqbroker.client.session import CLOSED, Request, Session, Settle
+from zmqbroker.transport import descriptors
+from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.alarm import Alarm
+from zmqbroker.transport.connection import LOST, Connection
 from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.limited_log import LimitedLog
 from zmqbroker.transport.messages import EVENTS, NOBLOCK, READABLE, Inbox, send
-from zmqbroker.transport.plain_connection import Connection
+from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import Frames, Reply
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
 BATCH = 256  # replies read before requests are sent again
 PAUSE_MS = 200  # between losing the broker and connecting again, should it hang up at every call
+DESCRIPTORS = 16  # that one takes: two alarms, ZeroMQ's own, a connection, and some to spare
 LAST_CANCELS = 1.0  # seconds to tell the broker of cancelled tasks when the link is closed
 LAST_REPLIES = 10.0  # seconds without any that a program waits whose main thread has ended
-LOOK_MS = 2000  # between two looks whether it has
+LOOK = 2.0  # seconds between two looks whether it has
 LONGEST_WAIT_MS = 100  # a signal that comes just before a poll has begun is handled when that ends
 
 log = logging.getLogger("zmqbroker.client")
@@ -48,12 +53,24 @@ log = logging.getLogger("zmqbroker.client")
 class Link:
     """Sends tasks over one connection after another, until each has its reply. For any thread of one process."""
 
-    def __init__(self, address: str, context: zmq.Context[Any] | None, keep_alive: KeepAlive) -> None:
+    def __init__(
+        self,
+        address: str,
+        context: zmq.Context[Any] | None,
+        keep_alive: KeepAlive,
+        connect_timeout: float | None = None,
+    ) -> None:
         """Connect, whether or not somebody listens there yet; `context` None makes one.
 
-        Raises ValueError for what is no address, RuntimeError where there are no threads.
+        Tasks fail when nobody has answered there for `connect_timeout` seconds; None: they wait. Raises ValueError for
+        what is no address, OSError without descriptors, and RuntimeError where there are no threads.
         """
         _check_threads()
+        if context is None:
+            refuse_inproc(address)
+        self._patience = Patience(address, connect_timeout, monotonic())
+        descriptors.need(DESCRIPTORS, "a client")
+        self._complaints = LimitedLog(log)
         self._address = address
         self._own_context = context is None
         self._context = context or zmq.Context()
@@ -72,7 +89,7 @@ class Link:
         self._in_doubt = False  # a call is in the middle of a message, or was interrupted there
         try:
             self._connection, self._inbox = self._connect()
-        except ValueError:
+        except (OSError, ValueError, zmq.ZMQError):
             self._release()
             raise
         self._thread = threading.Thread(target=self._run, name="zmqbroker client", daemon=True)
@@ -213,7 +230,7 @@ class Link:
         self._in_doubt = True
         self._session.expect(request)
         with suppress(zmq.ZMQError):  # as the connection is in doubt then, the background thread gets it as well
-            is_sent = send(self._connection.socket, request.message(monotonic()))
+            is_sent = self._connection.can_send and send(self._connection.socket, request.message(monotonic()))
             self._in_doubt = False
             if is_sent:
                 return
@@ -284,18 +301,20 @@ class Link:
     def _run(self) -> None:
         try:
             while self._talk():
-                log.info("the connection to %s was lost: sending %d tasks again", self._address, len(self._session))
+                if self._connection.state == LOST:
+                    count = len(self._session)
+                    log.info("the connection to %s was lost: sending %d tasks again", self._address, count)
                 if not self._reconnect():
                     return
-            self._fail_outstanding()
+            self._end()
             self._pass_on_cancels()
         except zmq.ZMQError as error:
             if error.errno not in (zmq.ETERM, zmq.ENOTSOCK):
                 raise
             log.warning("the client's context was closed before the client")
         finally:
-            self._fail_outstanding()
-            _disconnect(self._connection)
+            self._end()
+            self._connection.close()
             self._release()
 
     def _reconnect(self) -> bool:
@@ -306,10 +325,10 @@ class Link:
             self._alarm.wait(PAUSE_MS)
             try:
                 self._connection, self._inbox = self._connect()
-            except zmq.ZMQError as error:
-                if error.errno != errno.EMFILE:
+            except (OSError, zmq.ZMQError) as error:
+                if error.errno not in descriptors.NONE_LEFT:
                     raise
-                log.warning("cannot connect to %s: no file descriptors are left", self._address)
+                self._complaints.warn("descriptors", str(error.strerror), monotonic())
                 continue
             with self._lock:
                 self._session.reconnect()
@@ -318,7 +337,7 @@ class Link:
 
     def _connect(self) -> tuple[Connection, Inbox]:
         connection = Connection(  # to a broker that takes no requests while its queue is full
-            self._context, zmq.DEALER, self._address, self._keep_alive, may_refuse=True, unsent=UNSENT
+            self._context, zmq.DEALER, self._address, self._keep_alive, self._patience, may_refuse=True, unsent=UNSENT
         )
         connection.socket.linger = 0  # now, so that closing the context before the client does not wait for ever
         return connection, Inbox(connection.socket, BATCH)
@@ -327,16 +346,21 @@ class Link:
         """Send and receive until closed (False) or until the connection is lost (True)."""
         connection, inbox = self._connection, self._inbox
         poller = zmq.Poller()
-        poller.register(connection.monitor, zmq.POLLIN)
-        poller.register(self._alarm, zmq.POLLIN)
+        for waited_for in (*connection.waited_for, self._alarm):
+            poller.register(waited_for, zmq.POLLIN)
         watched = 0
+        due = -inf
         while True:
-            is_full = not self._send_batch(connection.socket)
+            if due < inf:
+                due = connection.advance(monotonic())
+                if self._give_up(connection.reason):
+                    return True
+            is_full = connection.can_send and not self._send_batch(connection.socket)
             with self._lock:
                 if self._closed or (self._is_let_go and not self._session):
                     return False
-                self._asleep = is_full or not self._session.has_unsent
-                wait_ms = self._wait_ms(monotonic()) if self._asleep else 0
+                self._asleep = is_full or not connection.can_send or not self._session.has_unsent
+                wait_ms = self._wait_ms(monotonic(), due) if self._asleep else 0
                 wanted = (zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN) if self._session else 0
                 self._is_watching = wanted != 0
             if wanted != watched:
@@ -356,17 +380,18 @@ class Link:
             if readable.get(connection.socket, 0) & zmq.POLLIN:
                 self._receive(inbox.batch(BATCH))
             if connection.monitor in readable:
+                due = connection.advance(monotonic())
+            if connection.has_ended:
                 inbox.is_empty = False  # a call may have left the last replies unread
                 while not inbox.is_empty:
                     self._receive(inbox.batch(BATCH))
                 return True
 
-    def _wait_ms(self, now: float) -> int | None:
-        """Return how long to wait at most before there is something to do by itself; None: there will not be."""
-        if not self._session:
-            return None
-        due = self._session.next_due()
-        return LOOK_MS if due is None else min(ceil(1000 * max(due - now, 0.0)), LOOK_MS)
+    def _wait_ms(self, now: float, due: float) -> int | None:
+        """Return how long to wait, None: until something happens; the connection is to be seen to when `due`."""
+        if self._session:
+            due = min(due, self._session.next_due(), now + LOOK)
+        return None if due == inf else ceil(1000 * max(due - now, 0.0))
 
     def _is_program_over(self, now: float) -> bool:
         """Tell whether all that keeps this program from its end is threads that wait here, and wait in vain."""
@@ -391,18 +416,35 @@ class Link:
                 return False
         return True
 
-    def _fail_outstanding(self) -> None:
+    def _give_up(self, reason: str) -> bool:
+        """Fail every task when nobody has answered for too long; True when there were any.
+
+        Another connection is needed then, as ZeroMQ would send them yet.
+        """
+        verdict = self._patience.verdict(monotonic(), reason)
+        if verdict is None or not self._session:
+            return False
+        self._fail_tasks(UNREACHABLE, verdict)
         with self._lock:
-            self._closed = True
+            self._session.forget_cancels()
+        return True
+
+    def _end(self) -> None:
+        self._closed = True
+        self._fail_tasks(CLOSED, "the client was closed before the reply came")
+
+    def _fail_tasks(self, status: str, reason: str) -> None:
+        """Give every task without a reply one with this status and reason."""
+        with self._lock:
             self._take_over()
-            settled = self._session.close()
+            settled = self._session.give_up(status, reason)
         _settle(settled)
 
     def _pass_on_cancels(self) -> None:
         """Send what cancels are left, and wait for the answers, which say that they arrived; but not for long."""
         until = monotonic() + LAST_CANCELS
         opened, inbox = self._connection.socket, self._inbox
-        while self._session and (left := until - monotonic()) > 0:
+        while self._connection.can_send and self._session and (left := until - monotonic()) > 0:
             is_full = not self._send_batch(opened)
             wait_ms = ceil(1000 * left) if is_full or not self._session.has_unsent else 0
             opened.poll(wait_ms, zmq.POLLIN | zmq.POLLOUT if is_full else zmq.POLLIN)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 
 from zmqbroker import wire
 from zmqbroker.wire import UNAVAILABLE, Frames, Reply
@@ -101,9 +102,9 @@ class Session:
             del self._unanswered[key]
         return True
 
-    def next_due(self) -> float | None:
-        """Return the instant at which there is more to send by itself; None: there is none."""
-        return self._refused[0][0] if self._refused else None
+    def next_due(self) -> float:
+        """Return the instant at which there is more to send by itself; inf: there is none."""
+        return self._refused[0][0] if self._refused else inf
 
     def take(self, most: int, now: float) -> list[Request]:
         """Take up to `most` requests that are to be sent now; from here on they count as sent."""
@@ -159,12 +160,15 @@ class Session:
         for request in self._outbox:
             request.pause = 0.0
 
-    def close(self) -> list[tuple[Settle, Reply]]:
-        """Give up every task, and return whom to tell so; cancels are still to be sent."""
+    def give_up(self, status: str, reason: str) -> list[tuple[Settle, Reply]]:
+        """Give up every task, and return whom to tell so by which reply; cancels are still to be sent."""
         given_up: list[tuple[Settle, Reply]] = []
         for request in list(self._unanswered.values()):
             if request.settle is not None:
                 self._unanswered.pop(request.key, None)
-                reply = Reply(request.key, CLOSED, 0, "the client was closed before the reply came", [])
-                given_up.append((request.settle, reply))
+                given_up.append((request.settle, Reply(request.key, status, 0, reason, [])))
         return given_up
+
+    def forget_cancels(self) -> None:
+        """Forget what is left when every task was given up."""
+        self._unanswered.clear()

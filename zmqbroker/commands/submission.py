@@ -6,13 +6,14 @@ So a line that comes slowly does not hold up the replies to those before it.
 """
 
 import io
+import logging
 import os
 import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, BinaryIO, NamedTuple
 
 from zmqbroker.client.client import Client
@@ -20,7 +21,6 @@ from zmqbroker.client.futures import TaskFailed
 from zmqbroker.commands.progress import Progress
 from zmqbroker.wire.chunks import Body
 
-PATIENCE = 5.0  # seconds without any reply before saying so
 STDIN = "-"
 CHUNK = 1 << 20  # bytes read at once to count lines
 
@@ -111,18 +111,23 @@ class Submission:
         self._outstanding: dict[int, Future[Any]] = {}
         self._is_cancelled = False  # and what is submitted from now on as well
 
-    def run(self, requests: str) -> None:
-        """Submit everything and print every reply. Raises what reading or submitting raised, OSError for one."""
+    def run(self) -> None:
+        """Submit everything and print every reply.
+
+        Raises what reading or submitting raised, OSError for one, and ConnectionError when the client has given up.
+        """
         threading.Thread(target=self._submit_all, daemon=True).start()
         early: dict[int, Outcome] = {}
         printed, total = 0, None
         while printed != total:
-            outcome = self._next_outcome(requests)
+            outcome = self._next_outcome()
             if outcome.number == 0:
                 if isinstance(outcome.result, Exception):
                     raise outcome.result
                 total = outcome.result
                 continue
+            if isinstance(outcome.result, ConnectionError):  # no broker; and so it is with all the others
+                raise outcome.result
             early[outcome.number] = outcome
             following = printed + 1 if self._output.ordered else outcome.number
             while following in early:
@@ -136,6 +141,11 @@ class Submission:
         self._is_cancelled = True
         for future in list(self._outstanding.values()):
             self.cancelled += future.cancel()
+
+    def complain(self, text: str) -> None:
+        """Print a line on stderr."""
+        self._progress.clear(sys.stderr)
+        print(text, file=sys.stderr, flush=True)
 
     def _submit_all(self) -> None:
         """Read and submit, in a thread of its own."""
@@ -154,16 +164,11 @@ class Submission:
         else:
             self._outcomes.put(Outcome(0, "", number))
 
-    def _next_outcome(self, requests: str) -> Outcome:
-        """Wait for the next outcome; meanwhile, what was printed can be read, and silence is complained of."""
+    def _next_outcome(self) -> Outcome:
+        """Wait for the next outcome; meanwhile, what was printed can be read."""
         if self._outcomes.empty():
             self._output.stream.flush()
-        while True:
-            try:
-                return self._outcomes.get(timeout=PATIENCE)
-            except Empty:
-                if any(not future.done() for future in list(self._outstanding.values())):
-                    self._complain(f"no reply yet from {requests}: is the broker running, and a worker?")
+        return self._outcomes.get()
 
     def _print(self, outcome: Outcome) -> None:
         """Print one outcome, and make room for another task."""
@@ -172,16 +177,24 @@ class Submission:
         if isinstance(outcome.result, BaseException):
             self.failed += 1
             reason = outcome.result.reason if isinstance(outcome.result, TaskFailed) else str(outcome.result)
-            self._complain(f"{outcome.place}: {reason}")
+            self.complain(f"{outcome.place}: {reason}")
         else:
             self.done += 1
             self._progress.clear(self._output.stream)
             self._output.write(outcome.number, outcome.result)
         self._progress.show(self.done, self.failed)
 
-    def _complain(self, text: str) -> None:
-        self._progress.clear(sys.stderr)
-        print(text, file=sys.stderr, flush=True)
+
+class Complaints(logging.Handler):
+    """Has what the client logs printed as what a submission says itself."""
+
+    def __init__(self, submission: Submission) -> None:
+        super().__init__(logging.WARNING)
+        self._submission = submission
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        self._submission.complain(record.getMessage())
 
 
 class _Notice:

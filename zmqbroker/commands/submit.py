@@ -1,6 +1,7 @@
 """`zmqbroker submit`: its options, and what it does with them."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -10,9 +11,9 @@ from typing import NoReturn
 
 from zmqbroker import wire
 from zmqbroker.client.client import DEFAULT_WINDOW, Client
-from zmqbroker.commands.options import number, whole_number
+from zmqbroker.commands.options import add_connect_timeout, number, whole_number
 from zmqbroker.commands.progress import Progress
-from zmqbroker.commands.submission import STDIN, Input, Output, Submission
+from zmqbroker.commands.submission import STDIN, Complaints, Input, Output, Submission
 
 SUBMIT = "submit each line of files or of stdin as a task, and print the replies"
 DESCRIPTION = """\
@@ -23,8 +24,9 @@ examples:
   seq 1000 | zmqbroker submit tcp://localhost:4161
   zmqbroker submit --whole -T 60 tcp://localhost:4161 *.svg > all
 
-Exit status: 0 if all tasks were done; 1 if any failed; 2 for bad options, or a file that cannot be read; 130 after
-Ctrl-C and 143 after SIGTERM, which cancel what is outstanding; 141 when nobody reads the output any more."""
+Exit status: 0 if all tasks were done; 1 if any failed; 2 for bad options, a file that cannot be read, or no
+broker within --connect-timeout; 130 after Ctrl-C and 143 after SIGTERM, which cancel what is outstanding; 141 when
+nobody reads the output any more."""
 INTERRUPTED = 128  # added to the number of the signal, as shells do
 
 
@@ -75,6 +77,7 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take each file as one task, and not each line",
     )
+    add_connect_timeout(parser)
     add("-q", "--quiet", action="store_true", help="show no progress")
     add("requests", metavar="REQUESTS", help="the broker's address for clients: tcp://localhost:4161, ...")
     add("files", metavar="FILE", nargs="*", help="files to read; - is stdin (default: stdin)")
@@ -91,7 +94,7 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         wire.check_fields(fields)
         tasks.check()
-        client = Client(options.requests)
+        client = Client(options.requests, connect_timeout=options.connect_timeout or None)
     except OSError as error:
         parser.error(_describe(error))
     except ValueError as error:
@@ -100,16 +103,17 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     output = Output(sys.stdout.buffer, not options.unordered)
     progress = Progress(shown, tasks.total() if shown else None)
     submission = Submission(client, tasks, output, options.window, fields, progress)
+    logging.getLogger("zmqbroker").addHandler(Complaints(submission))
     with client:
-        return _finish(submission, progress, options.requests)
+        return _finish(submission, progress)
 
 
-def _finish(submission: Submission, progress: Progress, requests: str) -> int:
+def _finish(submission: Submission, progress: Progress) -> int:
     """Run a submission to its end, whichever that is."""
     status = 0
     try:
         _on_signals(_interrupt)
-        submission.run(requests)
+        submission.run()
     except Interrupted as interruption:
         status = INTERRUPTED + interruption.args[0]
     except BrokenPipeError:
