@@ -355,7 +355,7 @@ def test_closing_in_another_thread_ends_a_call(client: Client, running: Running)
 def test_closing_the_context_ends_a_call():
     context: zmq.Context[Any] = zmq.Context()
     client = Client(NOBODY, context=context)
-    wait_until_idle(client._link)
+    wait_until(lambda: client._link._asleep)
     closing = threading.Thread(target=context.term, daemon=True)
     threading.Thread(target=lambda: (wait_until(lambda: bool(client._link._session)), closing.start())).start()
     with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
