@@ -6,6 +6,8 @@ What it does while it runs is in `loop`, what it decides in `dispatch`.
 import logging
 import os
 import threading
+import warnings
+import weakref
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -25,6 +27,7 @@ from zmqbroker.transport.keep_alive import KeepAlive
 DEFAULT_DRAIN = 10.0  # seconds
 DEFAULT_IO_THREADS = 1
 MOST_IO_THREADS = 64
+LONGEST_END = 5.0  # seconds; for one that still runs when Python ends
 FEW_DESCRIPTORS = 4096  # with fewer a broker says so when it starts
 
 log = logging.getLogger("zmqbroker")
@@ -75,11 +78,13 @@ class Broker:
             log.warning("only %d descriptors, one for each connection: raise `ulimit -Hn` for more", most)
         options = SocketOptions(max_size or 0, keep_alive, heartbeat or 0.0)
         self._sockets = Sockets(Addresses(requests, ready, results), options, context, io_threads)
+        self._at_rest = threading.Event()  # `run` is not running
+        self._at_rest.set()
+        self._forgotten = weakref.finalize(self, _close_forgotten, self._sockets, self._at_rest)
         self.addresses = self._sockets.addresses
         self._dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay, run=os.urandom(8))
         self._loop = Loop(self._sockets, self._dispatcher, Shutdown(drain or 0.0), max_waiting or 0, max_size or 0)
         self._has_run = False
-        self._ended = threading.Event()  # `run` has returned
         self._closed = False
 
     def __enter__(self) -> "Broker":
@@ -88,10 +93,10 @@ class Broker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._has_run and not self._ended.is_set():  # in another thread
+        if not (self._at_rest.is_set() or self._sockets.are_inherited):  # it runs in another thread
             self.stop()
             self.stop()
-            self._ended.wait()
+            self._at_rest.wait()
         self.close()
 
     def counters(self) -> dict[str, int]:
@@ -105,25 +110,49 @@ class Broker:
         }
 
     def stop(self) -> None:
-        """Ask `run` to drain and return; asked a second time, to return at once. For any thread or signal handler."""
-        self._sockets.alarm.ring()
+        """Ask `run` to drain and return; asked a second time, to return at once. For any thread or signal handler.
+
+        In a forked child it does nothing: the broker is its parent's.
+        """
+        if not self._sockets.are_inherited:
+            self._sockets.alarm.ring()
 
     def run(self) -> None:
         """Serve until stopped. Every task accepted has its reply when this returns.
 
-        Ctrl-C ends it in the same way, before KeyboardInterrupt is raised. Raises RuntimeError when called again, or
-        after `close`.
+        Ctrl-C ends it in the same way, before KeyboardInterrupt is raised. Raises RuntimeError when called again,
+        after `close`, or in a forked child.
         """
+        if self._sockets.are_inherited:
+            raise RuntimeError("a broker runs in the process that made it; in a forked child make a new one")
         if self._has_run or self._closed:
             raise RuntimeError("a broker runs once, and not after it was closed; make a new one")
         self._has_run = True
+        self._at_rest.clear()
         try:
             with self._sockets.alarm.rung_by_signals(), ctrl_c_calls(self.stop, times=2):
                 self._loop.run()
         finally:
-            self._ended.set()
+            self._at_rest.set()
 
     def close(self) -> None:
         """Close the sockets, waiting up to LINGER_MS milliseconds for the last replies to be sent."""
         self._closed = True
+        self._forgotten.detach()
         self._sockets.close()
+
+
+def _close_forgotten(sockets: Sockets, at_rest: threading.Event) -> None:
+    """Close the sockets of a broker that nobody has closed: what ends libzmq's context would wait for them for ever.
+
+    Python calls this when it collects the broker, and at its own end, when one in a daemon thread still runs.
+    """
+    if sockets.are_inherited:
+        return
+    if not at_rest.is_set():
+        for _ in range(2):
+            sockets.alarm.ring()
+        if not at_rest.wait(LONGEST_END):
+            return
+    sockets.close()
+    warnings.warn("a Broker was not closed: use it in a `with` block, or call its `close`", ResourceWarning, 2)

@@ -1,5 +1,6 @@
 """The broker's sockets, and all else that its loop waits for."""
 
+import os
 from contextlib import ExitStack
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,6 +37,7 @@ class Sockets:
         """
         descriptors.need(DESCRIPTORS, "a broker")
         self.poller = zmq.Poller()
+        self._process = os.getpid()
         self._closing = ExitStack()  # what `close` undoes, the last first
         with ExitStack() as undoing:
             undoing.callback(self.close)
@@ -53,6 +55,11 @@ class Sockets:
             self.addresses = Addresses(*map(bind, opened, addresses))
             undoing.pop_all()
 
+    @property
+    def are_inherited(self) -> bool:
+        """Tell whether this is a forked child of the process that opened them."""
+        return os.getpid() != self._process
+
     def _polled(self, opened: Polled) -> Polled:
         """Have the loop wait for what is readable, and `close` close it."""
         self.poller.register(opened, zmq.POLLIN)
@@ -60,5 +67,9 @@ class Sockets:
         return opened
 
     def close(self) -> None:
-        """Close them, waiting up to LINGER_MS milliseconds for the last replies to be sent."""
-        self._closing.close()
+        """Close them, waiting up to LINGER_MS milliseconds for the last replies to be sent.
+
+        In a forked child nothing is done: what libzmq has there is still its parent's.
+        """
+        if not self.are_inherited:
+            self._closing.close()
