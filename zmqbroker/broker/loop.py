@@ -9,7 +9,7 @@ there (zmq_setsockopt(3)): a worker that is not costs nothing, a client that is 
 """
 
 import logging
-from math import ceil
+from math import ceil, inf
 from time import monotonic
 
 import zmq
@@ -66,6 +66,7 @@ class Loop:
         while shutdown.until is None or not shutdown.is_over(self._now, dispatcher.unsettled):
             self.turn()
         self._leave()
+        self._report.flush(inf)
 
     def turn(self) -> None:
         """Take one turn."""
@@ -84,6 +85,8 @@ class Loop:
         self._hand_out()
         self._send_replies()
         self._look_for_descriptors()
+        if self._report.due <= self._now:
+            self._report.flush(self._now)
         self._plan_next_turn()
 
     def _judge_deadlines(self, held_up: bool) -> None:
@@ -116,6 +119,7 @@ class Loop:
         if due is None:
             due = self._now + LONGEST_WAIT
         due = max(due, self._pause.until)
+        due = min(due, self._report.due)
         if self._shutdown.until is not None:
             due = min(due, self._shutdown.until)
         self._wait = min(max(due - self._now, 0.0), LONGEST_WAIT)

@@ -1,6 +1,7 @@
 """What a broker tells in its log of tasks and messages."""
 
 import logging
+from math import inf
 
 from zmqbroker import wire
 from zmqbroker.broker.task import Task
@@ -14,6 +15,7 @@ class Report:
 
     def __init__(self) -> None:
         self.is_verbose = log.isEnabledFor(logging.DEBUG)
+        self.due = inf  # when `flush` has something to say; inf: nothing is held back
         self._limited = LimitedLog(log)
 
     def attempt(self, task: Task) -> None:
@@ -31,20 +33,29 @@ class Report:
         if self.is_verbose:
             log.warning("%s", printable(text))
         else:
-            self._limited.warn(task.status, text, now)
+            self._warn(task.status, text, now)
 
     def undeliverable(self, now: float) -> None:
         """Tell of a reply that could not be sent."""
-        self._limited.warn("undeliverable", "a reply was dropped: its client is gone or does not read", now)
+        self._warn("undeliverable", "a reply was dropped: its client is gone or does not read", now)
 
     def malformed(self, where: str, error: wire.MalformedError, now: float) -> None:
         """Tell of a message that is none of the protocol."""
-        self._limited.warn(where, f"ignored what is no message of the protocol: {error}", now)
+        self._warn(where, f"ignored what is no message of the protocol: {error}", now)
 
     def no_descriptors(self, now: float) -> None:
         """Tell that nobody can connect."""
         why = "no file descriptors are left: new peers wait until others leave; raise `ulimit -Hn` for more"
-        self._limited.warn("descriptors", why, now)
+        self._warn("descriptors", why, now)
+
+    def flush(self, now: float) -> None:
+        """Tell what was held back and is due by `now`; inf: all of it."""
+        self._limited.flush(now)
+        self.due = self._limited.next_due()
+
+    def _warn(self, kind: str, text: str, now: float) -> None:
+        self._limited.warn(kind, text, now)
+        self.due = self._limited.next_due()
 
 
 def _name(task: Task) -> str:

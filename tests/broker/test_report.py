@@ -1,0 +1,76 @@
+"""What the broker's log holds back, it tells when the interval ends, though nothing else happens."""
+
+import logging
+from collections.abc import Callable, Iterator
+from math import inf
+
+import pytest
+import zmq
+from conftest import Running
+
+from zmqbroker.broker.report import Report
+from zmqbroker.transport import limited_log
+
+LINE = "a request invalid: a request without an empty frame before its body"
+Start = Callable[..., Running]
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    log, handler = logging.getLogger("zmqbroker"), Lines()
+    log.addHandler(handler)
+    yield handler.lines
+    log.removeHandler(handler)
+
+
+def send_malformed(running: Running, times: int) -> None:
+    """Have so many requests answered that are malformed."""
+    client = running.client(zmq.DEALER)
+    for _ in range(times):
+        client.send(b"malformed")
+        client.recv_multipart()
+
+
+def test_a_report_is_due_only_while_something_is_held_back(logged: list[str]):
+    report = Report()
+    assert report.due == inf
+    report.undeliverable(10.0)
+    assert report.due == inf
+    report.undeliverable(11.0)
+    report.no_descriptors(12.0)
+    report.no_descriptors(13.0)
+    assert report.due == 15.0
+    report.flush(15.0)
+    assert (len(logged), report.due) == (3, 17.0)
+    report.flush(inf)
+    assert (len(logged), report.due) == (4, inf)
+
+
+def test_an_idle_broker_says_what_it_held_back_when_the_interval_ends(
+    start: Start, logged: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limited_log, "INTERVAL", 1.0)
+    running = start()
+    send_malformed(running, 4)
+    running.wait_until(lambda: len(logged) > 1)
+    assert set(logged) <= {LINE, *(f"{LINE} ({number} more like this were not logged)" for number in (1, 2))}
+
+
+def test_a_broker_that_ends_says_what_it_held_back(start: Start, logged: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limited_log, "INTERVAL", 3600.0)
+    running = start()
+    send_malformed(running, 4)
+    assert logged == [LINE]
+    running.stop()
+    assert logged == [LINE, f"{LINE} (2 more like this were not logged)"]
