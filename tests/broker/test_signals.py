@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 from conftest import Peers, PlainWorker
-from helpers import PATIENCE, TOP, Program, bound_addresses
+from helpers import PATIENCE, TOP, Program, bound_addresses, wait_until
 
 StartBroker = Callable[..., "Served"]
 
@@ -101,9 +101,73 @@ def test_a_second_signal_ends_the_drain(serve: StartBroker, number: signal.Signa
     worker.take()
     served.signal(number)
     served.program.wait_for("draining")
-    served.signal(number)
+
+    def has_ended() -> int:
+        if served.program.process.poll() is None:
+            served.signal(number)  # those of half a second are one
+        return client.poll(100)
+
+    wait_until(lambda: bool(has_ended()))
     assert client.recv() == b""
     assert served.program.wait() == 0
+    served.program.wait_for(f"{number.name}: ending at once")
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_a_terminal_and_a_wrapper_send_are_one(
+    serve: StartBroker, first: signal.Signals, second: signal.Signals
+):
+    served = serve("--drain", 3600)
+    client, worker = served.client(), served.worker()
+    client.send(b"task")
+    attempt_id, _ = worker.take()
+    for _ in range(2):
+        served.signal(first)
+        served.signal(second)
+    served.program.wait_for("draining")
+    worker.reply(attempt_id, b"done")
+    assert client.recv() == b"done"
+    assert served.program.wait() == 0
+    assert "ending at once" not in served.program.output
+
+
+def test_a_hangup_is_told_however_quiet_the_log_is():
+    served = Program("broker.py", "-q", "ipc://*", "ipc://*", "ipc://*")
+    try:
+        ask_for_status(served)
+        assert served.end(signal.SIGHUP) == 0
+        served.wait_for("SIGHUP: ending when what was accepted is done")
+    finally:
+        served.clean_up()
+
+
+def test_sigusr1_has_the_state_logged_and_ends_nothing(serve: StartBroker):
+    served = serve()
+    running, waiting, worker = served.client(), served.client(zmq.DEALER), served.worker()
+    running.send(b"running")
+    worker.take()
+    for _ in range(2):
+        waiting.send_multipart([b"", b"waiting"])
+    waiting.send(b"malformed: its answer tells that the others have been taken in")
+    assert waiting.recv_multipart() == [b"", b""]
+    served.signal(signal.SIGUSR1)
+    served.program.wait_for("2 tasks waiting, 0 delayed, 1 running; 0 workers idle; so far 0 tasks done, 0 failed")
+
+
+def ask_for_status(program: Program) -> None:
+    """Ask until there is an answer: a program that has only begun to start would be ended by it."""
+    wait_until(lambda: "SigCgt" in (text := status_of(program)) and bool(caught(text) >> signal.SIGUSR1 - 1 & 1))
+    program.process.send_signal(signal.SIGUSR1)
+    program.wait_for("tasks waiting|starting")
+
+
+def status_of(program: Program) -> str:
+    return Path(f"/proc/{program.process.pid}/status").read_text()
+
+
+def caught(status: str) -> int:
+    return int(status.split("SigCgt:")[1].split()[0], 16)
 
 
 def test_a_broker_that_was_stopped_judges_no_deadline_before_it_has_read_what_came_in_time(serve: StartBroker):

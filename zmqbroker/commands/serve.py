@@ -8,14 +8,20 @@ import signal
 from zmqbroker import __version__
 from zmqbroker.broker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
 from zmqbroker.broker.dispatch import DEFAULT_TRIES
+from zmqbroker.commands import streams
 from zmqbroker.commands.options import log_level, number
+from zmqbroker.transport import signals
 from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.stderr_log import log_to_stderr
 
 SERVE_EXAMPLE = """\
 example:
   zmqbroker serve -t 3 -T 60 "tcp://*:4161" "tcp://*:4162" "tcp://*:4163\""""
 SERVE = "hand out the tasks of clients to the workers that ask for them"
+STDOUT_PATIENCE = 1.0  # seconds for a stdout that takes nothing
 COLLECT_AFTER = 100_000  # objects; a task needs no garbage collector, which after every 700 takes a fifth of the time
+
+log = logging.getLogger("zmqbroker.serve")
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
@@ -106,8 +112,11 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Run a broker until a signal ends it."""
-    logging.basicConfig(level=log_level(options), format="%(asctime)s %(message)s")
+    """Run a broker until a signal ends it; return the exit status."""
+    log_to_stderr(log_level(options))
+    told = Told()
+    handled = signals.on_signals(told.end, told.status)
+    signals.ignore([signal.SIGTTOU])  # a terminal may be set to stop who writes to it from the background
     gc.set_threshold(COLLECT_AFTER)
     try:
         broker = Broker(
@@ -127,25 +136,52 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except ValueError as error:
         parser.error(str(error))
     with broker:
-        signals = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
-            signals.append(signal.SIGHUP)
-        for signal_number in signals:
-            signal.signal(signal_number, lambda *_: broker.stop())
-        if not options.quiet:
-            show_start(broker, options)
+        told.serve(broker)
+        started = options.quiet or say(start_text(broker, options))
         broker.run()
-        for signal_number in signals:
-            signal.signal(signal_number, signal.SIG_IGN)  # it is ending
-        if not options.quiet:
-            show_totals(broker.counters())
-    return 0
+        signals.ignore(handled)  # it is ending
+        ended = options.quiet or say(totals_text(broker.counters()))
+    return 0 if started and ended else streams.OUTPUT_ERROR
 
 
-def show_start(broker: Broker, options: argparse.Namespace) -> None:
-    """Print where the broker listens, and the limits in force."""
-    for name, address in zip(broker.addresses._fields, broker.addresses, strict=True):
-        print(f"{name:9} {address}")
+class Told:
+    """What signals have told a broker, which may not have been made yet."""
+
+    def __init__(self) -> None:
+        self._broker: Broker | None = None
+        self._asked = 0  # how often the end was asked for
+
+    def serve(self, broker: Broker) -> None:
+        """Pass on what will be told, and what was."""
+        asked, self._broker = self._asked, broker
+        for _ in range(asked):
+            broker.stop()
+
+    def end(self, number: signal.Signals) -> None:
+        """Have the broker drain, or end; a hangup, which nobody may have meant, is always worth a line."""
+        self._asked += 1
+        if self._broker is not None:
+            self._broker.stop()
+        when = "when what was accepted is done; a second signal ends it at once" if self._asked == 1 else "at once"
+        log.log(logging.WARNING if number == signal.SIGHUP else logging.INFO, "%s: ending %s", number.name, when)
+
+    def status(self) -> None:
+        """Log the state of things, however quiet the log is: somebody has asked."""
+        log.warning("%s", "starting" if self._broker is None else status_text(self._broker.counters()))
+
+
+def say(text: str) -> bool:
+    """Print text on stdout; where that cannot be, log it and return False: it is no reason to serve nobody."""
+    try:
+        streams.print_out(text, STDOUT_PATIENCE)
+    except streams.OutputError as error:
+        log.warning("%s", error)
+        return False
+    return True
+
+
+def start_text(broker: Broker, options: argparse.Namespace) -> str:
+    """Return where the broker listens, and the limits in force."""
     limits = [
         f"{options.tries} tries a task" if options.tries else "any number of tries a task",
         f"{options.timeout:g} s an attempt" if options.timeout else "no timeout",
@@ -155,14 +191,20 @@ def show_start(broker: Broker, options: argparse.Namespace) -> None:
         f"{options.drain:g} s to drain",
         *([f"silent workers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]
-    print(f"limits    {', '.join(limits)}", flush=True)
+    names = zip(broker.addresses._fields, broker.addresses, strict=True)
+    return "".join(f"{name:9} {address}\n" for name, address in names) + f"limits    {', '.join(limits)}\n"
 
 
-def show_totals(counters: dict[str, int]) -> None:
-    """Print what the broker did."""
-    print(
+def status_text(counters: dict[str, int]) -> str:
+    """Return what the broker has in hand, and what it did so far."""
+    state = "{waiting} tasks waiting, {delayed} delayed, {running} running; {idle} workers idle; so far "
+    return state.format(**counters) + totals_text(counters).rstrip()
+
+
+def totals_text(counters: dict[str, int]) -> str:
+    """Return what the broker did."""
+    return (
         "{done} tasks done, {failed} failed, {retried} attempts retried; {late} results came late, "
         "{malformed} messages were malformed, {refused} requests refused, "
-        "{undeliverable} replies not delivered".format(**counters),
-        flush=True,
+        "{undeliverable} replies not delivered\n".format(**counters)
     )

@@ -1,0 +1,69 @@
+"""Signals that ask for something: for the end, of which several may be one, or for the state of things."""
+
+import signal
+from collections.abc import Callable, Iterable
+from math import inf
+from time import monotonic
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STATUS = signal.SIGUSR1
+INTERRUPTED = 128  # added to the number of a signal, for an exit status, as shells do
+ONE = 0.5  # seconds in which signals are one: a terminal and a wrapper both send it
+
+
+class Burst:
+    """Tells which signals count: not those that come less than ONE after the last that did, of whichever kind."""
+
+    def __init__(self) -> None:
+        self._until = -inf
+
+    def counts(self, now: float) -> bool:
+        """Take note of a signal at the instant `now`; tell whether it counts."""
+        if now < self._until:
+            return False
+        self._until = now + ONE
+        return True
+
+
+def heeded() -> list[signal.Signals]:
+    """Return those that whoever started us has not had ignored, as nohup and the `&` of a script do."""
+    return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def end_quietly() -> None:
+    """Let Ctrl-C end this process at once, as SIGTERM does, without a traceback: there is nothing to be undone yet.
+
+    Nor is there a state to be asked for, and who asks too early is no reason to end.
+    """
+    if signal.SIGINT in heeded():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    ignore([STATUS])
+
+
+def on_signals(
+    end: Callable[[signal.Signals], object], tell: Callable[[], object] | None = None
+) -> list[signal.Signals]:
+    """Call `end` with each signal that asks for the end and counts, `tell` (None: nothing) at each SIGUSR1.
+
+    Both are called from the handler. Returns the signals that are handled: these are to be ignored at the end, which
+    begins then.
+    """
+    burst = Burst()
+
+    def handle(number: int, _: object) -> None:
+        if burst.counts(monotonic()):
+            end(signal.Signals(number))
+
+    handled = heeded()
+    for number in handled:
+        signal.signal(number, handle)
+    if tell is not None:
+        signal.signal(STATUS, lambda *_: tell())
+        handled.append(STATUS)
+    return handled
+
+
+def ignore(numbers: Iterable[signal.Signals]) -> None:
+    """Ignore these from now on, while Python ends too: what they ask for is being done."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
