@@ -5,7 +5,6 @@ import itertools
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from functools import partial
 from math import inf, isnan
 from queue import Empty, SimpleQueue
@@ -69,7 +68,7 @@ class Client:
         tries: int | None = None,
         delay: float | None = None,
         priority: int | None = None,
-    ) -> "Future[Any]":
+    ) -> TaskFuture:
         """Send a task and return a future of its result, which is bytes, or a list of bytes if `body` is one.
 
         `timeout` and `delay` are in seconds; None leaves it to the broker. The future raises TaskFailed.
@@ -166,9 +165,9 @@ class Client:
         self._link.send(key, message, settle)
         return key
 
-    def _cancel(self, key: str) -> bool:
-        """Cancel a task; False when it has its reply, or is the task of another process."""
-        return self._link.cancel(key, wire.request_message([b""], key, CANCEL))
+    def _cancel(self, key: str, settle: Settle | None = None) -> bool:
+        """Cancel a task, and have `settle` given the answer; False when it has its reply, or is of another process."""
+        return self._link.cancel(key, wire.request_message([b""], key, CANCEL), settle)
 
 
 def _fields(**options: float | None) -> str:

@@ -32,7 +32,7 @@ from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.messages import EVENTS, NOBLOCK, READABLE, Inbox, send
-from zmqbroker.wire import Frames, Reply
+from zmqbroker.wire import CANCELLED, Frames, Reply
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
 BATCH = 256  # replies read before requests are sent again
@@ -112,21 +112,25 @@ class Link:
             if bell is not None:
                 self._stop_driving(bell)
 
-    def cancel(self, key: str, message: Frames) -> bool:
+    def cancel(self, key: str, message: Frames, settle: Settle | None = None) -> bool:
         """Forget a task that was never sent; put a cancel in the place of another, and send it as if it were a task.
 
-        False when the task has its reply, or belongs to another process.
+        `settle` is given the answer: to the cancel, or to the task. False when that has its reply, or belongs to
+        another process.
         """
         if self._is_forked():
             return False
         with self._lock:
             if key not in self._outstanding:
                 return False
-            if key in self._unsent:
+            is_unsent = key in self._unsent
+            if is_unsent:
                 self._unsent.discard(key)
                 del self._outstanding[key]
             else:
-                self._enqueue(key, message, None)
+                self._enqueue(key, message, settle)
+        if is_unsent and settle is not None:
+            settle(Reply(key, CANCELLED, 0, "cancelled before it was sent", []))
         return True
 
     def close(self) -> None:

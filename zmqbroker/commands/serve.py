@@ -3,19 +3,21 @@
 import argparse
 import gc
 import logging
-import signal
 
-from zmqbroker import __version__
 from zmqbroker.broker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
 from zmqbroker.broker.dispatch import DEFAULT_TRIES
-from zmqbroker.commands.options import log_level, number
+from zmqbroker.commands import signals, streams
+from zmqbroker.commands.options import ShowVersion, log_level, number, refuse_repeated
 from zmqbroker.transport.keep_alive import KeepAlive
 
 SERVE_EXAMPLE = """\
 example:
   zmqbroker serve -t 3 -T 60 "tcp://*:4161" "tcp://*:4162" "tcp://*:4163\""""
 SERVE = "hand out the tasks of clients to the workers that ask for them"
+STDOUT_PATIENCE = 1.0  # seconds for a stdout that takes nothing
 COLLECT_AFTER = 100_000  # objects; a task needs no garbage collector, which after every 700 takes a fifth of the time
+
+log = logging.getLogger("zmqbroker.serve")
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +97,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="log every attempt and its outcome")
     loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
-    add("--version", action="version", version=f"zmqbroker {__version__}")
+    add("--version", action=ShowVersion)
     add(
         "requests",
         metavar="REQUESTS",
@@ -106,14 +108,17 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Run a broker until a signal ends it."""
+    """Run a broker until a signal ends it; return the exit status."""
+    addresses = options.requests, options.ready, options.results
+    refuse_repeated(parser, *addresses)
+    for address in addresses:
+        if address.startswith("inproc://"):
+            parser.error(f"nobody outside this process could connect to {address}; use tcp:// or ipc://")
     logging.basicConfig(level=log_level(options), format="%(asctime)s %(message)s")
     gc.set_threshold(COLLECT_AFTER)
     try:
         broker = Broker(
-            options.requests,
-            options.ready,
-            options.results,
+            *addresses,
             tries=options.tries,
             timeout=options.timeout,
             retry_delay=options.retry_delay,
@@ -127,25 +132,26 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except ValueError as error:
         parser.error(str(error))
     with broker:
-        signals = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
-            signals.append(signal.SIGHUP)
-        for signal_number in signals:
-            signal.signal(signal_number, lambda *_: broker.stop())
-        if not options.quiet:
-            show_start(broker, options)
+        handled = signals.on_signals(lambda _: broker.stop())
+        started = options.quiet or say(start_text(broker, options))
         broker.run()
-        for signal_number in signals:
-            signal.signal(signal_number, signal.SIG_IGN)  # it is ending
-        if not options.quiet:
-            show_totals(broker.counters())
-    return 0
+        signals.ignore(handled)  # it is ending
+        ended = options.quiet or say(totals_text(broker.counters()))
+    return 0 if started and ended else streams.OUTPUT_ERROR
 
 
-def show_start(broker: Broker, options: argparse.Namespace) -> None:
-    """Print where the broker listens, and the limits in force."""
-    for name, address in zip(broker.addresses._fields, broker.addresses, strict=True):
-        print(f"{name:9} {address}")
+def say(text: str) -> bool:
+    """Print text on stdout; where that cannot be, log it and return False: it is no reason to serve nobody."""
+    try:
+        streams.print_out(text, STDOUT_PATIENCE)
+    except streams.OutputError as error:
+        log.warning("%s", error)
+        return False
+    return True
+
+
+def start_text(broker: Broker, options: argparse.Namespace) -> str:
+    """Return where the broker listens, and the limits in force."""
     limits = [
         f"{options.tries} tries a task" if options.tries else "any number of tries a task",
         f"{options.timeout:g} s an attempt" if options.timeout else "no timeout",
@@ -155,14 +161,14 @@ def show_start(broker: Broker, options: argparse.Namespace) -> None:
         f"{options.drain:g} s to drain",
         *([f"silent workers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]
-    print(f"limits    {', '.join(limits)}", flush=True)
+    names = zip(broker.addresses._fields, broker.addresses, strict=True)
+    return "".join(f"{name:9} {address}\n" for name, address in names) + f"limits    {', '.join(limits)}\n"
 
 
-def show_totals(counters: dict[str, int]) -> None:
-    """Print what the broker did."""
-    print(
+def totals_text(counters: dict[str, int]) -> str:
+    """Return what the broker did."""
+    return (
         "{done} tasks done, {failed} failed, {retried} attempts retried; {late} results came late, "
         "{malformed} messages were malformed, {refused} requests refused, "
-        "{undeliverable} replies not delivered".format(**counters),
-        flush=True,
+        "{undeliverable} replies not delivered\n".format(**counters)
     )
