@@ -106,9 +106,9 @@ def test_no_descriptor_of_zeromq_is_taken_for_a_standard_stream(program: str, tm
             descriptors = Path(f"/proc/{process.pid}/fd")
 
             def opened() -> dict[str, str]:
-                return {file.name: os.readlink(file) for file in descriptors.iterdir()}
+                return {file.name: os.path.realpath(file) for file in descriptors.iterdir()}
 
-            wait_until(lambda: any(what.startswith("socket:") for what in opened().values()))
+            wait_until(lambda: any("socket:" in what for what in opened().values()))
             assert {opened().get(name) for name in "012"} == {"/dev/null"}
         finally:
             process.kill()
@@ -196,6 +196,6 @@ def test_a_terminal_that_goes_away_cancels_what_is_left(running: Running, submit
         running.wait_for("accepted", 2)
     finally:
         os.close(ours)
-    assert process.wait(PATIENCE) == 129
+    assert process.wait(PATIENCE) in (129, 2)  # SIGHUP, or what reading says at the same time
     running.wait_for("cancelled", 2)
     assert running.count("accepted") == 2

@@ -4,11 +4,12 @@ import argparse
 import os
 import signal
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty
 
 from zmqbroker import wire
 from zmqbroker.client.client import DEFAULT_WINDOW, Client
 from zmqbroker.commands import signals, streams
+from zmqbroker.commands.events import Events
 from zmqbroker.commands.options import USAGE_ERROR, number, whole_number
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Input, Output, Submission
@@ -27,6 +28,7 @@ examples:
 Exit status: 0 if all tasks were done; 1 if any failed; 2 for bad options, a file that cannot be read, or output that
 cannot be written; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which print what is finished; 141 when
 nobody reads the output any more. What is left of the tasks is cancelled in each of these cases."""
+Event = int | Exception | None  # a signal, an error, or that all is printed
 LAST_WORDS = 2.0  # seconds, at the end, for whoever takes nothing of what is printed
 
 
@@ -97,13 +99,13 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     progress = Progress(shown, tasks.total() if shown else None)
     output = Output(not options.unordered, options.whole)
     submission = Submission(client, tasks, output, options.window, fields, progress)
-    with client:
-        return _finish(submission, progress, options.requests)
+    events: Events[Event] = Events()
+    with client, events.woken_by_signals():
+        return _finish(submission, events, progress, options.requests)
 
 
-def _finish(submission: Submission, progress: Progress, requests: str) -> int:
+def _finish(submission: Submission, events: Events[Event], progress: Progress, requests: str) -> int:
     """Run a submission to its end, whichever that is."""
-    events: SimpleQueue[int | Exception | None] = SimpleQueue()  # signals, errors, and None when all is printed
     handled = signals.on_signals(events.put)
     submission.start(requests, events.put)
     ended_by = events.get()
@@ -126,13 +128,13 @@ def _finish(submission: Submission, progress: Progress, requests: str) -> int:
     return USAGE_ERROR
 
 
-def _wait_for_printing(submission: Submission, events: "SimpleQueue[int | Exception | None]") -> None:
+def _wait_for_printing(submission: Submission, events: Events[Event]) -> None:
     """Let what is finished be printed, while somebody reads it; another signal ends that."""
     before = -1
     while submission.is_printing and submission.written > before:
         before = submission.written
         with suppress(Empty):
-            if isinstance(events.get(timeout=LAST_WORDS), int):
+            if isinstance(events.get_within(LAST_WORDS), int):
                 break
     if submission.is_printing:
         streams.complain("not all that was finished is printed: nobody reads it", LAST_WORDS)
