@@ -28,6 +28,7 @@ PAUSE = 0.5  # seconds between losing the broker and sending again, should it ha
 SOCKETS_EACH = 3  # of a client: its REQ socket and the two ends of its monitor
 DESCRIPTORS_EACH = 5  # of a client: one for each socket, one for its connection, one to spare
 SPARE = 64  # sockets and descriptors for everything else
+LAST_PORT = 65535
 SHOWN = 60  # bytes of a reply that are printed
 INTERRUPTED = 128  # added to the number of the signal, as shells do
 
@@ -98,6 +99,14 @@ def catch_signals() -> socket.socket:
     return woken
 
 
+def check_address(address: str) -> None:
+    """Raise ValueError for what ZeroMQ would take, and reach nobody by: inproc://, or a port above the last."""
+    port = address.rpartition(":")[2]
+    is_port = port.isdecimal() and 0 < int(port) <= LAST_PORT
+    if address.startswith("inproc://") or (address.startswith("tcp://") and not is_port):
+        raise ValueError
+
+
 def make_context(clients: int) -> zmq.Context[zmq.Socket[bytes]]:
     """Return a context with room for so many clients, as far as the system allows."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -136,8 +145,7 @@ class Client:
         self.socket.ipv6 = self._address.startswith("tcp://[")
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
-            if self._address.startswith("inproc://"):  # for threads of one process
-                raise ValueError
+            check_address(self._address)
             self.socket.connect(self._address)
         except (zmq.ZMQError, ValueError):
             text = f"{self._address!r} is no address to connect to; one looks like tcp://localhost:4161"

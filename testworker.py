@@ -20,6 +20,7 @@ import zmq
 
 LINGER_MS = 1000  # what ending waits, at most, for the last result to be sent
 PAUSE = 0.5  # seconds between losing the broker and asking again, should it hang up at every call
+LAST_PORT = 65535
 SHOWN = 60  # bytes of a task that are printed
 INTERRUPTED = 128  # added to the number of a signal, as shells do
 
@@ -101,12 +102,19 @@ def open_ready(context: zmq.Context[zmq.Socket[bytes]], address: str) -> Sockets
     return ready, monitor
 
 
+def check_address(address: str) -> None:
+    """Raise ValueError for what ZeroMQ would take, and reach nobody by: inproc://, or a port above the last."""
+    port = address.rpartition(":")[2]
+    is_port = port.isdecimal() and 0 < int(port) <= LAST_PORT
+    if address.startswith("inproc://") or (address.startswith("tcp://") and not is_port):
+        raise ValueError
+
+
 def connect(to: zmq.Socket[bytes], address: str) -> None:
     """Connect, whether or not somebody listens there yet; raise ValueError for what is no address."""
     to.ipv6 = address.startswith("tcp://[")
     try:
-        if address.startswith("inproc://"):  # for threads of one process
-            raise ValueError
+        check_address(address)
         to.connect(address)
     except (zmq.ZMQError, ValueError):
         raise ValueError(f"{address!r} is no address to connect to; one looks like tcp://localhost:4162") from None

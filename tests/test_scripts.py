@@ -42,6 +42,7 @@ BAD_OPTIONS = {
         (SOME, "tcp://*:4163", "0.1"),
         (SOME, SOME, "0.1"),
         (SOME, "inproc://results", "0.1"),
+        (SOME, "tcp://127.0.0.1:69697", "0.1"),
     ],
     "testclient.py": [
         (),
@@ -50,6 +51,8 @@ BAD_OPTIONS = {
         ("-c", "many", SOME),
         ("localhost:4161",),
         ("inproc://requests",),
+        ("tcp://127.0.0.1:69697",),
+        ("tcp://127.0.0.1:4161x",),
     ],
 }
 
