@@ -137,7 +137,8 @@ class Submission:
         self._submitting = threading.Lock()  # for what follows, and for submitting
         self._is_cancelled = False
         self._submitted = 0
-        self._counted = threading.Condition()  # for `counts`
+        self._counting = threading.Lock()  # for `counts`
+        self._all_counted = threading.Condition(self._counting)
 
     @property
     def written(self) -> int:
@@ -162,8 +163,8 @@ class Submission:
         pending = list(self._pending.values())
         for task in pending:
             task.future.withdraw()
-        with self._counted:
-            self._counted.wait_for(lambda: self.counts.total() == self._submitted, LAST_ANSWERS)
+        with self._all_counted:
+            self._all_counted.wait_for(lambda: self.counts.total() == self._submitted, LAST_ANSWERS)
         for task in pending:
             task.future.cancel()  # unless it is done; the client tells the broker, if it can, when it is closed
         self._outcomes.put(Outcome(0, None))
@@ -190,11 +191,12 @@ class Submission:
         """Count a task that is done, failed or cancelled, and have it printed; in any thread."""
         error = CancelledError() if future.cancelled() else future.exception()
         is_cancelled = self._is_cancelled and error is not None and getattr(error, "status", CANCELLED) != FAILED
-        with self._counted:  # both, as who sees the one may count on the other
+        with self._counting:  # both, as who sees the one may count on the other
             self.counts[CANCELLED if is_cancelled else FAILED if error else DONE] += 1
             if not is_cancelled:
                 self._outcomes.put(Outcome(number, error or future.result()))
-            self._counted.notify()
+            if self._is_cancelled:
+                self._all_counted.notify()
 
     def _print_all(self, requests: str, tell: Callable[[Exception | None], object]) -> None:
         """Count and print."""
