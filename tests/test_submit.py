@@ -67,9 +67,15 @@ def test_a_result_of_a_whole_file_gets_a_newline_only_where_it_is_text(
 
 def test_options_may_stand_between_the_address_and_the_files(shouting: Running, submit: Submit, tmp_path: Path):
     (tmp_path / "a").write_bytes(b"one")
-    for arguments in (["--whole", "a", "-"], ["a", "-T", 5, "-", "--whole"], ["-T", 5, "a", "--whole", "-"]):
+    (tmp_path / "-b").write_bytes(b"three")
+    given = [
+        ["--whole", "a", "-", "./-b"],
+        ["a", "-T", 5, "-", "--whole", "--", "-b"],
+        ["--whole", "--", "a", "-", "-b"],
+    ]
+    for arguments in given:
         process = submit(shouting.addresses.requests, *arguments, cwd=tmp_path)
-        assert run(process, b"two\n") == (b"ONE\nTWO\n", b"", 0)
+        assert run(process, b"two\n") == (b"ONE\nTWO\nTHREE\n", b"", 0)
 
 
 def test_a_reply_does_not_wait_for_the_next_line(shouting: Running, submit: Submit):

@@ -30,8 +30,9 @@ class Parser(argparse.ArgumentParser):
     def take_rest(self, options: argparse.Namespace, rest: Sequence[str]) -> None:
         """Take as files what stands after an option that came after an address; exit at anything else."""
         if "files" in options:
-            options.files += [argument for argument in rest if _is_file(argument)]
-            rest = [argument for argument in rest if not _is_file(argument)]
+            end = rest.index("--") if "--" in rest else len(rest)  # whatever follows is a file
+            options.files += [*filter(_is_file, rest[:end]), *rest[end + 1 :]]
+            rest = [argument for argument in rest[:end] if not _is_file(argument)]
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
 
