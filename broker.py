@@ -10,7 +10,9 @@ if sys.version_info < (3, 10):  # noqa: UP036 (who has an older one is told so)
 def main() -> int:
     """Run the broker; return its exit status."""
     try:
-        from zmqbroker.commands.main import broker_main  # takes a tenth of a second, in which Ctrl-C may come
+        from zmqbroker.commands.main import broker_main
+
+        return broker_main()
     except ModuleNotFoundError as error:
         if error.name != "zmq":
             raise
@@ -18,7 +20,6 @@ def main() -> int:
             "broker.py: pyzmq is not installed for this Python: "
             "python3 -m venv .venv && . .venv/bin/activate && pip install pyzmq"
         )
-    return broker_main()
 
 
 if __name__ == "__main__":

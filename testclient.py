@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections import Counter
+from contextlib import suppress
 from math import ceil
 from time import monotonic
 from typing import NoReturn
@@ -36,6 +37,7 @@ PAUSE = 0.5  # seconds between losing the broker and sending again, should it ha
 SOCKETS_EACH = 3  # of a client: its REQ socket and the two ends of its monitor
 DESCRIPTORS_EACH = 5  # of a client: one for each socket, one for its connection, one to spare
 SPARE = 64  # sockets and descriptors for everything else
+LAST_PORT = 65535
 SHOWN = 60  # bytes of a reply that are printed
 INTERRUPTED = 128  # added to the number of the signal, as shells do
 
@@ -44,11 +46,44 @@ FAILURES = "failures"
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and whose help is not lost."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        sys.exit(2)
+
+    def print_help(self, file: object = None) -> None:
+        """Print what --help prints."""
+        say(self.format_help().rstrip())
+
+
+def fill_closed_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed, or ZeroMQ's descriptors would take their numbers.
+
+    It can only be read, so that writing there is still an error.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
+
+
+def say(text: str, to: int = 1) -> None:
+    """Print a line on stdout, or on descriptor `to`, all of it or with an OSError, also where that does not block."""
+    rest = text.encode(errors="backslashreplace") + b"\n"
+    while rest:
+        try:
+            rest = rest[os.write(to, rest) :]
+        except BlockingIOError:
+            select.select([], [to], [])
+
+
+def complain(text: str) -> None:
+    """Print a line on stderr, if there is one."""
+    with suppress(OSError):
+        say(text, to=2)
 
 
 def positive(text: str) -> int:
@@ -63,13 +98,22 @@ def positive(text: str) -> int:
 
 
 def catch_signals() -> socket.socket:
-    """Return a socket on which the number of a signal arrives, SIGINT or SIGTERM, for the poller to watch."""
+    """Return a socket on which the number of a signal arrives, SIGINT, SIGTERM or SIGHUP, for the poller to watch."""
     woken, wake_up = socket.socketpair()
     wake_up.setblocking(False)
     signal.set_wakeup_fd(wake_up.detach(), warn_on_full_buffer=False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: None)
     return woken
+
+
+def check_address(address: str) -> None:
+    """Raise ValueError for what ZeroMQ would take, and reach nobody by: inproc://, or a port above the last."""
+    port = address.rpartition(":")[2]
+    is_port = port.isdecimal() and 0 < int(port) <= LAST_PORT
+    if address.startswith("inproc://") or (address.startswith("tcp://") and not is_port):
+        raise ValueError
 
 
 def make_context(clients: int) -> zmq.Context[zmq.Socket[bytes]]:
@@ -110,8 +154,9 @@ class Client:
         self.socket.ipv6 = self._address.startswith("tcp://[")
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
+            check_address(self._address)
             self.socket.connect(self._address)
-        except (zmq.ZMQError, UnicodeError):
+        except (zmq.ZMQError, ValueError):
             text = f"{self._address!r} is no address to connect to; one looks like tcp://localhost:4161"
             raise ValueError(text) from None
         self._poller.register(self.socket, zmq.POLLIN)
@@ -129,7 +174,7 @@ class Client:
     def receive(self) -> str:
         """Print the reply, send the next task if there is one, and return ANSWERED or FAILURES."""
         reply = b"".join(self.socket.recv_multipart())
-        print(f"{self.name}: {self.task} -> {show(reply) if reply else 'failure'}", flush=True)
+        say(f"{self.name}: {self.task} -> {show(reply) if reply else 'failure'}")
         if self.task == self._last:
             self.finished = True
             self.close()
@@ -180,19 +225,13 @@ def send_again(lost: list[Client], woken: socket.socket) -> None:
         client.open()
 
 
-def complain(text: str) -> None:
-    """Print on stderr, after what is on stdout."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def print_totals(tasks: int, counts: Counter[str], seconds: float) -> None:
     """Print one line about all the tasks."""
     missing = tasks - counts.total()
-    print(
+    say(
         f"{tasks} tasks: {counts[ANSWERED]} answered, {counts[FAILURES]} failures"
         + (f", {missing} without a reply" if missing else "")
-        + f", in {seconds:.2f} seconds",
-        flush=True,
+        + f", in {seconds:.2f} seconds"
     )
 
 
@@ -200,8 +239,9 @@ def parse_options() -> tuple[Parser, argparse.Namespace]:
     """Return the options of the command line, and their parser."""
     parser = Parser(
         description="Send numbered tasks to a broker, one at a time from each client, and print every reply.",
-        epilog="Exit status: 0 when every task has its reply, even if that is a failure; 2 for bad options; "
-        "130 after Ctrl-C, 143 after SIGTERM, 141 when nobody reads the output any more.",
+        epilog="Exit status: 0 when every task has its reply, even if that is a failure; 2 for bad options, "
+        "or output that cannot be written; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141 when nobody "
+        "reads the output any more.",
     )
     add = parser.add_argument
     help_clients = "clients at once (default: %(default)s)"
@@ -232,12 +272,17 @@ def main() -> int:
     try:
         ended_by = converse(clients, poller, woken, options.requests, counts)
         print_totals(options.clients * options.count, counts, monotonic() - started)
-    except BrokenPipeError:  # whoever read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        ended_by = signal.SIGPIPE
-    context.destroy(linger=0)
+    finally:
+        context.destroy(linger=0)
     return INTERRUPTED + ended_by if ended_by else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    fill_closed_streams()
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # whoever read our output has left
+        sys.exit(INTERRUPTED + signal.SIGPIPE)
+    except OSError as error:
+        complain(f"testclient.py: {error.strerror}")
+        sys.exit(2)

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 if sys.version_info < (3, 10):  # noqa: UP036 (who has an older one is told so)
@@ -28,17 +29,52 @@ except ModuleNotFoundError:
 
 LINGER_MS = 1000  # what ending waits, at most, for the last result to be sent
 PAUSE = 0.5  # seconds between losing the broker and asking again, should it hang up at every call
+LAST_PORT = 65535
 SHOWN = 60  # bytes of a task that are printed
+INTERRUPTED = 128  # added to the number of a signal, as shells do
 
 Sockets = tuple[zmq.Socket[bytes], zmq.Socket[bytes]]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and whose help is not lost."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        sys.exit(2)
+
+    def print_help(self, file: object = None) -> None:
+        """Print what --help prints."""
+        say(self.format_help().rstrip())
+
+
+def fill_closed_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed, or ZeroMQ's descriptors would take their numbers.
+
+    It can only be read, so that writing there is still an error.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
+
+
+def say(text: str, to: int = 1) -> None:
+    """Print a line on stdout, or on descriptor `to`, all of it or with an OSError, also where that does not block."""
+    rest = text.encode(errors="backslashreplace") + b"\n"
+    while rest:
+        try:
+            rest = rest[os.write(to, rest) :]
+        except BlockingIOError:
+            select.select([], [to], [])
+
+
+def complain(text: str) -> None:
+    """Print a line on stderr, if there is one."""
+    with suppress(OSError):
+        say(text, to=2)
 
 
 def rate(text: str) -> float:
@@ -53,15 +89,16 @@ def rate(text: str) -> float:
 
 
 def catch_signals() -> socket.socket:
-    """Return a socket that becomes readable when SIGINT or SIGTERM arrives, for the poller to watch.
+    """Return a socket that becomes readable when SIGINT, SIGTERM or SIGHUP arrives, for the poller to watch.
 
     So a signal ends a wait, and nothing else: a task in hand is finished first.
     """
     woken, wake_up = socket.socketpair()
     wake_up.setblocking(False)
     signal.set_wakeup_fd(wake_up.detach(), warn_on_full_buffer=False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: None)
     return woken
 
 
@@ -74,12 +111,21 @@ def open_ready(context: zmq.Context[zmq.Socket[bytes]], address: str) -> Sockets
     return ready, monitor
 
 
+def check_address(address: str) -> None:
+    """Raise ValueError for what ZeroMQ would take, and reach nobody by: inproc://, or a port above the last."""
+    port = address.rpartition(":")[2]
+    is_port = port.isdecimal() and 0 < int(port) <= LAST_PORT
+    if address.startswith("inproc://") or (address.startswith("tcp://") and not is_port):
+        raise ValueError
+
+
 def connect(to: zmq.Socket[bytes], address: str) -> None:
     """Connect, whether or not somebody listens there yet; raise ValueError for what is no address."""
     to.ipv6 = address.startswith("tcp://[")
     try:
+        check_address(address)
         to.connect(address)
-    except (zmq.ZMQError, UnicodeError):
+    except (zmq.ZMQError, ValueError):
         raise ValueError(f"{address!r} is no address to connect to; one looks like tcp://localhost:4162") from None
 
 
@@ -103,7 +149,7 @@ def work(context: zmq.Context[zmq.Socket[bytes]], options: argparse.Namespace, w
         if not lost:
             return
         # A broker that comes back knows nothing of us, and a REQ socket would wait for its answer for ever.
-        print("The connection to the broker was lost: asking again", flush=True)
+        say("The connection to the broker was lost: asking again")
         select.select([woken], [], [], PAUSE)
 
 
@@ -118,7 +164,7 @@ def process_tasks(
     poller = zmq.Poller()
     for waited_for in (ready, monitor, woken):
         poller.register(waited_for, zmq.POLLIN)
-    print("Asking for tasks", flush=True)
+    say("Asking for tasks")
     ready.send(b"ready")
     while True:
         readable = dict(poller.poll())
@@ -136,9 +182,9 @@ def process(message: list[bytes], results: zmq.Socket[bytes], drop_rate: float) 
     attempt_id, *body = message
     task = b"".join(body)
     if random.random() < drop_rate:
-        print(f"Task {show(task)}: dropping it", flush=True)
+        say(f"Task {show(task)}: dropping it")
         return
-    print(f"Task {show(task)}: answering it", flush=True)
+    say(f"Task {show(task)}: answering it")
     results.send_multipart([attempt_id, b"-" + task])
 
 
@@ -157,6 +203,8 @@ def main() -> int:
     parser.add_argument("results", metavar="RESULTS", help="the broker's address for results: tcp://localhost:4163")
     parser.add_argument("drop_rate", metavar="DROP_RATE", type=rate, help="the share of tasks to drop, from 0 to 1")
     options = parser.parse_args()
+    if options.ready == options.results:
+        parser.error(f"{options.ready} is given twice; READY and RESULTS are two addresses")
     woken = catch_signals()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
@@ -164,11 +212,17 @@ def main() -> int:
     except ValueError as error:
         context.destroy(linger=0)
         parser.error(str(error))
-    except BrokenPipeError:  # whoever read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    context.destroy(linger=LINGER_MS)
+    finally:
+        context.destroy(linger=LINGER_MS)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    fill_closed_streams()
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # whoever read our output has left
+        sys.exit(INTERRUPTED + signal.SIGPIPE)
+    except OSError as error:
+        complain(f"testworker.py: {error.strerror}")
+        sys.exit(2)

@@ -1,5 +1,6 @@
 """A broker in a thread, and plain sockets to talk to it: every wait is bounded. And how failures are reported."""
 
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,10 @@ import pytest
 import zmq
 
 from zmqbroker import Broker
+
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # in the background it is ignored, so our programs would ignore it
 
 PATIENCE_MS = 20_000  # how long a test waits for what must come, on a machine however loaded
 LOOPBACK = "tcp://127.0.0.1:*"

@@ -1,10 +1,36 @@
-"""A task broker over plain ZeroMQ sockets, for workers that may hang, crash or vanish."""
+"""A task broker over plain ZeroMQ sockets, for workers that may hang, crash or vanish.
 
-from zmqbroker.broker.broker import Broker
-from zmqbroker.client.client import Client
-from zmqbroker.client.futures import TaskFailed
-from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.worker.worker import Fail, Reject, Worker
+What this names is imported when it is first asked for: ZeroMQ takes a tenth of a second, in which a command can already
+hear signals.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zmqbroker.broker.broker import Broker
+    from zmqbroker.client.client import Client
+    from zmqbroker.client.futures import TaskFailed
+    from zmqbroker.transport.keep_alive import KeepAlive
+    from zmqbroker.worker.worker import Fail, Reject, Worker
 
 __all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "Worker"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Broker": "broker.broker",
+    "Client": "client.client",
+    "Fail": "worker.worker",
+    "KeepAlive": "transport.keep_alive",
+    "Reject": "worker.worker",
+    "TaskFailed": "client.futures",
+    "Worker": "worker.worker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import one of the names above."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value

@@ -75,21 +75,34 @@ def test_a_task_that_was_never_sent_is_cancelled_without_a_word(session: Session
     session.submit(told.request("a"))
     session.submit(told.request("b"))
     session.put_back(session.take(1, 0.0))
-    assert session.cancel("a")
+    assert session.cancel("a") == []
     assert keys(session.take(9, 0.0)) == ["b"]
-    assert not session.cancel("a")
+    assert session.cancel("a") is None
     assert told == []
 
 
 def test_a_task_that_was_sent_is_cancelled_by_a_message(session: Session, told: Told):
     session.submit(told.request("a"))
     session.take(1, 0.0)
-    assert session.cancel("a")
+    assert session.cancel("a") == []
     (cancel,) = session.take(9, 0.0)
     assert cancel.message(0.0) == wire.request_message([b""], "a", CANCEL)
     assert settle(session, done("a")) == 0
     assert len(session) == 0
     assert told == []
+
+
+def test_who_cancels_may_want_the_answer(session: Session, told: Told):
+    session.submit(told.request("sent"))
+    session.take(1, 0.0)
+    session.submit(told.request("unsent"))
+    assert session.cancel("sent", told.append) == []
+    settle(session, done("sent"))
+    ((tell, reply),) = session.cancel("unsent", told.append) or []
+    assert tell == told.append
+    assert (reply.key, reply.status) == ("unsent", "cancelled")
+    assert told == [done("sent")]
+    assert len(session) == 0
 
 
 def test_after_a_reconnect_all_without_an_answer_is_sent_again_cancels_as_well(session: Session, told: Told):
@@ -104,7 +117,7 @@ def test_after_a_reconnect_all_without_an_answer_is_sent_again_cancels_as_well(s
     assert sorted(keys(again)) == ["b", "c", "d"]
     assert [request.settle is None for request in again if request.key == "b"] == [True]
     session.reconnect()
-    assert session.cancel("c")
+    assert session.cancel("c") == []
     assert {request.key: request.settle for request in session.take(9, 0.0)}["c"] is None
 
 
@@ -166,7 +179,7 @@ def test_a_refused_task_is_cancelled_without_a_word_and_not_sent_again(session: 
     session.submit(told.request("a"))
     session.take(9, 0.0)
     refuse(session, "a", 0.0)
-    assert session.cancel("a")
+    assert session.cancel("a") == []
     assert session.take(9, 60.0) == []
     assert len(session) == 0
 

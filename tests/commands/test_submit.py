@@ -6,56 +6,17 @@ import pty
 import signal
 import struct
 import subprocess
-import sys
 import termios
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import Running
 from helpers import PATIENCE, TOP, wait_until
 from library_support import working
+from submit_support import SUBMIT, Submit, handle, run, shouting, submit
 
-Submit = Callable[..., "subprocess.Popen[bytes]"]
-
-COMMAND = [sys.executable, "-m", "zmqbroker", "submit"]
-
-
-def handle(body: bytes) -> bytes:
-    """Shout; or fail, as the body says."""
-    if body.startswith(b"bad"):
-        raise ValueError("bad input")
-    return body.upper()
-
-
-@pytest.fixture
-def shouting(running: Running) -> Iterator[Running]:
-    """Have a worker that shouts."""
-    with working(running.addresses.ready, running.addresses.results, handle):
-        yield running
-
-
-@pytest.fixture
-def submit() -> Iterator[Submit]:
-    """Return a function that starts `zmqbroker submit`; it ends with the test."""
-    with ExitStack() as stack:
-
-        def start(*arguments: object, **options: object) -> "subprocess.Popen[bytes]":
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-            environment = os.environ | {"PYTHONPATH": str(TOP)}
-            process = subprocess.Popen([*COMMAND, *map(str, arguments)], env=environment, **pipes)  # type: ignore[call-overload]
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return process
-
-        yield start
-
-
-def run(process: "subprocess.Popen[bytes]", text: bytes = b"") -> tuple[bytes, bytes, int]:
-    """Give it its stdin, and wait: stdout, stderr and the exit status."""
-    out, err = process.communicate(text, timeout=PATIENCE)
-    return out, err, process.returncode
+__all__ = ["shouting", "submit"]  # fixtures
 
 
 def has_open(process_id: int, file: Path) -> bool:
@@ -101,6 +62,31 @@ def test_a_whole_file_is_one_task(shouting: Running, submit: Submit, tmp_path: P
     assert shouting.count("accepted") == 2
 
 
+def test_a_result_of_a_whole_file_gets_a_newline_only_where_it_is_text(
+    running: Running, submit: Submit, tmp_path: Path
+):
+    results = [b"text", b"\x89PNG\r\n", b"\x00\x01", b"\xff", "\u00fc".encode(), b""]
+    files = [tmp_path / str(number) for number in range(len(results))]
+    for number, file in enumerate(files):
+        file.write_bytes(b"%d" % number)
+    with working(running.addresses.ready, running.addresses.results, lambda body: results[int(body)]):
+        out, err, status = run(submit("--whole", running.addresses.requests, *files))
+    assert (out, err, status) == (b"text\n\x89PNG\r\n\x00\x01\xff\xc3\xbc\n\n", b"", 0)
+
+
+def test_options_may_stand_between_the_address_and_the_files(shouting: Running, submit: Submit, tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"one")
+    (tmp_path / "-b").write_bytes(b"three")
+    given = [
+        ["--whole", "a", "-", "./-b"],
+        ["a", "-T", 5, "-", "--whole", "--", "-b"],
+        ["--whole", "--", "a", "-", "-b"],
+    ]
+    for arguments in given:
+        process = submit(shouting.addresses.requests, *arguments, cwd=tmp_path)
+        assert run(process, b"two\n") == (b"ONE\nTWO\nTHREE\n", b"", 0)
+
+
 def test_a_reply_does_not_wait_for_the_next_line(shouting: Running, submit: Submit):
     process = submit(shouting.addresses.requests)
     assert process.stdin is not None
@@ -137,7 +123,7 @@ def test_priority_delay_timeout_and_tries_are_those_of_the_tasks(running: Runnin
     assert (out, err, status) == (b"", b"line 1: timed out after 0.1 s (1 of 1 attempts)\n", 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cancels_what_is_outstanding(running: Running, submit: Submit, number: signal.Signals):
     process = submit(running.addresses.requests)
     assert process.stdin is not None
@@ -239,7 +225,7 @@ def test_progress_is_shown_on_a_terminal_only(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     environment = {"env": os.environ | {"PYTHONPATH": f"{tmp_path}:{TOP}"}}
-    command = [*COMMAND, shouting.addresses.requests, str(tmp_path / "lines")]
+    command = [*SUBMIT, shouting.addresses.requests, str(tmp_path / "lines")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, **environment)  # type: ignore[call-overload]
     os.close(theirs)
     try:
@@ -258,6 +244,7 @@ def test_progress_is_shown_on_a_terminal_only(
     [
         ((), "the following arguments are required: REQUESTS"),
         (("nonsense",), "'nonsense' is no address"),
+        (("tcp://127.0.0.1:1", "-q", "a", "--wohle"), "unrecognized arguments: --wohle"),
         (("tcp://127.0.0.1:1", "no-such-file"), "cannot read no-such-file: No such file"),
         (("--window", "0", "tcp://127.0.0.1:1"), "--window must be 1 or more"),
         (("-T", "soon", "tcp://127.0.0.1:1"), "'soon' is no number"),

@@ -7,7 +7,6 @@ import uuid
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from functools import partial
 from math import inf, isnan
 from numbers import Integral, Real
@@ -80,7 +79,7 @@ class Client:
         tries: int | None = None,
         delay: float | None = None,
         priority: int | None = None,
-    ) -> "Future[Any]":
+    ) -> TaskFuture:
         """Send a task and return a future of its result, which is bytes, or a list of bytes if `body` is one.
 
         `timeout` and `delay` are in seconds; None leaves it to the broker. The future raises TaskFailed.

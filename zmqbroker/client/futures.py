@@ -39,7 +39,8 @@ class TaskFuture(Future[Any]):
         super().__init__()
         self._as_list = as_list
         self._check_can_wait = check_can_wait
-        self.on_cancel: list[Callable[[], object]] = []  # what cancels the task; empty once that is done
+        # What cancels the task, and gives the answer to whom it is called with; empty once that is done.
+        self.on_cancel: list[Callable[[Callable[[Reply], None] | None], object]] = []
 
     def cancel(self) -> bool:
         """Cancel the task; False when it has its reply already."""
@@ -50,8 +51,13 @@ class TaskFuture(Future[Any]):
         except IndexError:  # another call was first
             return True
         self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        cancel_task()
+        cancel_task(None)
         return True
+
+    def withdraw(self) -> None:
+        """Cancel the task, but become what the broker answers: a TaskFailed, or a result that was on its way."""
+        for cancel_task in list(self.on_cancel):
+            cancel_task(self.settle)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the result, in seconds.

@@ -131,14 +131,18 @@ class Link:
             if bell is not None:
                 self._stop_driving(bell)
 
-    def cancel(self, key: str) -> bool:
-        """Cancel a task; False when it has its reply, or belongs to another process."""
+    def cancel(self, key: str, settle: Settle | None = None) -> bool:
+        """Cancel a task, and have the answer given to `settle`.
+
+        False when the task has its reply, or belongs to another process.
+        """
         if self._is_forked():
             return False
         with self._lock:
-            is_cancelled = self._session.cancel(key)
+            settled = self._session.cancel(key, settle)
             self._wake()
-        return is_cancelled
+        _settle(settled or ())
+        return settled is not None
 
     def close(self) -> None:
         """Give every task without a reply one that says CLOSED, and disconnect.

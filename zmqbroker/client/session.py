@@ -21,7 +21,7 @@ from itertools import count
 from math import inf
 
 from zmqbroker import wire
-from zmqbroker.wire import UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import CANCELLED, UNAVAILABLE, Frames, Reply
 
 FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same connection; doubled each time
 LONGEST_PAUSE = 10.0  # seconds
@@ -44,10 +44,15 @@ class Request:
         self.key = key
         self.body = body
         self.fields = fields  # of its header, but for the key and the delay: see `wire.more_fields`
-        self.settle = settle  # whom to tell; None: nobody, it is a cancel
+        self.settle = settle  # whom to tell; None: nobody
         self.not_before = not_before  # the instant of its first attempt; None: as soon as can be
         self.pause = 0.0  # seconds since it was refused last; 0: it was not
         self.sent = 0  # how often; 0: the broker cannot know it
+
+    @property
+    def is_cancel(self) -> bool:
+        """Tell whether it cancels a task."""
+        return self.fields is CANCEL
 
     def message(self, now: float) -> Frames:
         """Build what is sent now: with what is left of a delay."""
@@ -91,16 +96,20 @@ class Session:
         request.sent = 1
         self._unanswered[request.key] = request
 
-    def cancel(self, key: str) -> bool:
-        """Forget a task that was never sent, and have the broker told of another; False when it has its answer."""
+    def cancel(self, key: str, settle: Settle | None = None) -> list[tuple[Settle, Reply]] | None:
+        """Forget a task that was never sent, and have the broker told of another.
+
+        Returns whom to tell of it now, if it is `settle` that wants the answer; None when the task has its own.
+        """
         request = self._unanswered.get(key)
         if request is None:
-            return False
+            return None
         if request.sent:
-            self.submit(Request(key, [wire.EMPTY], CANCEL, None))
-        else:
-            del self._unanswered[key]
-        return True
+            self.submit(Request(key, [wire.EMPTY], CANCEL, settle))
+            return []
+        del self._unanswered[key]
+        reply = Reply(key, CANCELLED, 0, "cancelled before it was sent", [])
+        return [] if settle is None else [(settle, reply)]
 
     def next_due(self) -> float:
         """Return the instant at which there is more to send by itself; inf: there is none."""
@@ -131,7 +140,7 @@ class Session:
             request = self._unanswered.pop(reply.key or "", None)
             if request is None or request.settle is None:
                 continue
-            if reply.status == UNAVAILABLE:
+            if reply.status == UNAVAILABLE and not request.is_cancel:
                 self._send_later(request, now)
                 self._refusal = reply.reason
             else:
@@ -164,9 +173,12 @@ class Session:
         """Give up every task, and return whom to tell so by which reply; cancels are still to be sent."""
         given_up: list[tuple[Settle, Reply]] = []
         for request in list(self._unanswered.values()):
-            if request.settle is not None:
+            if request.settle is None:
+                continue
+            given_up.append((request.settle, Reply(request.key, status, 0, reason, [])))
+            request.settle = None
+            if not request.is_cancel:
                 self._unanswered.pop(request.key, None)
-                given_up.append((request.settle, Reply(request.key, status, 0, reason, [])))
         return given_up
 
     def forget_cancels(self) -> None:

@@ -3,18 +3,62 @@
 import argparse
 import logging
 import math
-from collections.abc import Callable
-from typing import NoReturn
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from zmqbroker import __version__
+from zmqbroker.commands import streams
 
 USAGE_ERROR = 2  # exit status
+ANY_PORT = re.compile(r"tcp://.*:[*0]|ipc://\*")  # an address that is another one each time
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and whose help is not lost."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, and exit with status 2."""
-        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        streams.complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        sys.exit(USAGE_ERROR)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help on stdout; raises as `streams.write_out` does."""
+        streams.print_out(self.format_help())
+
+    def take_rest(self, options: argparse.Namespace, rest: Sequence[str]) -> None:
+        """Take as files what stands after an option that came after an address; exit at anything else."""
+        if "files" in options:
+            end = rest.index("--") if "--" in rest else len(rest)  # whatever follows is a file
+            options.files += [*filter(_is_file, rest[:end]), *rest[end + 1 :]]
+            rest = [argument for argument in rest[:end] if not _is_file(argument)]
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+
+
+def _is_file(argument: str) -> bool:
+    return argument == streams.STDIN_NAME or not argument.startswith("-")
+
+
+class ShowVersion(argparse.Action):
+    """What --version does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print it on stdout; raises as `streams.write_out` does."""
+        streams.print_out(f"zmqbroker {__version__}\n")
+        sys.exit()
+
+
+def refuse_repeated(parser: argparse.ArgumentParser, *addresses: str) -> None:
+    """Exit if an address is given twice: one was forgotten, or a line was pasted wrongly."""
+    fixed = [address for address in addresses if not ANY_PORT.fullmatch(address)]
+    for address in fixed:
+        if fixed.count(address) > 1:
+            parser.error(f"{address} is given twice; each socket of the broker has an address of its own")
 
 
 def number(kind: type[float] | type[int], zero: str) -> Callable[[str], float]:

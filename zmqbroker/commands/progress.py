@@ -1,8 +1,11 @@
 """How far a submission has come, for people: with tqdm where that is installed, else a plain counter."""
 
+import os
 import sys
 from time import monotonic
-from typing import IO, Any
+from typing import Any
+
+from zmqbroker.commands import streams
 
 try:
     from tqdm import tqdm
@@ -25,7 +28,7 @@ class Progress:
         self._is_drawn = False
         self._bar: Any = None
         if shown and tqdm is not None:
-            self._bar = tqdm(total=total, unit=" tasks", file=sys.stderr, dynamic_ncols=True, mininterval=INTERVAL)
+            self._bar = tqdm(total=total, unit=" tasks", file=_Terminal(), dynamic_ncols=True, mininterval=INTERVAL)
 
     def show(self, done: int, failed: int) -> None:
         """Draw anew, if that is due."""
@@ -34,15 +37,14 @@ class Progress:
         self._next = now + INTERVAL
         self._draw(done, failed, now)
 
-    def clear(self, stream: IO[Any]) -> None:
+    def clear(self, descriptor: int) -> None:
         """Take the line away where something is to be printed on the same terminal."""
-        if self._is_drawn and stream.isatty():
+        if self._is_drawn and os.isatty(descriptor):
             self._is_drawn = False
             if self._bar is not None:
                 self._bar.clear()
             else:
-                sys.stderr.write(CLEAR_LINE)
-                sys.stderr.flush()
+                streams.complain(CLEAR_LINE, end="")
 
     def close(self, done: int, failed: int) -> None:
         """Draw for the last time."""
@@ -51,7 +53,7 @@ class Progress:
             if self._bar is not None:
                 self._bar.close()
             else:
-                sys.stderr.write("\n")
+                streams.complain("")
 
     def _draw(self, done: int, failed: int, now: float) -> None:
         self._is_drawn = True
@@ -64,5 +66,20 @@ class Progress:
         text = f"{done:,} done, {failed:,} failed, {rate:,.0f}/s"
         if self._total is not None and rate:
             text += f", {(self._total - done - failed) / rate:,.0f} s left"
-        sys.stderr.write(CLEAR_LINE + text)
-        sys.stderr.flush()
+        streams.complain(CLEAR_LINE + text, end="")
+
+
+class _Terminal:
+    """stderr as tqdm wants it, that never raises: a terminal may go away."""
+
+    encoding = sys.stderr.encoding if sys.stderr else None
+
+    def write(self, text: str) -> None:
+        streams.complain(text, end="")
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+    def fileno(self) -> int:
+        """Tell where the width is to be asked for."""
+        return streams.STDERR

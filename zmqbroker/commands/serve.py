@@ -5,11 +5,10 @@ import gc
 import logging
 import signal
 
-from zmqbroker import __version__
 from zmqbroker.broker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
 from zmqbroker.broker.dispatch import DEFAULT_TRIES
 from zmqbroker.commands import streams
-from zmqbroker.commands.options import log_level, number
+from zmqbroker.commands.options import ShowVersion, log_level, number, refuse_repeated
 from zmqbroker.transport import signals
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.stderr_log import log_to_stderr
@@ -101,7 +100,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="log every attempt and its outcome")
     loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
-    add("--version", action="version", version=f"zmqbroker {__version__}")
+    add("--version", action=ShowVersion)
     add(
         "requests",
         metavar="REQUESTS",
@@ -114,15 +113,15 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
 def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run a broker until a signal ends it; return the exit status."""
     log_to_stderr(log_level(options))
+    addresses = options.requests, options.ready, options.results
+    refuse_repeated(parser, *addresses)
     told = Told()
     handled = signals.on_signals(told.end, told.status)
     signals.ignore([signal.SIGTTOU])  # a terminal may be set to stop who writes to it from the background
     gc.set_threshold(COLLECT_AFTER)
     try:
         broker = Broker(
-            options.requests,
-            options.ready,
-            options.results,
+            *addresses,
             tries=options.tries,
             timeout=options.timeout,
             retry_delay=options.retry_delay,

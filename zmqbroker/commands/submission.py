@@ -1,34 +1,40 @@
 """The shell client: each line is a task, and each reply a line.
 
-Three threads share the work. One reads lines and submits them, never more than a window ahead of what was printed;
-the client's own receives replies; the main thread prints them, hears signals, and notices when nobody reads any more.
-So a line that comes slowly does not hold up the replies to those before it.
+Four threads share the work. One reads lines and submits them, never more than a window ahead of what was printed; the
+client's own receives replies; a third prints them. So a line that comes slowly does not hold up the replies to those
+before it. The main thread waits for the end, or for a signal: whoever reads or writes elsewhere may block us, not that.
 """
 
 import io
 import logging
 import os
+import re
 import stat
-import sys
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from zmqbroker.client.client import Client
-from zmqbroker.client.futures import TaskFailed
+from zmqbroker.client.futures import TaskFailed, TaskFuture
+from zmqbroker.commands import streams
 from zmqbroker.commands.progress import Progress
+from zmqbroker.wire import CANCELLED, DONE, FAILED
 from zmqbroker.wire.chunks import Body
 
-STDIN = "-"
-CHUNK = 1 << 20  # bytes read at once to count lines
+CHUNK = 1 << 20  # bytes read at once
+BUFFERED = 1 << 16  # bytes of output that wait for more, while there is more
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # what no text has
+LAST_ANSWERS = 1.0  # seconds for the broker to say what became of the tasks that are to be cancelled
 
 
 class Input(NamedTuple):
     """Where tasks come from."""
 
-    names: Sequence[str]  # of files; "-" is stdin
+    names: Sequence[str]  # of files, or streams.STDIN_NAME
     whole: bool  # each file is one task, else each line
 
     def tasks(self) -> Iterator[tuple[str, bytes]]:
@@ -50,7 +56,7 @@ class Input(NamedTuple):
             return len(self.names)
         total = 0
         for name in self.names:
-            if name == STDIN or not os.path.isfile(name):  # what is no file can be read only once
+            if name == streams.STDIN_NAME or not os.path.isfile(name):  # what is no file can be read only once
                 return None
             with _open(name) as file:
                 last = b"\n"
@@ -63,32 +69,52 @@ class Input(NamedTuple):
     def check(self) -> None:
         """Raise OSError for the first file that cannot be opened; a FIFO is not tried, its writer would be cut off."""
         for name in self.names:
-            if name != STDIN and not stat.S_ISFIFO(os.stat(name).st_mode):
-                open(name, "rb").close()
+            if name == streams.STDIN_NAME or not stat.S_ISFIFO(os.stat(name).st_mode):
+                _open(name).close()
 
 
 class Outcome(NamedTuple):
-    """What became of a task, or (number 0) of the input: an error, or its end."""
+    """What became of a task; or (number 0) how many tasks there are, None when the rest is cancelled."""
 
     number: int  # of the task, from 1
-    place: str
     result: Any  # the body of its result, or an exception
 
 
-class Output(NamedTuple):
+class Pending(NamedTuple):
+    """A task that is not printed yet."""
+
+    place: str  # for people
+    future: TaskFuture
+
+
+class Output:
     """How replies are printed."""
 
-    stream: BinaryIO
-    ordered: bool  # else as they come, each after its number
+    def __init__(self, ordered: bool, whole: bool) -> None:
+        """Print in order, or (not `ordered`) each reply after its number; of `whole` files, or of lines."""
+        self.ordered = ordered
+        self.written = 0  # bytes so far
+        self._whole = whole
+        self._waiting = bytearray()
 
-    def write(self, number: int, body: Body) -> None:
-        """Print a reply, with a newline where it lacks one."""
+    def add(self, number: int, body: Body) -> None:
+        """Print a reply, with a newline where it lacks one, soon; of a whole file, only text is given one."""
         text = body if isinstance(body, bytes) else b"".join(body)
         if not self.ordered:
-            self.stream.write(b"%d\t" % number)
-        self.stream.write(text)
-        if not text.endswith(b"\n"):
-            self.stream.write(b"\n")
+            self._waiting += b"%d\t" % number
+        self._waiting += text
+        if not text.endswith(b"\n") and not (self._whole and _is_binary(text)):
+            self._waiting += b"\n"
+        if len(self._waiting) >= BUFFERED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Print what waits; raises as `streams.write_out` does."""
+        waiting, self._waiting = memoryview(self._waiting), bytearray()
+        for start in range(0, len(waiting), streams.PIECE):
+            piece = waiting[start : start + streams.PIECE]
+            streams.write_out(piece)
+            self.written += len(piece)
 
 
 class Submission:
@@ -98,9 +124,8 @@ class Submission:
         self, client: Client, tasks: Input, output: Output, window: int, options: dict[str, Any], progress: Progress
     ) -> None:
         """Prepare to submit tasks with these options of `Client.submit`, at most `window` ahead of what is printed."""
-        self.done = 0
-        self.failed = 0
-        self.cancelled = 0
+        self.counts: Counter[str] = Counter()  # by DONE, FAILED and CANCELLED
+        self.is_printing = True
         self._client = client
         self._tasks = tasks
         self._output = output
@@ -108,81 +133,137 @@ class Submission:
         self._progress = progress
         self._room = threading.Semaphore(window)
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
-        self._outstanding: dict[int, Future[Any]] = {}
-        self._is_cancelled = False  # and what is submitted from now on as well
+        self._pending: dict[int, Pending] = {}
+        self._submitting = threading.Lock()  # for what follows, and for submitting
+        self._is_cancelled = False
+        self._submitted = 0
+        self._counting = threading.Lock()  # for `counts`
+        self._all_counted = threading.Condition(self._counting)
 
-    def run(self) -> None:
-        """Submit everything and print every reply.
+    @property
+    def written(self) -> int:
+        """Return how many bytes of results were written so far."""
+        return self._output.written
 
-        Raises what reading or submitting raised, OSError for one, and ConnectionError when the client has given up.
+    def start(self, tell: Callable[[Exception | None], object]) -> None:
+        """Submit everything and print every reply, in threads.
+
+        Tells of what ended that, such as OSError or OutputError, and with None that all is printed.
         """
-        threading.Thread(target=self._submit_all, daemon=True).start()
+        threading.Thread(target=self._submit_all, args=[tell], daemon=True).start()
+        threading.Thread(target=self._print_all, args=[tell], daemon=True).start()
+
+    def cancel(self) -> None:
+        """Cancel all that has no reply yet, and submit nothing more. What is finished is still printed.
+
+        Returns when the broker has said what became of each task, or has not said so for LAST_ANSWERS seconds.
+        """
+        with self._submitting:
+            self._is_cancelled = True
+        pending = list(self._pending.values())
+        for task in pending:
+            task.future.withdraw()
+        with self._all_counted:
+            self._all_counted.wait_for(lambda: self.counts.total() == self._submitted, LAST_ANSWERS)
+        for task in pending:
+            task.future.cancel()  # unless it is done; the client tells the broker, if it can, when it is closed
+        self._outcomes.put(Outcome(0, None))
+
+    def _submit_all(self, tell: Callable[[Exception | None], object]) -> None:
+        """Read and submit."""
+        number = 0
+        try:
+            for number, (place, body) in enumerate(self._tasks.tasks(), 1):
+                self._room.acquire()
+                with self._submitting:
+                    if self._is_cancelled:
+                        return
+                    future = self._client.submit(body, **self._options)
+                    self._pending[number] = Pending(place, future)
+                    self._submitted = number
+                future.add_done_callback(partial(self._settle, number))
+        except Exception as error:
+            tell(error)
+        else:
+            self._outcomes.put(Outcome(0, number))
+
+    def _settle(self, number: int, future: "Future[Any]") -> None:
+        """Count a task that is done, failed or cancelled, and have it printed; in any thread."""
+        error = CancelledError() if future.cancelled() else future.exception()
+        is_cancelled = self._is_cancelled and error is not None and getattr(error, "status", CANCELLED) != FAILED
+        with self._counting:  # both, as who sees the one may count on the other
+            self.counts[CANCELLED if is_cancelled else FAILED if error else DONE] += 1
+            if not is_cancelled:
+                self._outcomes.put(Outcome(number, error or future.result()))
+            if self._is_cancelled:
+                self._all_counted.notify()
+
+    def _print_all(self, tell: Callable[[Exception | None], object]) -> None:
+        """Count and print."""
+        ended_by = None
+        try:
+            self._print_outcomes()
+            self._output.flush()
+        except Exception as error:
+            ended_by = error
+        self.is_printing = False
+        tell(ended_by)
+
+    def _print_outcomes(self) -> None:
+        """Print until all is printed, or the rest is cancelled; raises ConnectionError when the client has given up."""
         early: dict[int, Outcome] = {}
         printed, total = 0, None
         while printed != total:
             outcome = self._next_outcome()
             if outcome.number == 0:
-                if isinstance(outcome.result, Exception):
-                    raise outcome.result
+                if outcome.result is None:
+                    self._print_rest(early)
+                    return
                 total = outcome.result
                 continue
             if isinstance(outcome.result, ConnectionError):  # no broker; and so it is with all the others
                 raise outcome.result
             early[outcome.number] = outcome
+            self._progress.show(self.counts[DONE], self.counts[FAILED])
             following = printed + 1 if self._output.ordered else outcome.number
             while following in early:
                 self._print(early.pop(following))
                 printed += 1
                 following += 1
-        self._output.stream.flush()
 
-    def cancel(self) -> None:
-        """Cancel all that has no reply yet, and submit nothing more."""
-        self._is_cancelled = True
-        for future in list(self._outstanding.values()):
-            self.cancelled += future.cancel()
-
-    def complain(self, text: str) -> None:
-        """Print a line on stderr."""
-        self._progress.clear(sys.stderr)
-        print(text, file=sys.stderr, flush=True)
-
-    def _submit_all(self) -> None:
-        """Read and submit, in a thread of its own."""
-        number = 0
-        try:
-            for number, (place, body) in enumerate(self._tasks.tasks(), 1):
-                self._room.acquire()
-                future = self._client.submit(body, **self._options)
-                self._outstanding[number] = future
-                if self._is_cancelled:  # while this one was being submitted
-                    future.cancel()
-                    return
-                future.add_done_callback(_Notice(self._outcomes, number, place))
-        except Exception as error:
-            self._outcomes.put(Outcome(0, "", error))
-        else:
-            self._outcomes.put(Outcome(0, "", number))
+    def _print_rest(self, early: dict[int, Outcome]) -> None:
+        """Print what is finished though something before it is not, and say what that is."""
+        gaps: list[str] = []
+        for number, (place, _) in sorted(self._pending.items()):
+            if number not in early:
+                gaps.append(place)
+                continue
+            for gap in gaps:
+                self.complain(f"{gap}: cancelled")
+            gaps.clear()
+            self._print(early[number])
 
     def _next_outcome(self) -> Outcome:
         """Wait for the next outcome; meanwhile, what was printed can be read."""
         if self._outcomes.empty():
-            self._output.stream.flush()
+            self._output.flush()
         return self._outcomes.get()
 
     def _print(self, outcome: Outcome) -> None:
         """Print one outcome, and make room for another task."""
-        del self._outstanding[outcome.number]
+        place, _ = self._pending.pop(outcome.number)
         self._room.release()
         if isinstance(outcome.result, BaseException):
-            self.failed += 1
             reason = outcome.result.reason if isinstance(outcome.result, TaskFailed) else str(outcome.result)
-            self.complain(f"{outcome.place}: {reason}")
+            self.complain(f"{place}: {reason}")
         else:
-            self.done += 1
-            self._progress.clear(self._output.stream)
-            self._output.write(outcome.number, outcome.result)
-        self._progress.show(self.done, self.failed)
+            self._progress.clear(streams.STDOUT)
+            self._output.add(outcome.number, outcome.result)
+
+    def complain(self, text: str) -> None:
+        """Print a line on stderr."""
+        self._progress.clear(streams.STDERR)
+        streams.complain(text)
 
 
 class Complaints(logging.Handler):
@@ -197,19 +278,16 @@ class Complaints(logging.Handler):
         self._submission.complain(record.getMessage())
 
 
-class _Notice:
-    """What a future calls when it is done."""
-
-    __slots__ = ("_number", "_outcomes", "_place")
-
-    def __init__(self, outcomes: "SimpleQueue[Outcome]", number: int, place: str) -> None:
-        self._outcomes, self._number, self._place = outcomes, number, place
-
-    def __call__(self, future: "Future[Any]") -> None:
-        if not future.cancelled():
-            self._outcomes.put(Outcome(self._number, self._place, future.exception() or future.result()))
+def _is_binary(text: bytes) -> bool:
+    """Tell whether a newline at its end might harm it."""
+    if CONTROL.search(text):
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _open(name: str) -> io.BufferedReader:
-    """Open a file, or stdin without the buffer of sys.stdin, whose lock a thread may hold when Python ends."""
-    return open(0, "rb", closefd=False) if name == STDIN else open(name, "rb")
+    return io.BufferedReader(streams.Source(name), CHUNK)

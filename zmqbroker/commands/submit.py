@@ -4,34 +4,35 @@ import argparse
 import logging
 import os
 import signal
-import sys
-from collections.abc import Callable
-from types import FrameType
-from typing import NoReturn
+from contextlib import suppress
+from queue import Empty
 
 from zmqbroker import wire
 from zmqbroker.client.client import DEFAULT_WINDOW, Client
-from zmqbroker.commands.options import add_connect_timeout, number, whole_number
+from zmqbroker.commands import streams
+from zmqbroker.commands.events import Events
+from zmqbroker.commands.options import USAGE_ERROR, add_connect_timeout, number, whole_number
 from zmqbroker.commands.progress import Progress
-from zmqbroker.commands.submission import STDIN, Complaints, Input, Output, Submission
+from zmqbroker.commands.submission import Complaints, Input, Output, Submission
+from zmqbroker.transport import signals
+from zmqbroker.wire import CANCELLED, DONE, FAILED
 
 SUBMIT = "submit each line of files or of stdin as a task, and print the replies"
 DESCRIPTION = """\
 Submit each line of the files, or of stdin, as a task. The replies go to stdout in order, each with a newline where it
-lacks one; a failure goes to stderr, with its line's number and the reason, and prints no line on stdout."""
+lacks one; a failure goes to stderr, with its line's number and the reason, and prints no line on stdout. With --whole
+each file is a task, and only a result that is text gets a newline."""
 EXAMPLES = """\
 examples:
   seq 1000 | zmqbroker submit tcp://localhost:4161
   zmqbroker submit --whole -T 60 tcp://localhost:4161 *.svg > all
 
-Exit status: 0 if all tasks were done; 1 if any failed; 2 for bad options, a file that cannot be read, or no
-broker within --connect-timeout; 130 after Ctrl-C and 143 after SIGTERM, which cancel what is outstanding; 141 when
-nobody reads the output any more."""
-INTERRUPTED = 128  # added to the number of the signal, as shells do
-
-
-class Interrupted(BaseException):
-    """A signal asks for the end; its number is the argument."""
+Exit status: 0 if all tasks were done; 1 if any failed; 2 for bad options, a file that cannot be read, output that
+cannot be written, or no broker within --connect-timeout; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP,
+which print what is finished; 141 when nobody reads the output any more. What is left of the tasks is cancelled in each
+of these cases."""
+Event = int | Exception | None  # a signal, an error, or that all is printed
+LAST_WORDS = 2.0  # seconds, at the end, for whoever takes nothing of what is printed
 
 
 def add_submit_options(parser: argparse.ArgumentParser) -> None:
@@ -85,10 +86,9 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
 
 def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Submit tasks and print their replies; return the exit status."""
-    _on_signals(signal.SIG_DFL)  # there is nothing to cancel before the lines are counted
     if options.window < 1:
         parser.error("--window must be 1 or more")
-    tasks = Input(options.files or [STDIN], options.whole)
+    tasks = Input(options.files or [streams.STDIN_NAME], options.whole)
     options_of_tasks = {name: getattr(options, name) for name in ("tries", "timeout", "delay", "priority")}
     fields = {name: value for name, value in options_of_tasks.items() if value is not None}
     try:
@@ -99,58 +99,50 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(_describe(error))
     except ValueError as error:
         parser.error(str(error))
-    shown = sys.stderr.isatty() and not options.quiet
-    output = Output(sys.stdout.buffer, not options.unordered)
+    shown = os.isatty(streams.STDERR) and not options.quiet
     progress = Progress(shown, tasks.total() if shown else None)
+    output = Output(not options.unordered, options.whole)
     submission = Submission(client, tasks, output, options.window, fields, progress)
     logging.getLogger("zmqbroker").addHandler(Complaints(submission))
-    with client:
-        return _finish(submission, progress)
+    events: Events[Event] = Events()
+    with client, events.woken_by_signals():
+        return _finish(submission, events, progress)
 
 
-def _finish(submission: Submission, progress: Progress) -> int:
+def _finish(submission: Submission, events: Events[Event], progress: Progress) -> int:
     """Run a submission to its end, whichever that is."""
-    status = 0
-    try:
-        _on_signals(_interrupt)
-        submission.run()
-    except Interrupted as interruption:
-        status = INTERRUPTED + interruption.args[0]
-    except BrokenPipeError:
-        status = INTERRUPTED + signal.SIGPIPE
-        _discard_output()
-    except (OSError, ValueError) as error:
-        print(f"zmqbroker submit: {_describe(error)}", file=sys.stderr)
-        status = 2
-    finally:
-        _on_signals(signal.SIG_IGN)
+    handled = signals.on_signals(events.put)
+    submission.start(events.put)
+    ended_by = events.get()
+    if ended_by is not None:
         submission.cancel()
-        _on_signals(signal.SIG_DFL)  # another one ends it at once, should nobody read the output
-    progress.close(submission.done, submission.failed)
-    if status > INTERRUPTED and status != INTERRUPTED + signal.SIGPIPE:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            _discard_output()
-        text = (
-            f"interrupted: {submission.done} tasks done, {submission.failed} failed, {submission.cancelled} cancelled"
-        )
-        print(text, file=sys.stderr)
-    return status or int(submission.failed > 0)
+        _wait_for_printing(submission, events)
+    signals.ignore(handled)
+    counts = submission.counts
+    if not submission.is_printing:
+        progress.close(counts[DONE], counts[FAILED])
+    if ended_by is None:
+        return int(counts[FAILED] > 0)
+    if isinstance(ended_by, streams.NobodyReadsError):
+        return signals.INTERRUPTED + signal.SIGPIPE
+    if isinstance(ended_by, int):
+        text = f"{counts[DONE]} tasks done, {counts[FAILED]} failed, {counts[CANCELLED]} cancelled"
+        streams.complain(f"interrupted: {text}", LAST_WORDS)
+        return signals.INTERRUPTED + ended_by
+    streams.complain(f"zmqbroker submit: {_describe(ended_by)}", LAST_WORDS)
+    return USAGE_ERROR
 
 
-def _on_signals(handler: "Callable[[int, FrameType | None], NoReturn] | signal.Handlers") -> None:
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, handler)
-
-
-def _discard_output() -> None:
-    """Let what is left in the buffer of stdout go nowhere: nobody reads it any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    raise Interrupted(number)
+def _wait_for_printing(submission: Submission, events: Events[Event]) -> None:
+    """Let what is finished be printed, while somebody reads it; another signal ends that."""
+    before = -1
+    while submission.is_printing and submission.written > before:
+        before = submission.written
+        with suppress(Empty):
+            if isinstance(events.get_within(LAST_WORDS), int):
+                break
+    if submission.is_printing:
+        streams.complain("not all that was finished is printed: nobody reads it", LAST_WORDS)
 
 
 def _describe(error: Exception) -> str:

@@ -7,7 +7,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 
-from zmqbroker.commands.options import add_connect_timeout, log_level, number
+from zmqbroker.commands.options import add_connect_timeout, log_level, number, refuse_repeated
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
@@ -106,6 +106,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
 
 def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run worker processes until a signal ends them."""
+    refuse_repeated(parser, options.ready, options.results)
     logging.basicConfig(level=log_level(options), format="%(asctime)s %(message)s")
     if options.kill_after and options.function:
         parser.error("--kill-after is for a command; a function that hangs is up to the broker's timeout")

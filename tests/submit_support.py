@@ -1,0 +1,52 @@
+"""For the tests of `zmqbroker submit`: the command, started as a user does, and workers in this process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from conftest import Running
+from helpers import PATIENCE, TOP
+from library_support import working
+
+Submit = Callable[..., "subprocess.Popen[bytes]"]
+
+SUBMIT = [sys.executable, "-m", "zmqbroker", "submit"]
+
+
+def handle(body: bytes) -> bytes:
+    """Shout; or fail, as the body says."""
+    if body.startswith(b"bad"):
+        raise ValueError("bad input")
+    return body.upper()
+
+
+@pytest.fixture
+def shouting(running: Running) -> Iterator[Running]:
+    """Have a worker that shouts."""
+    with working(running.addresses.ready, running.addresses.results, handle):
+        yield running
+
+
+@pytest.fixture
+def submit() -> Iterator[Submit]:
+    """Return a function that starts `zmqbroker submit`; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(*arguments: object, **options: object) -> "subprocess.Popen[bytes]":
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+            environment = os.environ | {"PYTHONPATH": str(TOP)}
+            process = subprocess.Popen([*SUBMIT, *map(str, arguments)], env=environment, **pipes)  # type: ignore[call-overload]
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def run(process: "subprocess.Popen[bytes]", text: bytes = b"") -> tuple[bytes, bytes, int]:
+    """Give it its stdin, and wait: stdout, stderr and the exit status."""
+    out, err = process.communicate(text, timeout=PATIENCE)
+    return out, err, process.returncode
