@@ -1,26 +1,55 @@
-"""A log that malformed traffic at full speed cannot flood."""
+"""A log that malformed traffic at full speed cannot flood, and that foreign code cannot break."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from logging import Logger
+from math import inf
 
 INTERVAL = 5.0  # seconds between two lines of a kind
 
 
 class LimitedLog:
-    """Warnings of a few kinds, each at most once an interval; the next line says how many were left out."""
+    """Warnings of a few kinds, each at most once an interval. What is held back is told when the interval ends.
+
+    Its owner calls `flush` then: `next_due` says when. It is told the time, and never fails.
+    """
 
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._next: dict[str, float] = {}  # when a kind may be logged again
-        self._left_out: dict[str, int] = {}
+        self._held_back: dict[str, tuple[int, str]] = {}  # how many of a kind since, and the last of them
 
-    def warn(self, kind: str, text: str, now: float) -> None:
-        """Log `text`, or count it where its kind was logged less than an interval before `now` (seconds)."""
+    def warn(self, kind: str, text: str, now: float, error: BaseException | None = None) -> None:
+        """Log `text` with the traceback of `error`, or hold it back less than an interval before `now` (seconds)."""
+        left_out, _ = self._held_back.pop(kind, (0, ""))
         if now < self._next.get(kind, now):
-            self._left_out[kind] = self._left_out.get(kind, 0) + 1
-            return
-        left_out = self._left_out.pop(kind, 0)
+            self._held_back[kind] = left_out + 1, text
+        else:
+            self._write(kind, text, left_out, now, error)
+
+    def next_due(self) -> float:
+        """Return when `flush` has something to say; inf: nothing is held back."""
+        return min((self._next[kind] for kind in self._held_back), default=inf)
+
+    def flush(self, now: float) -> None:
+        """Log, for each kind whose interval has ended by `now`, the last of what was held back and how much it was.
+
+        At the end of all, `now` is inf.
+        """
+        for kind in [kind for kind in self._held_back if self._next[kind] <= now]:
+            number, text = self._held_back.pop(kind)
+            self._write(kind, text, number - 1, now)
+
+    def _write(self, kind: str, text: str, left_out: int, now: float, error: BaseException | None = None) -> None:
         self._next[kind] = now + INTERVAL
-        self._log.warning("%s%s", printable(text), f" ({left_out} more like this were not logged)" if left_out else "")
+        more = f" ({left_out} more like this were not logged)" if left_out else ""
+        log_safely(self._log.warning, "%s%s", printable(text), more, exc_info=error)
+
+
+def log_safely(log: Callable[..., None], text: str, *arguments: object, exc_info: BaseException | None = None) -> None:
+    """Log, unless that fails: a function of the user's may have closed the stream, or set up what raises."""
+    with suppress(Exception):
+        log(text, *arguments, exc_info=exc_info)
 
 
 def printable(text: str) -> str:

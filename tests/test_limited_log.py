@@ -1,0 +1,103 @@
+"""The limited log: what it says, and when, in literal seconds."""
+
+import logging
+from collections.abc import Iterator
+from math import inf
+
+import pytest
+
+from zmqbroker.transport.limited_log import INTERVAL, LimitedLog, log_safely
+
+BAD = "ignored"
+
+
+class Kept(logging.Handler):
+    """Keeps the lines, and perhaps raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.error: Exception | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.error is not None:
+            raise self.error
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    log, kept = logging.getLogger("test.limited"), Kept()
+    log.addHandler(kept)
+    log.propagate = False
+    yield kept
+    log.removeHandler(kept)
+
+
+@pytest.fixture
+def limited(kept: Kept) -> LimitedLog:
+    return LimitedLog(logging.getLogger("test.limited"))
+
+
+def test_a_second_line_of_a_kind_is_held_back_until_the_interval_ends(limited: LimitedLog, kept: Kept):
+    limited.warn(BAD, "one", 10.0)
+    assert limited.next_due() == inf
+    limited.warn(BAD, "two", 11.0)
+    assert kept.lines == ["one"]
+    assert limited.next_due() == 10.0 + INTERVAL
+    limited.flush(14.9)
+    assert kept.lines == ["one"]
+    limited.flush(15.0)
+    assert kept.lines == ["one", "two"]
+    assert limited.next_due() == inf
+
+
+def test_the_end_of_the_interval_says_how_many_were_held_back(limited: LimitedLog, kept: Kept):
+    for second in range(5):
+        limited.warn(BAD, f"at {second}", float(second))
+    limited.flush(5.0)
+    assert kept.lines == ["at 0", "at 4 (3 more like this were not logged)"]
+    limited.warn(BAD, "at 6", 6.0)  # a line was just written
+    limited.flush(10.0)
+    assert kept.lines[2:] == ["at 6"]
+
+
+def test_what_comes_after_the_interval_tells_of_what_nobody_flushed(limited: LimitedLog, kept: Kept):
+    for second in (0.0, 1.0, 2.0, 7.0):
+        limited.warn(BAD, f"at {second:g}", second)
+    assert kept.lines == ["at 0", "at 7 (2 more like this were not logged)"]
+    limited.flush(inf)
+    assert len(kept.lines) == 2
+
+
+def test_kinds_do_not_hold_each_other_back(limited: LimitedLog, kept: Kept):
+    for second in (0.0, 1.0):
+        limited.warn(BAD, "bad", second)
+        limited.warn("worse", "worse", second + 0.5)
+    assert kept.lines == ["bad", "worse"]
+    assert limited.next_due() == 5.0
+    limited.flush(5.0)
+    assert kept.lines == ["bad", "worse", "bad"]
+    assert limited.next_due() == 5.5
+
+
+def test_at_the_end_all_is_said(limited: LimitedLog, kept: Kept):
+    for text in ("one", "two", "three"):
+        limited.warn(BAD, text, 1.0)
+    limited.flush(inf)
+    assert kept.lines == ["one", "three (1 more like this were not logged)"]
+
+
+def test_a_line_moves_no_cursor_and_its_error_has_a_traceback(limited: LimitedLog, kept: Kept):
+    limited.warn(BAD, "a\nb", 1.0, ValueError("why"))
+    assert kept.lines == ["a\\nb\nValueError: why"]
+
+
+@pytest.mark.parametrize("error", [ValueError("I/O operation on closed file"), OSError(5, "gone"), RuntimeError()])
+def test_a_log_that_raises_is_no_reason_to_end(limited: LimitedLog, kept: Kept, error: Exception):
+    kept.error = error
+    limited.warn(BAD, "one", 1.0)
+    limited.warn(BAD, "two", 2.0)
+    limited.flush(inf)
+    log_safely(logging.getLogger("test.limited").warning, "three")
+    assert kept.lines == []
