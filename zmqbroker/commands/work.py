@@ -7,6 +7,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 
+from zmqbroker.commands import signals
 from zmqbroker.commands.options import log_level, number
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
@@ -28,7 +29,8 @@ examples:
   zmqbroker work tcp://localhost:4162 tcp://localhost:4163 tasks:shrink --processes 4
   zmqbroker work tcp://localhost:4162 tcp://localhost:4163 --kill-after 60 -- convert - -resize 50% png:-
 
-SIGTERM or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one ends them at once."""
+SIGTERM, SIGHUP or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one, more than half a
+second later, ends them at once. SIGUSR1 has it log what the processes have done so far."""
 
 
 def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -123,13 +125,14 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         log_level=log_level(options),
     )
     name = options.function or shlex.join(options.command_line)
-    supervisor = Supervisor(settings.arguments(), options.processes or processors(), name)
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: supervisor.stop())
+    supervisor = Supervisor(settings.program(), options.processes or processors(), name)
+    handled = signals.on_signals(lambda _: supervisor.stop())
+    signal.signal(signal.SIGUSR1, lambda *_: supervisor.report())
     try:
         supervisor.run()
     except CannotStartError as error:
         parser.error(str(error))
+    signals.ignore(handled)  # it is ending
     return 0
 
 
