@@ -4,9 +4,12 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import Running
 from helpers import PATIENCE, wait_until
 from work_support import Fifo, Work, failure, has_left_nothing
 
@@ -112,9 +115,9 @@ def own_group(body):
         Path("child").write_text(str(subprocess.Popen(SLEEP, preexec_fn=os.setpgrp).pid))
     return die_with(start)
 
-def exits(body):
+def becomes_another(body):
     if is_first():
-        os._exit(0)
+        os.execvp(SLEEP[0], SLEEP)
     return b"done by another process"
 
 def lingering_thread(body):
@@ -317,6 +320,24 @@ def test_a_process_that_ends_in_the_middle_of_a_task_has_crashed_whatever_its_st
     program.wait_for("crashed: exit status 0; another one starts in 0.1 s$")
 
 
+def test_a_process_that_has_become_another_program_is_replaced(work: Work, client: Client):
+    program = work("faults:becomes_another")
+    assert client.call(b"", PATIENCE) == b"done by another process"
+    program.wait_for("process [0-9]+ has closed its lifeline, or become another program: killed$")
+    assert program.end() == 0
+    assert has_left_nothing(program)
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(directory: Path, running: Running, client: Client):
+    zmqbroker = str(directory.parent / "bin" / "zmqbroker")
+    command = [sys.executable, zmqbroker, "work", "-v", running.addresses.ready, running.addresses.results, "--", "sh"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        for _ in range(3):
+            assert client.call(b"yes complaint | head -n 10000 >&2; echo done", PATIENCE, tries=1) == b"done\n"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
 def test_failures_are_logged_at_a_limited_rate_and_the_rest_is_told(work: Work, client: Client):
     program = work("faults:bad")
     for number in range(5):
@@ -340,6 +361,13 @@ def test_signals_within_half_a_second_are_one(work: Work, client: Client, gate: 
     gate.open_gate()
     assert task.result(PATIENCE) == b"done"
     assert program.wait() == 0
+
+
+def test_sighup_says_why_even_when_quiet(work: Work, client: Client):
+    program = work("faults:process_id", "-q")
+    client.call(b"", PATIENCE)
+    assert program.end(signal.SIGHUP) == 0
+    assert re.search(" SIGHUP: ending when the tasks in hand are done; [^\n]*$", program.output)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])

@@ -1,7 +1,6 @@
 """`zmqbroker work`: its options, and what it does with them."""
 
 import argparse
-import logging
 import os
 import shlex
 import signal
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 
 from zmqbroker.commands import signals
 from zmqbroker.commands.options import log_level, number
+from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
@@ -107,7 +107,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
 
 def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run worker processes until a signal ends them."""
-    logging.basicConfig(level=log_level(options), format="%(asctime)s %(message)s")
+    log_to_stderr(log_level(options))
     if options.kill_after and options.function:
         parser.error("--kill-after is for a command; a function that hangs is up to the broker's timeout")
     if max(options.kill_after, options.touch) > LONGEST_SPAN:
@@ -126,7 +126,7 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     )
     name = options.function or shlex.join(options.command_line)
     supervisor = Supervisor(settings.program(), options.processes or processors(), name)
-    handled = signals.on_signals(lambda _: supervisor.stop())
+    handled = signals.on_signals(lambda number: supervisor.stop("SIGHUP" if number == signal.SIGHUP else ""))
     signal.signal(signal.SIGUSR1, lambda *_: supervisor.report())
     try:
         supervisor.run()

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from itertools import count
+from math import inf
 from typing import NamedTuple
 
 from zmqbroker.worker.command import kill_group
@@ -41,7 +42,7 @@ class Process:
     def __init__(self, program: Program, now: float) -> None:
         """Start it in a session of its own, which Ctrl-C does not reach; raises OSError."""
         self.started_at = now
-        self.is_silent = False  # it will say nothing more
+        self.silent_at = inf  # since when it can say nothing more
         self._said = b""
         self._mark = f"zmqbroker-{os.getpid()}-{next(numbers)}"
         with ExitStack() as undoing, ExitStack() as closing:
@@ -61,6 +62,11 @@ class Process:
             )
             undoing.pop_all()
         self.pid = self._process.pid
+
+    @property
+    def is_silent(self) -> bool:
+        """Tell whether it can say nothing more: it has ended, or is about to, or has become something else."""
+        return self.silent_at < inf
 
     @property
     def was_ready(self) -> bool:
@@ -87,7 +93,7 @@ class Process:
         """Return why it cannot start; nothing if it did not say."""
         return "" if self.was_ready else self._said.decode(errors="replace")
 
-    def listen(self) -> None:
+    def listen(self, now: float) -> None:
         """Take in what it says."""
         try:
             text = self.lifeline.recv(65536)
@@ -96,13 +102,14 @@ class Process:
         except OSError:  # it is gone, which is seen elsewhere
             text = b""
         self._said += text
-        self.is_silent = not text
+        if not text:
+            self.silent_at = min(self.silent_at, now)
 
-    def end(self) -> int | None:
+    def end(self, now: float) -> int | None:
         """Return the exit status, or minus the signal, and end what it has left behind; None while it runs."""
         if self._process.returncode is None and self._has_ended():
             kill_leftovers(self.pid, self._mark)
-            self.listen()
+            self.listen(now)
             self.lifeline.close()
             self._process.wait()
         return self._process.returncode

@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
+from zmqbroker.transport.limited_log import log_safely
+from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.wire.chunks import Body
 from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
@@ -39,6 +41,9 @@ STARTER = (
     "import sys; sys.path[:] = filter(None, sys.path); import json; settings = json.load(sys.stdin); "
     "sys.path[:] = settings.pop('path'); from zmqbroker.worker.process import main; sys.exit(main(settings, sys.argv))"
 )
+
+
+log = logging.getLogger("zmqbroker.process")
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     os.close(slot_number)
     with open(os.devnull) as nothing:  # what stdin was for has been read
         os.dup2(nothing.fileno(), 0)
-    logging.basicConfig(level=settings["log_level"], format=LOG_FORMAT)
+    log_to_stderr(settings["log_level"], LOG_FORMAT)
     handle_here_only({signal.SIGUSR1: lambda *_: None})  # a question to the supervisor
     try:
         process = WorkerProcess(Settings(**settings), slot)
@@ -205,9 +210,8 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
         process.run(lifeline)
     except SystemExit:
         pass  # told to leave at once
-    except BaseException:
-        with suppress(Exception):
-            traceback.print_exc()
+    except BaseException as error:
+        log_safely(log.error, "the worker failed", exc_info=error)
         os._exit(CRASHED)  # at once, whatever else runs here
     names = [thread.name for thread in threading.enumerate() if not thread.daemon]
     say(lifeline, LEAVING + ", ".join(names[1:]).encode(errors="replace"))

@@ -16,6 +16,7 @@ from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, Process, Pr
 FIRST_DELAY = 0.1  # seconds between a crash and the replacement; doubled with each crash in a row
 LONGEST_DELAY = 30.0  # seconds
 LONG_LIFE = 10.0  # seconds; a process that lived as long did not crash at once
+SILENCE = 1.0  # seconds to end for who can say nothing more
 GRACE = 5.0  # seconds to leave for who was told to leave at once
 LONGEST_NAME = 100  # characters
 
@@ -71,6 +72,7 @@ class Supervisor:
         self._totals = Totals()  # of the processes that are gone
         self._is_proven = False  # a process has started, so the others can
         self._alarm = Alarm()
+        self._why = ""  # it was to stop
         self._stops_asked = 0
         self._stops_done = 0
         self._reports_asked = 0
@@ -99,8 +101,12 @@ class Supervisor:
                 process.kill()
             self._alarm.close()
 
-    def stop(self) -> None:
-        """Let the processes finish what they have in hand; asked again, end them at once. For a signal handler."""
+    def stop(self, why: str = "") -> None:
+        """Let the processes finish what they have in hand; asked again, end them at once. For a signal handler.
+
+        `why` is said in the log, even with --quiet.
+        """
+        self._why = why
         self._stops_asked += 1
         self._alarm.ring()
 
@@ -117,19 +123,23 @@ class Supervisor:
         totals = replace(self._totals)
         for process in self._processes():
             totals.count(process)
-        running = [place.process for place in self._places if place.process is not None and place.process.was_ready]
+        running = [process for process in self._working() if process.was_ready]
         each = [f"{process.pid}: {process.slot.counts()[0]}" for process in running]
         what = f"{len(running)} of {len(self._places)} processes run (tasks so far: {', '.join(each) or 'none'})"
         log.warning("%s; in all %s", what, totals)  # asked for, so even with --quiet
 
+    def _working(self) -> list[Process]:
+        return [place.process for place in self._places if place.process is not None]
+
     def _processes(self) -> list[Process]:
-        return [*self._leaving, *(place.process for place in self._places if place.process is not None)]
+        return [*self._leaving, *self._working()]
 
     def _stop_further(self, now: float) -> None:
         """Do what `stop` asked for since."""
         if self._stops_done == 0 and self._stops_asked >= 1:
             self._stops_done = 1
-            log.info("ending when the tasks in hand are done; a second signal ends them at once")
+            when = "ending when the tasks in hand are done; a second signal ends them at once"
+            log.log(logging.WARNING if self._why else logging.INFO, "%s", f"{self._why}: {when}" if self._why else when)
             for process in self._processes():
                 process.tell(FINISH)
         if self._stops_done == 1 and self._stops_asked >= 2:
@@ -149,7 +159,7 @@ class Supervisor:
             if place.process is not None:
                 self._look_after(place, place.process, now)
         for process in self._leaving.copy():
-            status = process.end()
+            status = process.end(now)
             if status is not None:
                 self._leaving.remove(process)
                 self._forget(process)
@@ -162,7 +172,7 @@ class Supervisor:
 
     def _look_after(self, place: Place, process: Process, now: float) -> None:
         """Empty a place whose process leaves or has ended, and see when the next one is due there."""
-        status = process.end()
+        status = process.end(now)
         if process.is_leaving:
             self._leaving.append(process)
             place.process, place.start_at, place.delay = None, now, 0.0
@@ -176,6 +186,10 @@ class Supervisor:
             self._totals.crashes += 1
             end = process.complaint or ending(status)
             self._delay(place, f"process {process.pid} crashed: {end}", now, now - process.started_at)
+        elif now >= process.silent_at + SILENCE:
+            log.warning("process %d has closed its lifeline, or become another program: killed", process.pid)
+            process.silent_at = now  # in case that is not enough
+            process.kill()
 
     def _delay(self, place: Place, what: str, now: float, life: float) -> None:
         """Say what happened to a process after a life of so many seconds, and when the next one will start."""
@@ -209,6 +223,7 @@ class Supervisor:
     def _next_at(self) -> float | None:
         """Return when there is something to do, come what may."""
         due = [place.start_at for place in self._open_places() if place.process is None]
+        due += [process.silent_at + SILENCE for process in self._working() if process.is_silent]
         if self._kill_at is not None:
             due.append(self._kill_at)
         return min(due, default=None)
@@ -222,7 +237,7 @@ class Supervisor:
                     selector.register(process.lifeline, selectors.EVENT_READ, process)
             for key, _ in selector.select(None if until is None else max(0.0, until - now)):
                 if key.data is not None:
-                    key.data.listen()
+                    key.data.listen(time.monotonic())
         self._alarm.hear()
         if not self._is_proven and any(process.was_ready for process in self._processes()):
             self._is_proven = True
