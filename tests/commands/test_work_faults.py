@@ -120,6 +120,11 @@ def becomes_another(body):
         os.execvp(SLEEP[0], SLEEP)
     return b"done by another process"
 
+def exits(body):
+    if is_first():
+        os._exit(0)
+    return b"done by another process"
+
 def lingering_thread(body):
     threading.Thread(target=time.sleep, args=(1000,), name="lingers").start()
     return b"%d" % os.getpid()
