@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from zmqbroker.client.client import Client
     from zmqbroker.client.futures import TaskFailed
     from zmqbroker.transport.keep_alive import KeepAlive
-    from zmqbroker.worker.worker import Fail, Reject, Worker
+    from zmqbroker.worker.outcome import Fail, Reject
+    from zmqbroker.worker.worker import Worker
 
 __all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "Worker"]
 __version__ = "0.1.0"
@@ -20,9 +21,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Broker": "broker.broker",
     "Client": "client.client",
-    "Fail": "worker.worker",
+    "Fail": "worker.outcome",
     "KeepAlive": "transport.keep_alive",
-    "Reject": "worker.worker",
+    "Reject": "worker.outcome",
     "TaskFailed": "client.futures",
     "Worker": "worker.worker",
 }

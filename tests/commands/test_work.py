@@ -2,87 +2,21 @@
 
 import os
 import re
-import select
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import Running
-from helpers import PATIENCE, TOP, Program
+from helpers import PATIENCE
+from work_support import OTHER, SOME, Fifo, Work, end_at_once, failure, has_left_nothing
 
 from zmqbroker import Client, TaskFailed
 from zmqbroker.wire import chunks
+from zmqbroker.worker.outcome import Interrupted
 from zmqbroker.worker.process import Settings, WorkerProcess
-from zmqbroker.worker.worker import Interrupted
+from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
 
-SOME, OTHER = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"  # addresses that are never used
-
-SCRIPT = f"""\
-import sys
-sys.path.append({str(TOP)!r})
-from zmqbroker.commands.main import main
-sys.exit(main())
-"""
-
-TASKS = """\
-import os, signal, time
-from pathlib import Path
-
-import zmqbroker
-
-number = 4161
-
-def echo(body):
-    return body
-
-def bad(body):
-    raise ValueError("bad input")
-
-def reject(body):
-    raise zmqbroker.Reject("not now, not ever")
-
-def leave(body):
-    raise SystemExit(0)
-
-def fork(body):
-    child = os.fork()
-    if child == 0:
-        raise SystemExit(0)
-    return b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-def crash(body):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def crash_once(body):
-    try:
-        Path("crashed").touch(exist_ok=False)
-    except FileExistsError:
-        return b"at the second attempt"
-    os._exit(3)
-
-def process_id(body):
-    return str(os.getpid()).encode()
-
-def gated(body):
-    print("got a task", flush=True)
-    with open("gate", "rb", 0) as gate:
-        gate.read(1)
-    return b"done"
-
-def slow(body):
-    time.sleep(1)
-    return b"done"
-
-class Things:
-    def __init__(self, prefix):
-        self.prefix = prefix
-
-    def add(self, body):
-        return self.prefix + body
-"""
+pytest_plugins = ["work_fixtures"]
 
 BAD_USAGE = {
     (): "READY",
@@ -105,100 +39,6 @@ BAD_USAGE = {
     (SOME, OTHER, "--", "no-such-command-here"): "'no-such-command-here' is no command",
     (SOME, OTHER, "--", "./tasks.py"): "'./tasks.py' is no command",
 }
-
-Start = Callable[..., Running]
-Work = Callable[..., Program]
-
-
-@pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Go to a directory with tasks.py; the program itself lies elsewhere."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "zmqbroker").write_text(SCRIPT)
-    work = tmp_path / "work"
-    (work / "package").mkdir(parents=True)
-    (work / "tasks.py").write_text(TASKS)
-    (work / "package" / "deep.py").write_text("import tasks\nthings = tasks.Things(b'more ')\n")
-    (work / "broken.py").write_text("\nundefined\n")
-    (work / "leaves.py").write_text("raise SystemExit(0)\n")
-    (work / "queue.py").write_text("raise RuntimeError('not the one of Python')\n")
-    monkeypatch.chdir(work)
-    return work
-
-
-@pytest.fixture
-def run(directory: Path) -> Iterator[Work]:
-    """Return a function that starts `zmqbroker work`; it ends with the test."""
-    with ExitStack() as stack:
-
-        def run(*arguments: object) -> Program:
-            program = Program(str(directory.parent / "bin" / "zmqbroker"), "work", *arguments)
-            stack.callback(program.clean_up)
-            return program
-
-        yield run
-
-
-@pytest.fixture
-def work(running: Running, run: Work) -> Work:
-    """Return a function that starts it for a broker with the default options."""
-    return lambda *arguments: run(running.addresses.ready, running.addresses.results, *arguments)
-
-
-@pytest.fixture
-def client(running: Running) -> Iterator[Client]:
-    """Return a client of that broker."""
-    with Client(running.addresses.requests) as client:
-        yield client
-
-
-class Fifo:
-    """A named pipe between a test and a task."""
-
-    def __init__(self, path: Path, flags: int) -> None:
-        os.mkfifo(path)
-        self._descriptor = os.open(path, flags | os.O_NONBLOCK)
-
-    def read(self) -> bytes:
-        """Wait for what is written to it; nothing means that nobody has it open any more."""
-        assert select.select([self._descriptor], [], [], PATIENCE)[0]
-        return os.read(self._descriptor, 1000)
-
-    def open_gate(self) -> None:
-        """Let one task that reads a line from it go on."""
-        os.write(self._descriptor, b"\n")
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-@pytest.fixture
-def gate(run: Work, directory: Path) -> Iterator[Fifo]:
-    """Return what `gated` waits for; it opens when the test ends."""
-    fifo = Fifo(directory / "gate", os.O_RDWR)
-    yield fifo
-    fifo.close()
-
-
-@pytest.fixture
-def news(run: Work, directory: Path) -> Iterator[Fifo]:
-    """Return what commands write to."""
-    fifo = Fifo(directory / "news", os.O_RDONLY)
-    yield fifo
-    fifo.close()
-
-
-def failure(client: Client, body: bytes, **options: float) -> TaskFailed:
-    with pytest.raises(TaskFailed) as caught:
-        client.call(body, PATIENCE, **options)
-    return caught.value
-
-
-def has_left_nothing(program: Program) -> bool:
-    """Wait until nobody has its output open any more: neither it nor a process that it started."""
-    program._reader.join(PATIENCE)
-    return not program._reader.is_alive()
-
 
 # Functions
 
@@ -311,9 +151,7 @@ def test_a_second_signal_gives_up_the_task_in_hand(work: Work, client: Client, g
     program = work("tasks:gated")
     task = client.submit(b"", tries=1)
     program.wait_for("^got a task$")
-    program.process.send_signal(signal.SIGTERM)
-    program.wait_for("ending when the tasks in hand are done")
-    assert program.end() == 0
+    assert end_at_once(program) == 0
     with pytest.raises(TaskFailed, match=r"^the handler was interrupted$"):
         task.result(PATIENCE)
     assert has_left_nothing(program)
@@ -375,9 +213,7 @@ def test_a_command_is_killed_with_its_group_when_it_takes_too_long(work: Work, c
     with pytest.raises(TaskFailed, match=r"^killed after 1\.5 s$"):
         hang.result(PATIENCE)
     assert news.read() == b""
-    assert failure(client, b"sleep 1000 & echo 'in the background' >&2", tries=1).reason == (
-        "killed after 1.5 s: in the background"
-    )
+    assert failure(client, b"echo 'for long' >&2; sleep 1000", tries=1).reason == "killed after 1.5 s: for long"
     assert client.call(b"echo the next", PATIENCE) == b"the next\n"
 
 
@@ -408,9 +244,7 @@ def test_a_second_signal_kills_the_running_command_with_its_group(work: Work, cl
     program = work("--", "sh")
     task = client.submit(b"exec 3> news; echo here >&3; sleep 1000 & sleep 1000", tries=1)
     assert news.read() == b"here\n"
-    program.process.send_signal(signal.SIGTERM)
-    program.wait_for("ending when the tasks in hand are done")
-    assert program.end() == 0
+    assert end_at_once(program) == 0
     with pytest.raises(TaskFailed, match=r"^interrupted: "):
         task.result(PATIENCE)
     assert news.read() == b""
@@ -422,9 +256,7 @@ def test_a_second_signal_gives_up_all_of_a_chunk_in_hand(work: Work, client: Cli
     chunk = [[b"exec 3> news; echo one >&3; sleep 1000"], [b"echo two > news"]]
     task = client.submit(chunks.pack(chunk), tries=1)  # type: ignore[arg-type]
     assert news.read() == b"one\n"
-    program.process.send_signal(signal.SIGTERM)
-    program.wait_for("ending when the tasks in hand are done")
-    assert program.end() == 0
+    assert end_at_once(program) == 0
     with pytest.raises(TaskFailed, match=r"^interrupted: "):
         task.result(PATIENCE)
     assert news.read() == b""
@@ -435,9 +267,10 @@ def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directo
     settings = Settings(
         SOME, OTHER, "tasks:echo", [], 0, 0, max_tasks=0, slots=1, connect_timeout=0, label=None, log_level=0
     )
-    process = WorkerProcess(settings)
+    process = WorkerProcess(settings, Slot(anonymous_file(bytes(SIZE))))
     assert process._handle(b"first") == b"first"
-    process._leave_at_once(signal.SIGINT, None)
+    process._is_leaving = True
+    process._heed(signal.SIGINT, None)
     with pytest.raises(Interrupted, match="told to leave at once"):
         process._handle(b"second")
     process._worker.run()  # closes it

@@ -1,5 +1,8 @@
 """The worker library on real sockets."""
 
+import asyncio
+import gc
+import math
 import signal
 import subprocess
 import sys
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 import zmq
 from conftest import LOOPBACK, PATIENCE_MS, Running
-from helpers import PATIENCE, TOP, Program, bound_addresses
+from helpers import PATIENCE, TOP, Program, bound_addresses, wait_until
 from library_support import NOBODY, echo, working
 
 from zmqbroker import Client, Fail, Reject, TaskFailed, Worker
@@ -173,10 +176,28 @@ def test_a_rejected_task_is_not_tried_again(running: Running, client: Client):
             assert (caught.value.reason, caught.value.attempts) == (reason, 1)
 
 
-@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()])
-def test_a_handler_that_ends_its_worker_fails_the_attempt_first(bare: BareBroker, end: BaseException):
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (SystemExit(3), b"the function called sys.exit(3)"),
+        (GeneratorExit(), b"GeneratorExit"),
+        (asyncio.CancelledError(), b"CancelledError"),
+        (BaseException("all of it"), b"BaseException: all of it"),
+    ],
+)
+def test_whatever_is_raised_fails_the_attempt_with_its_name(bare: BareBroker, end: BaseException, said: bytes):
     def handle(_: bytes) -> bytes:
         raise end
+
+    with working(bare.ready, bare.results, handle):
+        for _ in range(2):
+            bare.give(bare.asked()[0], b"id", b"task")
+            assert bare.answer() == [b"", b"fail", b"id", said]
+
+
+def test_a_keyboard_interrupt_ends_a_worker_and_fails_the_attempt_first(bare: BareBroker):
+    def handle(_: bytes) -> bytes:
+        raise KeyboardInterrupt
 
     outcome: Future[None] = Future()
 
@@ -189,7 +210,74 @@ def test_a_handler_that_ends_its_worker_fails_the_attempt_first(bare: BareBroker
     threading.Thread(target=work, daemon=True).start()
     bare.give(bare.asked()[0], b"id", b"task")
     assert bare.answer() == [b"", b"fail", b"id", b"the handler was interrupted"]
-    assert outcome.exception(PATIENCE) is end
+    assert isinstance(outcome.exception(PATIENCE), KeyboardInterrupt)
+
+
+SIGNALLED = """
+import os, signal, sys
+from zmqbroker import Worker
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+Worker(sys.argv[1], sys.argv[2], lambda body: os.kill(os.getpid(), signal.SIGTERM)).run()
+"""
+
+
+def test_a_signal_handler_may_end_the_program_of_a_worker_that_is_busy(bare: BareBroker):
+    command = [sys.executable, "-c", SIGNALLED, bare.ready, bare.results]
+    with subprocess.Popen(command, cwd=TOP) as process:
+        try:
+            bare.give(bare.asked()[0], b"id", b"task")
+            assert bare.answer() == [b"", b"fail", b"id", b"the handler was interrupted"]
+            assert process.wait(PATIENCE) == 3
+        finally:
+            process.kill()
+
+
+FORKING = """
+import os, sys
+from zmqbroker import Worker
+def handle(body):
+    if os.fork() == 0:
+        exec(body)
+        return b"child"
+    return b"%d" % os.waitstatus_to_exitcode(os.wait()[1])
+worker = Worker(sys.argv[1], sys.argv[2], handle)
+worker.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", b"0"),
+        (b"raise ValueError", b"1"),
+        (b"sys.exit(3)", b"3"),
+        (b"worker.run()", b"1"),
+        (b"try: worker.touch(1)\nexcept RuntimeError: sys.exit(5)", b"5"),
+    ],
+)
+def test_a_child_that_the_handler_has_forked_never_becomes_a_worker(bare: BareBroker, body: bytes, status: bytes):
+    command = [sys.executable, "-c", FORKING, bare.ready, bare.results]
+    with subprocess.Popen(command, cwd=TOP, stderr=subprocess.DEVNULL) as process:
+        try:
+            bare.give(bare.asked()[0], b"id", body)
+            assert bare.answer() == [b"id", status]
+            assert bare.asked()
+            assert not bare.has_question()
+        finally:
+            process.kill()
+
+
+def test_a_large_body_is_not_held_while_the_next_one_is_waited_for(bare: BareBroker):
+    def large_frames() -> int:
+        gc.collect()
+        return sum(isinstance(held, zmq.Frame) and len(held) > 1_000_000 for held in gc.get_objects())
+
+    with working(bare.ready, bare.results, lambda body: b"%d" % len(body)):
+        for slot in (1, 2):
+            bare.give(bare.asked()[0], b"%d" % slot, bytes(5_000_000 * slot))
+            assert bare.answer() == [b"%d" % slot, b"%d" % (5_000_000 * slot)]
+        bare.asked()
+        wait_until(lambda: large_frames() == 0)
 
 
 # What is said to the broker
@@ -258,6 +346,26 @@ def test_a_touch_says_how_long(bare: BareBroker):
         bare.give(asking, b"next", b"task")
         assert bare.answer()[:3] == [b"", b"touch", b"next"]
     worker.touch()  # nor has one that has ended
+
+
+@pytest.mark.parametrize("seconds", ["soon", "", [], {}, 0, -1, math.nan, math.inf, 1e10, 10**400, b"x", object])
+def test_a_touch_of_nonsense_is_a_value_error(seconds: Any):
+    worker = Worker(NOBODY, NOBODY, echo)
+    with pytest.raises(ValueError, match="touch takes seconds above 0 and up to 1,000,000,000, not"):
+        worker.touch(seconds)
+    worker.stop()
+    worker.run()  # closes it
+
+
+def test_a_worker_runs_once(bare: BareBroker):
+    worker = Worker(bare.ready, bare.results, echo)
+    thread = run(worker)
+    bare.asked()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="a Worker runs once"):
+            worker.run()
+        worker.stop()
+        assert ended(thread)
 
 
 def test_a_task_that_is_touched_outlives_its_timeout(running: Running, client: Client):

@@ -1,13 +1,14 @@
 """`zmqbroker work`: its options, and what it does with them."""
 
 import argparse
-import logging
 import os
 import shlex
 import signal
 from collections.abc import Sequence
 
 from zmqbroker.commands.options import add_connect_timeout, log_level, number, refuse_repeated
+from zmqbroker.transport import signals
+from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
@@ -28,7 +29,8 @@ examples:
   zmqbroker work tcp://localhost:4162 tcp://localhost:4163 tasks:shrink --processes 4
   zmqbroker work tcp://localhost:4162 tcp://localhost:4163 --kill-after 60 -- convert - -resize 50% png:-
 
-SIGTERM or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one ends them at once."""
+SIGTERM, SIGHUP or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one, more than half a
+second later, ends them at once. SIGUSR1 has it log what the processes have done so far."""
 
 
 def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -107,7 +109,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
 def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run worker processes until a signal ends them."""
     refuse_repeated(parser, options.ready, options.results)
-    logging.basicConfig(level=log_level(options), format="%(asctime)s %(message)s")
+    log_to_stderr(log_level(options))
     if options.kill_after and options.function:
         parser.error("--kill-after is for a command; a function that hangs is up to the broker's timeout")
     if max(options.kill_after, options.touch) > LONGEST_SPAN:
@@ -126,13 +128,15 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         log_level=log_level(options),
     )
     name = options.function or shlex.join(options.command_line)
-    supervisor = Supervisor(settings.arguments(), options.processes or processors(), name)
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: supervisor.stop())
+    supervisor = Supervisor(settings.program(), options.processes or processors(), name)
+    handled = signals.on_signals(
+        lambda number: supervisor.stop(number.name if number == signal.SIGHUP else ""), supervisor.report
+    )
     try:
         supervisor.run()
     except CannotStartError as error:
         parser.error(str(error))
+    signals.ignore(handled)  # it is ending
     return 0
 
 

@@ -1,20 +1,26 @@
 """A handler that runs a command for each task: the body on its stdin, the result from its stdout.
 
-Each command has a process group of its own, so that it can be killed with all that it has started, and so that Ctrl-C
-in a terminal does not reach it.
+Each command has a process group of its own, so that it can be killed with all that it has started. It is in the session
+of its worker, so that it ends with that, however that ends. What it leaves in the background does, too.
 """
 
 import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from shutil import which
+from typing import Any
 
+from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.wire.chunks import Body
-from zmqbroker.worker.worker import Fail, Interrupted
+from zmqbroker.worker.exchange import Exchange
+from zmqbroker.worker.outcome import Fail, Interrupted
 
+# Python 3.10 has no word for it.
+OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
 INTERRUPTED = "interrupted: the worker was told to leave at once"
 
 log = logging.getLogger("zmqbroker.command")
@@ -40,14 +46,14 @@ class Command:
         text = body if isinstance(body, bytes) else b"".join(body)
         with self._start() as process:  # leaving closes the pipes, whoever else has them open, and waits
             try:
-                output, errors = self._communicate(process, text)
+                output, errors = self._exchange(process, text)
             except BaseException:
                 kill_group(process)
                 raise
             finally:
                 self._running = None
         for line in errors.decode(errors="replace").splitlines():
-            log.debug("stderr: %s", line)
+            log_safely(log.debug, "stderr: %s", line)
         if self._interrupted:
             raise Interrupted(INTERRUPTED)
         if process.returncode:
@@ -63,19 +69,19 @@ class Command:
     def _start(self) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE
         try:
-            return subprocess.Popen(self._arguments, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+            return subprocess.Popen(self._arguments, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, **OWN_GROUP)
         except OSError as error:
-            raise Fail(f"cannot run {self._arguments[0]}: {error.strerror}") from None
+            raise Fail(f"cannot run {self._arguments[0]:.100}: {error.strerror}") from None
 
-    def _communicate(self, process: "subprocess.Popen[bytes]", text: bytes) -> tuple[bytes, bytes]:
-        """Return what the command prints and complains of."""
+    def _exchange(self, process: "subprocess.Popen[bytes]", text: bytes) -> tuple[bytes, bytes]:
+        """Return what the command has printed and complained of when it ends."""
         self._running = process
         if self._interrupted:  # between the start and the line above
             kill_group(process)
-        try:
-            return process.communicate(text, self._kill_after)
-        except subprocess.TimeoutExpired as expired:
-            raise Fail(_reason(f"killed after {self._kill_after:g} s", expired.stderr or b"")) from None
+        exchange = Exchange(process, text)
+        if not exchange.run(self._kill_after):
+            raise Fail(_reason(f"killed after {self._kill_after:g} s", exchange.errors))
+        return bytes(exchange.output), bytes(exchange.errors)
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
@@ -95,7 +101,7 @@ def ending(status: int) -> str:
         return f"killed by signal {-status}"
 
 
-def _reason(what: str, errors: bytes) -> str:
+def _reason(what: str, errors: bytes | bytearray) -> str:
     """Return what happened, and the last line of what the command complained of."""
     lines = errors.decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")

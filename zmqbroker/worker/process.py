@@ -1,7 +1,10 @@
 """One worker process of `zmqbroker work`: a Worker, the user's handler, and the lifeline to the supervisor.
 
-FINISH or the end of file on the lifeline, or SIGTERM: it finishes the task in hand and leaves. AT_ONCE, or SIGINT: it
-leaves at once, and the attempt fails.
+FINISH or the end of file on the lifeline, or a signal that asks for the end, as a service manager sends it to all there
+are: it finishes the task in hand and leaves. AT_ONCE: it leaves at once, and the attempt fails.
+
+What holds up its end then is the user's: threads that run on, functions for the exit, children. They have LEAVE_WITHIN
+seconds.
 """
 
 import importlib
@@ -19,20 +22,28 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
+from zmqbroker.transport.limited_log import log_safely
+from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.wire.chunks import Body
 from zmqbroker.worker.command import INTERRUPTED, Command
-from zmqbroker.worker.supervisor import AT_ONCE, FINISH, READY
-from zmqbroker.worker.worker import Fail, Handler, Interrupted, Worker
+from zmqbroker.worker.forks import handle_here_only
+from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, READY, Program
+from zmqbroker.worker.outcome import Interrupted
+from zmqbroker.worker.slot import Slot
+from zmqbroker.worker.worker import Handler, Worker
 
-CANNOT_GO_ON = 1  # exit status
+CANNOT_START = CANNOT_GO_ON = CRASHED = 1  # exit status
 LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
 
 # With the path of whoever starts it, not with that of a new interpreter, which begins with the current directory: there
 # may be a queue.py, or another zmqbroker.
 STARTER = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from zmqbroker.worker.process import main; sys.exit(main(sys.argv))"
+    "import sys; sys.path[:] = filter(None, sys.path); import json; settings = json.load(sys.stdin); "
+    "sys.path[:] = settings.pop('path'); from zmqbroker.worker.process import main; sys.exit(main(settings, sys.argv))"
 )
+
+
+log = logging.getLogger("zmqbroker.process")
 
 
 @dataclass(frozen=True)
@@ -51,19 +62,20 @@ class Settings:
     label: str | None
     log_level: int
 
-    def arguments(self) -> list[str]:
-        """Return the command line of such a process, but for its last argument: the number of its lifeline."""
-        return [sys.executable, "-c", STARTER, json.dumps(sys.path), json.dumps(asdict(self))]
+    def program(self) -> Program:
+        """Return how such a process is started. A command line would not take a command of any length."""
+        return Program([sys.executable, "-c", STARTER], json.dumps({"path": sys.path, **asdict(self)}).encode())
 
 
 class WorkerProcess:
     """A Worker that leaves after its share of tasks, touches the task in hand, and heeds signals and the lifeline."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, slot: Slot) -> None:
         """Load the handler; raises ValueError for what is no function, command or address."""
         self._max_tasks = settings.max_tasks
         self._touch = settings.touch
-        self._process_id = os.getpid()
+        self._slot = slot
+        self._handled = self._failed = 0
         self._is_busy = False
         self._is_leaving = False  # at once
         self._interrupt_handler: Callable[[], object]
@@ -85,8 +97,10 @@ class WorkerProcess:
 
     def run(self, lifeline: socket.socket) -> None:
         """Work until told to leave."""
-        signal.signal(signal.SIGTERM, lambda *_: self._worker.stop())
-        signal.signal(signal.SIGINT, self._leave_at_once)
+        heeded = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+            heeded.append(signal.SIGHUP)
+        handle_here_only(dict.fromkeys(heeded, self._heed))
         say(lifeline, READY)
         ended = threading.Event()
         threading.Thread(target=self._obey, args=(lifeline,), daemon=True).start()
@@ -101,22 +115,21 @@ class WorkerProcess:
         if self._max_tasks and self._worker.tasks + 1 >= self._max_tasks:
             self._worker.stop()  # after this one
         self._is_busy = True
+        self._handled += 1
+        self._failed += 1
         try:
             if self._is_leaving:  # told so between two bodies of a chunk
                 raise Interrupted(INTERRUPTED)
             result: Body | None = self._handler(body)
-        except SystemExit as end:
-            if self._is_leaving or self._process_id != os.getpid():  # or it is a process that the function has forked
-                raise
-            raise Fail(f"the function called sys.exit({end.code!r:.100})") from None  # it is not for a task to end this
+            self._failed -= 1
         finally:
             self._is_busy = False
+            self._slot.write_counts(self._handled, self._failed)
         return result
 
-    def _leave_at_once(self, _number: int, _frame: FrameType | None) -> None:
+    def _heed(self, _number: int, _frame: FrameType | None) -> None:
         self._worker.stop()
-        self._is_leaving = True
-        if self._is_busy:
+        if self._is_leaving and self._is_busy:
             self._interrupt_handler()
 
     def _obey(self, lifeline: socket.socket) -> None:
@@ -125,9 +138,11 @@ class WorkerProcess:
         while word:
             try:
                 word = lifeline.recv(1)
-            except ConnectionResetError:  # gone before it has read everything
+            except OSError:  # gone before it has read everything; or a function has closed what was not its own
                 word = b""
-            if word == AT_ONCE:  # to the main thread: a signal to the process might not wake it from a system call
+            if word == AT_ONCE:
+                self._is_leaving = True
+                # To the main thread: a signal to the process might not wake it from a system call.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             else:
                 self._worker.stop()
@@ -151,10 +166,15 @@ def load(name: str) -> Handler:
     module_name, _, path = name.partition(":")
     if not module_name or not path:
         raise ValueError(f"{name!r} is no MODULE:FUNCTION; a command goes after --")
-    sys.path.insert(0, os.getcwd())
+    try:
+        sys.path.insert(0, os.getcwd())
+    except OSError as error:
+        raise ValueError(f"cannot import {module_name}: the current directory is gone: {error.strerror}") from None
     try:
         found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ValueError(f"cannot import {module_name}: {type(error).__name__}: {error}{_place(error)}") from None
     try:
         for attribute in path.split("."):
@@ -175,16 +195,46 @@ def _place(error: BaseException) -> str:
     return f" ({last.filename}, line {last.lineno})"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Be a worker process, as `Settings.arguments` has it."""
-    *_, settings_text, lifeline_number = arguments
-    settings = Settings(**json.loads(settings_text))
-    lifeline = socket.socket(fileno=int(lifeline_number))
+def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
+    """Be a worker process, with the descriptors that `Process` names in its arguments; return the exit status."""
+    lifeline_number, slot_number = map(int, arguments[-2:])
+    lifeline = socket.socket(fileno=lifeline_number)
     lifeline.set_inheritable(False)
-    logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
+    slot = Slot(slot_number)
+    os.close(slot_number)
+    with open(os.devnull) as nothing:  # what stdin was for has been read
+        os.dup2(nothing.fileno(), 0)
+    log_to_stderr(settings["log_level"], LOG_FORMAT)
+    handle_here_only({signal.SIGUSR1: lambda *_: None})  # a question to the supervisor
     try:
-        WorkerProcess(settings).run(lifeline)
-    except (ValueError, ConnectionError) as error:
-        say(lifeline, str(error).replace("\n", " ").encode(errors="replace"))
+        process = WorkerProcess(Settings(**settings), slot)
+    except ValueError as error:
+        complain(lifeline, error)
+        bound_the_end()
+        return CANNOT_START
+    try:
+        process.run(lifeline)
+    except SystemExit:
+        pass  # told to leave at once
+    except ConnectionError as error:
+        complain(lifeline, error)
+        bound_the_end()
         return CANNOT_GO_ON
+    except BaseException as error:
+        log_safely(log.error, "the worker failed", exc_info=error)
+        os._exit(CRASHED)  # at once, whatever else runs here
+    names = [thread.name for thread in threading.enumerate() if not thread.daemon]
+    say(lifeline, LEAVING + ", ".join(names[1:]).encode(errors="replace"))
+    bound_the_end()
     return 0
+
+
+def complain(lifeline: socket.socket, error: Exception) -> None:
+    """Tell the supervisor why this process cannot start, or go on."""
+    say(lifeline, str(error).replace("\n", " ").encode(errors="replace"))
+
+
+def bound_the_end() -> None:
+    """Have the system end this process where what the user has started does not let it end."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LEAVE_WITHIN)

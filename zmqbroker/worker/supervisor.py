@@ -1,94 +1,30 @@
-"""Processes of one kind, kept running: one that ends is replaced, until the supervisor is told to stop.
-
-Each process has one end of a socket pair, its lifeline. There it says READY, or why it cannot start, and later why it
-cannot go on, which the others cannot either. FINISH tells it to
-leave when it is done with what it has in hand, AT_ONCE not to wait for that. The end of file means that the supervisor
-is gone, however that came about, and is as good as FINISH.
-"""
+"""Processes of one kind, kept running: one that ends is replaced, until the supervisor is told to stop."""
 
 import logging
+import os
 import selectors
 import signal
-import socket
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from zmqbroker.transport.alarm import Alarm
-from zmqbroker.worker.command import ending, kill_group
+from zmqbroker.worker.command import ending
+from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, Process, Program, reap_others
 
-READY = b"ready"  # what a process says that has started; anything else, before or after it, is why it cannot go on
-FINISH = b"f"
-AT_ONCE = b"a"
 FIRST_DELAY = 0.1  # seconds between a crash and the replacement; doubled with each crash in a row
 LONGEST_DELAY = 30.0  # seconds
 LONG_LIFE = 10.0  # seconds; a process that lived as long did not crash at once
+SILENCE = 1.0  # seconds to end for who can say nothing more
 GRACE = 5.0  # seconds to leave for who was told to leave at once
+LONGEST_NAME = 100  # characters
 
 log = logging.getLogger("zmqbroker.supervisor")
 
 
 class CannotStartError(Exception):
     """A process said that it cannot start, or cannot go on. Its text says why."""
-
-
-class Process:
-    """A process that runs, and its lifeline."""
-
-    def __init__(self, arguments: Sequence[str], now: float) -> None:
-        """Start it in a session of its own, which Ctrl-C does not reach; its last argument is the lifeline's number."""
-        self.started_at = now
-        self.is_starting = True
-        self.said = b""
-        self.lifeline, theirs = socket.socketpair()
-        self.lifeline.setblocking(False)
-        with theirs:
-            number = theirs.fileno()
-            try:
-                self._process = subprocess.Popen(
-                    [*arguments, str(number)], stdin=subprocess.DEVNULL, pass_fds=[number], start_new_session=True
-                )
-            except OSError:
-                self.lifeline.close()
-                raise
-        self.pid = self._process.pid
-
-    @property
-    def was_ready(self) -> bool:
-        """Tell whether it said so."""
-        return self.said.startswith(READY)
-
-    @property
-    def complaint(self) -> str:
-        """Return why it cannot start or go on; nothing if it did not say."""
-        return self.said.removeprefix(READY).decode(errors="replace")
-
-    def listen(self) -> None:
-        """Take in what it says."""
-        with suppress(OSError):  # nothing now; or it is gone, which is seen elsewhere
-            text = self.lifeline.recv(65536)
-            self.said += text
-            self.is_starting = bool(text) and not self.was_ready
-
-    def end(self) -> int | None:
-        """Return the exit status, or minus the signal; None while it runs."""
-        status = self._process.poll()
-        if status is not None:
-            self.listen()
-            self.lifeline.close()
-        return status
-
-    def tell(self, word: bytes) -> None:
-        """Say FINISH or AT_ONCE; a process that is still starting has nothing in hand, and just ends."""
-        with suppress(OSError):
-            self.lifeline.send(word)
-        if self.is_starting:
-            self._process.terminate()
-
-    def kill(self) -> None:
-        """Kill it with its group."""
-        kill_group(self._process)
 
 
 class Place:
@@ -100,19 +36,48 @@ class Place:
         self.delay = 0.0  # between the last crash and the start after it
 
 
+@dataclass
+class Totals:
+    """What processes have done; a body of a chunk counts as a task."""
+
+    handled: int = 0
+    failed: int = 0
+    crashes: int = 0
+
+    def count(self, process: Process) -> None:
+        """Add what a process has done so far."""
+        handled, failed = process.slot.counts()
+        self.handled += handled
+        self.failed += failed
+
+    def __str__(self) -> str:
+        return f"{self.handled - self.failed} tasks done, {self.failed} failed, {self.crashes} processes crashed"
+
+
 class Supervisor:
     """Keeps a number of processes running. Its `run` belongs into the main thread."""
 
-    def __init__(self, arguments: Sequence[str], processes: int, name: str) -> None:
-        """Prepare to run `arguments` in so many processes; `name` is what the log calls what they do."""
-        self._arguments = arguments
-        self._name = name
+    def __init__(self, program: Program, processes: int, name: str) -> None:
+        """Prepare to run a program in so many processes; `name` is what the log calls what they do.
+
+        They start in what is the current directory now, also if another one has taken its place.
+        """
+        directory = None  # what is gone is found out by who needs it
+        with suppress(OSError):
+            directory = os.getcwd()
+        self._program = program._replace(directory=directory)
+        self._name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
         self._places = [Place() for _ in range(processes)]
+        self._leaving: list[Process] = []  # in no place any more
+        self._totals = Totals()  # of the processes that are gone
         self._is_proven = False  # a process has started, so the others can
         self._complaint = ""  # of a process that could not go on
         self._alarm = Alarm()
+        self._why = ""  # it was to stop
         self._stops_asked = 0
         self._stops_done = 0
+        self._reports_asked = 0
+        self._reports_done = 0
         self._kill_at: float | None = None
 
     def run(self) -> None:
@@ -126,8 +91,8 @@ class Supervisor:
                 while True:
                     now = time.monotonic()
                     self._stop_further(now)
-                    for place in self._places:
-                        self._bury(place, now)
+                    self._bury_all(now)
+                    self._report()
                     if self._stops_done and not self._processes():
                         break
                     self._start(now)
@@ -140,19 +105,45 @@ class Supervisor:
             raise CannotStartError(self._complaint)
         log.info("ended")
 
-    def stop(self) -> None:
-        """Let the processes finish what they have in hand; asked again, end them at once. For a signal handler."""
+    def stop(self, why: str = "") -> None:
+        """Let the processes finish what they have in hand; asked again, end them at once. For a signal handler.
+
+        `why` is said in the log, even with --quiet.
+        """
+        self._why = why
         self._stops_asked += 1
         self._alarm.ring()
 
-    def _processes(self) -> list[Process]:
+    def report(self) -> None:
+        """Have a line logged that says what the processes have done so far. For a signal handler."""
+        self._reports_asked += 1
+        self._alarm.ring()
+
+    def _report(self) -> None:
+        """Say what the processes have done, if somebody has asked since."""
+        if self._reports_done == self._reports_asked:
+            return
+        self._reports_done = self._reports_asked
+        totals = replace(self._totals)
+        for process in self._processes():
+            totals.count(process)
+        running = [process for process in self._working() if process.was_ready]
+        each = [f"{process.pid}: {process.slot.counts()[0]}" for process in running]
+        what = f"{len(running)} of {len(self._places)} processes run (tasks so far: {', '.join(each) or 'none'})"
+        log.warning("%s; in all %s", what, totals)  # asked for, so even with --quiet
+
+    def _working(self) -> list[Process]:
         return [place.process for place in self._places if place.process is not None]
+
+    def _processes(self) -> list[Process]:
+        return [*self._leaving, *self._working()]
 
     def _stop_further(self, now: float) -> None:
         """Do what `stop` asked for since."""
         if self._stops_done == 0 and self._stops_asked >= 1:
             self._stops_done = 1
-            log.info("ending when the tasks in hand are done; a second signal ends them at once")
+            when = "ending when the tasks in hand are done; a second signal ends them at once"
+            log.log(logging.WARNING if self._why else logging.INFO, "%s", f"{self._why}: {when}" if self._why else when)
             for process in self._processes():
                 process.tell(FINISH)
         if self._stops_done == 1 and self._stops_asked >= 2:
@@ -166,27 +157,47 @@ class Supervisor:
                 process.kill()
             self._kill_at = None
 
-    def _bury(self, place: Place, now: float) -> None:
-        """Empty a place whose process has ended, and see when the next one is due there."""
-        process = place.process
-        status = None if process is None else process.end()
-        if process is None or status is None:
-            return
-        place.process = None
-        if self._stops_done:
-            return
-        if process.complaint and process.was_ready:
-            self._complaint = process.complaint
-            self.stop()
-            return
-        if process.complaint and not self._is_proven:
-            raise CannotStartError(process.complaint)
-        if status == 0 and process.was_ready:
-            log.debug("process %d has done its share", process.pid)
-            place.start_at, place.delay = now, 0.0
-        else:
+    def _bury_all(self, now: float) -> None:
+        """Empty the places of processes that leave or have ended, and take leave of those that have ended."""
+        for place in self._places:
+            if place.process is not None:
+                self._look_after(place, place.process, now)
+        for process in self._leaving.copy():
+            status = process.end(now)
+            if status is not None:
+                self._leaving.remove(process)
+                self._forget(process)
+                _tell_of_leaving(process, status)
+        reap_others({process.pid for process in self._processes()})
+
+    def _forget(self, process: Process) -> None:
+        self._totals.count(process)
+        process.slot.close()
+
+    def _look_after(self, place: Place, process: Process, now: float) -> None:
+        """Empty a place whose process leaves or has ended, and see when the next one is due there."""
+        status = process.end(now)
+        if process.is_leaving:
+            self._leaving.append(process)
+            place.process, place.start_at, place.delay = None, now, 0.0
+        elif status is not None:
+            place.process = None
+            self._forget(process)
+            if self._stops_done:
+                return
+            if process.complaint and process.was_ready:  # as it is with the others
+                self._complaint = process.complaint
+                self.stop()
+                return
+            if process.complaint and not self._is_proven:
+                raise CannotStartError(process.complaint)
+            self._totals.crashes += 1
             end = process.complaint or ending(status)
             self._delay(place, f"process {process.pid} crashed: {end}", now, now - process.started_at)
+        elif now >= process.silent_at + SILENCE:
+            log.warning("process %d has closed its lifeline, or become another program: killed", process.pid)
+            process.silent_at = now  # in case that is not enough
+            process.kill()
 
     def _delay(self, place: Place, what: str, now: float, life: float) -> None:
         """Say what happened to a process after a life of so many seconds, and when the next one will start."""
@@ -199,19 +210,28 @@ class Supervisor:
         for place in self._open_places():
             if place.process is None and place.start_at <= now:
                 try:
-                    place.process = Process(self._arguments, now)
+                    place.process = Process(self._program, now)
                 except OSError as error:
-                    self._delay(place, f"cannot start a process: {error.strerror}", now, 0.0)
+                    what = f"cannot start a process: {error}"
+                    if not self._is_proven:
+                        raise CannotStartError(what) from None
+                    self._delay(place, what, now, 0.0)
                 else:
                     log.debug("process %d starts", place.process.pid)
 
     def _open_places(self) -> list[Place]:
-        """Return where processes are to run: nowhere once stopped, and first of all in one place only."""
+        """Return where processes are to run: nowhere once stopped, and first of all in one place only.
+
+        Nowhere, too, while more are leaving than there are places: they may not end.
+        """
+        if len(self._leaving) > len(self._places):
+            return []
         return [] if self._stops_done else self._places if self._is_proven else self._places[:1]
 
     def _next_at(self) -> float | None:
         """Return when there is something to do, come what may."""
         due = [place.start_at for place in self._open_places() if place.process is None]
+        due += [process.silent_at + SILENCE for process in self._working() if process.is_silent]
         if self._kill_at is not None:
             due.append(self._kill_at)
         return min(due, default=None)
@@ -221,11 +241,11 @@ class Supervisor:
         with selectors.DefaultSelector() as selector:
             selector.register(self._alarm, selectors.EVENT_READ)
             for process in self._processes():
-                if process.is_starting:
+                if not process.is_silent:
                     selector.register(process.lifeline, selectors.EVENT_READ, process)
             for key, _ in selector.select(None if until is None else max(0.0, until - now)):
                 if key.data is not None:
-                    key.data.listen()
+                    key.data.listen(time.monotonic())
         self._alarm.hear()
         if not self._is_proven and any(process.was_ready for process in self._processes()):
             self._is_proven = True
@@ -241,3 +261,11 @@ def _ends_of_children_ring() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def _tell_of_leaving(process: Process, status: int) -> None:
+    if status == -signal.SIGALRM:
+        why = f"threads that run on: {process.threads}" if process.threads else "what it does at its exit, or children"
+        log.warning("process %d was done and did not end within %d s (%s): killed", process.pid, LEAVE_WITHIN, why)
+    else:
+        log.debug("process %d has done its share", process.pid)

@@ -5,9 +5,10 @@ connection is lost, and it can be stopped without losing a task.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sized
-from math import ceil, inf
+from math import ceil, inf, nan
 from time import monotonic
 from typing import Any
 
@@ -18,12 +19,15 @@ from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import parse, refuse_inproc
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import LOST, Connection, connect
+from zmqbroker.transport.contexts import terminate
 from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.transport.limited_log import LimitedLog
+from zmqbroker.transport.limited_log import LimitedLog, log_safely
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
 from zmqbroker.transport.patience import Patience
-from zmqbroker.wire import Frames, chunks
+from zmqbroker.wire import LONGEST_SPAN, Frames, chunks
 from zmqbroker.wire.chunks import Body, Failure
+from zmqbroker.worker.forks import end_child
+from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, is_of_a_signal, reason_of, text_of
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
 DESCRIPTORS = 16  # that one takes: an alarm, ZeroMQ's own, two sockets with their connections, and what watches them
@@ -32,18 +36,6 @@ LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosse
 Handler = Callable[[Any], "Body | None"]
 
 log = logging.getLogger("zmqbroker.worker")
-
-
-class Reject(Exception):  # noqa: N818 (it is raised to say something, not because something went wrong)
-    """Raised by a handler: the task fails for good, whatever its tries. Its text is the reason."""
-
-
-class Fail(Exception):  # noqa: N818 (as above)
-    """Raised by a handler: this attempt failed, and another one follows if tries are left. Its text is the reason."""
-
-
-class Interrupted(Fail):
-    """Raised by a handler that is to leave at once: the attempt failed, and so did that at a whole chunk."""
 
 
 class Worker:
@@ -91,6 +83,8 @@ class Worker:
         self._results.sndhwm = 0  # so that sending never blocks
         self._alarm = Alarm()
         self._complaints = LimitedLog(log)
+        self._process_id = os.getpid()
+        self._has_run = False
         self._stopped = False
         self._lock = threading.Lock()  # held to send a result or to change the attempt
         self._attempt_id: Any = None  # of the task in hand; None: there is none
@@ -106,8 +100,13 @@ class Worker:
     def run(self) -> None:
         """Work until stopped; goes on by itself when the broker is restarted.
 
-        Raises ConnectionError when no broker has answered for `connect_timeout` seconds.
+        Raises RuntimeError when it was called before, and in a process that was forked from the one that made this;
+        ConnectionError when no broker has answered for `connect_timeout` seconds.
         """
+        self._refuse_in_child("run")
+        if self._has_run:
+            raise RuntimeError("a Worker runs once: make another one")
+        self._has_run = True
         try:
             with self._alarm.rung_by_signals():
                 while not self._stopped:
@@ -115,6 +114,7 @@ class Worker:
                     if not self._stopped:
                         self._alarm.wait(PAUSE_MS)
         finally:
+            self._complaints.flush(inf)
             self._close()
 
     def stop(self) -> None:
@@ -125,12 +125,19 @@ class Worker:
     def touch(self, seconds: float | None = None) -> None:
         """Ask for more time for the task in hand: `seconds` from now, or (None) its timeout once more.
 
-        For the handler, and for any thread while the handler runs; without a task in hand it does nothing.
+        For the handler, and for any thread while the handler runs; without a task in hand it does nothing. Raises
+        ValueError for what is no number of seconds, and RuntimeError in a process that the handler has forked.
         """
+        argument = "" if seconds is None else str(_span(seconds))
+        self._refuse_in_child("touch")
         with self._lock:
             if self._attempt_id is not None:
-                argument = "" if seconds is None else str(float(seconds))
                 send(self._results, wire.verb_message(wire.TOUCH, self._attempt_id, argument))
+
+    def _refuse_in_child(self, what: str) -> None:
+        """Raise RuntimeError in a process that was forked: the sockets are its parent's."""
+        if os.getpid() != self._process_id:
+            raise RuntimeError(f"{what} of a Worker that another process has made: make one in each process")
 
     def _connect(self) -> Connection:
         return Connection(self._context, zmq.DEALER, self._ready_address, self._keep_alive, self._patience)
@@ -149,7 +156,7 @@ class Worker:
         finally:
             connection.close()  # before the pause: nothing is to be handed out to it any more
         if connection.state == LOST and not self._stopped:
-            log.info("the connection to %s was lost: asking again", self._ready_address)
+            log_safely(log.info, "the connection to %s was lost: asking again", self._ready_address)
 
     def _connect_results(self, address: str) -> None:
         """Connect to RESULTS, and no more to where it was before."""
@@ -188,7 +195,7 @@ class Worker:
             if connection.can_send and not has_asked:
                 self._ask(connection)
                 has_asked = True
-            readable = dict(poller.poll(None if due == inf else ceil(1000 * max(0.0, due - monotonic()))))
+            readable = dict(poller.poll(self._say_what_is_due(due)))
             if self._alarm.fileno() in readable:
                 self._alarm.hear()
             if due < inf or connection.monitor in readable:
@@ -206,6 +213,15 @@ class Worker:
                 self._process_what_came(inbox)
                 return
 
+    def _say_what_is_due(self, due: float) -> int | None:
+        """Log what was held back; return the milliseconds to the next time for that, or to `due` (inf: never)."""
+        if min(due, self._complaints.next_due()) == inf:
+            return None
+        now = monotonic()
+        self._complaints.flush(now)
+        due = min(due, self._complaints.next_due())
+        return None if due == inf else ceil(max(due - now, 0.0) * 1000)
+
     def _process_what_came(self, inbox: Inbox) -> None:
         """Do the tasks that came before the connection was lost: the broker may still be there."""
         while not inbox.is_empty:
@@ -221,6 +237,7 @@ class Worker:
     def _process(self, message: Frames) -> None:
         """Do a task, or give it back when this worker is leaving, and answer."""
         attempt_id, body = wire.parse_task(message)
+        message.clear()  # it may be large, and the loop has it until the next one comes
         if self._stopped:
             send(self._results, wire.verb_message(wire.RELEASE, attempt_id))
             return
@@ -253,42 +270,46 @@ class Worker:
     def _outcome(self, body: Frames) -> Frames | Failure:
         """Run the handler on one body, and return its result or why there is none."""
         try:
-            return _frames(self._handler(wire.plain(body)))
-        except Interrupted:
+            return frames_of(self._handle(wire.plain(body)))
+        except (Interrupted, KeyboardInterrupt):
             raise
         except Reject as rejection:
-            return Failure(_text(rejection) or "rejected", is_final=True)
+            return Failure(text_of(rejection) or "rejected", is_final=True)
         except Fail as failure:
-            return Failure(_text(failure) or "failed")
-        except Exception as error:
-            log.warning("the handler failed", exc_info=True)
-            name, text = type(error).__name__, _text(error)
-            return Failure(name if text is None else f"{name}: {text}")
+            return Failure(text_of(failure) or "failed")
+        except BaseException as error:
+            if isinstance(error, SystemExit) and is_of_a_signal(error):
+                raise
+            reason = reason_of(error)
+            self._complaints.warn("failed", f"the handler failed: {reason}", monotonic(), error)
+            return Failure(reason)
+
+    def _handle(self, body: Body) -> Any:
+        """Run the handler. A process that it has forked ends where it comes back, and never becomes a worker."""
+        try:
+            result = self._handler(body)
+        except BaseException as error:
+            if os.getpid() != self._process_id:
+                end_child(error)
+            raise
+        if os.getpid() != self._process_id:
+            end_child(None)
+        return result
 
     def _close(self) -> None:
         with self._lock:
             self._results.close()
         self._alarm.close()
         if self._own_context:
-            self._context.term()
+            terminate(self._context)
 
 
-def _frames(result: Any) -> Frames:
-    """Return what a handler returned as the frames of a result; raises TypeError for what is none.
-
-    They are copies, as the handler may use its buffer for the next body of a chunk before this one is sent.
-    """
-    if isinstance(result, bytes):
-        return [result]
-    frames = [b""] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]
-    if not all(isinstance(frame, (bytes, bytearray, memoryview)) for frame in frames):
-        raise TypeError(f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None")
-    return [bytes(frame) for frame in frames] or [b""]
-
-
-def _text(error: Exception) -> str | None:
-    """Return what an exception says; None for one that fails at that."""
+def _span(seconds: Any) -> float:
+    """Return seconds as a number; raises ValueError for what a touch does not take."""
     try:
-        return str(error)
-    except Exception:
-        return None
+        span = float(seconds)
+    except (TypeError, ValueError, OverflowError):
+        span = nan
+    if not 0 < span <= LONGEST_SPAN:
+        raise ValueError(f"touch takes seconds above 0 and up to {LONGEST_SPAN:,.0f}, not {seconds!r:.100}")
+    return span

@@ -1,0 +1,144 @@
+"""A process that runs for a supervisor, and what ties the two together.
+
+Each process has one end of a socket pair, its lifeline. There it says READY, or why it cannot start; then why it cannot
+go on, or LEAVING, with what it waits for, when it has done its share. FINISH tells it to leave when it is done with what
+it has in hand, AT_ONCE not to wait for that. The end of file means that the supervisor is gone, however that came about,
+and is as good as FINISH. The other thing that they share is a slot.
+"""
+
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from itertools import count
+from math import inf
+from typing import NamedTuple
+
+from zmqbroker.worker.command import kill_group
+from zmqbroker.worker.leftovers import kill_leftovers
+from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
+
+READY = b"ready\n"  # what a process says that has started; anything else, before or after, is why it cannot go on
+LEAVING = b"leaving "  # what follows are the names of threads that run on
+FINISH = b"f"
+AT_ONCE = b"a"
+LEAVE_WITHIN = 5  # seconds from LEAVING to the end; whole ones, see alarm(2)
+
+numbers = count()
+
+
+class Program(NamedTuple):
+    """How a process is started."""
+
+    arguments: Sequence[str]  # three more follow: a mark that tells it from others, its lifeline, its slot
+    settings: bytes  # its stdin
+    directory: str | None = None  # None: the current one
+
+
+class Process:
+    """A process that runs, and its lifeline."""
+
+    def __init__(self, program: Program, now: float) -> None:
+        """Start it in a session of its own, which Ctrl-C does not reach; raises OSError."""
+        self.started_at = now
+        self.silent_at = inf  # since when it can say nothing more
+        self._said = b""
+        self._mark = f"zmqbroker-{os.getpid()}-{next(numbers)}"
+        with ExitStack() as undoing, ExitStack() as closing:
+            self.lifeline, theirs = socket.socketpair()
+            undoing.callback(self.lifeline.close)
+            closing.callback(theirs.close)
+            self.lifeline.setblocking(False)
+            settings, slot = (anonymous_file(content) for content in (program.settings, bytes(SIZE)))
+            for descriptor in settings, slot:
+                closing.callback(os.close, descriptor)
+            self.slot = Slot(slot)
+            undoing.callback(self.slot.close)
+            shared = theirs.fileno(), slot
+            arguments = [*program.arguments, self._mark, *map(str, shared)]
+            self._process = subprocess.Popen(
+                arguments, stdin=settings, pass_fds=shared, start_new_session=True, cwd=program.directory
+            )
+            undoing.pop_all()
+        self.pid = self._process.pid
+
+    @property
+    def is_silent(self) -> bool:
+        """Tell whether it can say nothing more: it has ended, or is about to, or has become something else."""
+        return self.silent_at < inf
+
+    @property
+    def was_ready(self) -> bool:
+        """Tell whether it said so."""
+        return self._said.startswith(READY)
+
+    @property
+    def is_starting(self) -> bool:
+        """Tell whether it has still to say whether it can start."""
+        return not (self.was_ready or self.is_silent)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Tell whether it has done its share, and only has to end."""
+        return self.was_ready and LEAVING in self._said
+
+    @property
+    def threads(self) -> str:
+        """Return the names of the threads that ran on when it was leaving."""
+        return self._said.partition(LEAVING)[2].decode(errors="replace")
+
+    @property
+    def complaint(self) -> str:
+        """Return why it cannot start, or go on; nothing if it did not say."""
+        return self._said.removeprefix(READY).partition(LEAVING)[0].decode(errors="replace")
+
+    def listen(self, now: float) -> None:
+        """Take in what it says."""
+        try:
+            text = self.lifeline.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:  # it is gone, which is seen elsewhere
+            text = b""
+        self._said += text
+        if not text:
+            self.silent_at = min(self.silent_at, now)
+
+    def end(self, now: float) -> int | None:
+        """Return the exit status, or minus the signal, and end what it has left behind; None while it runs."""
+        if self._process.returncode is None and self._has_ended():
+            kill_leftovers(self.pid, self._mark)
+            self.listen(now)
+            self.lifeline.close()
+            self._process.wait()
+        return self._process.returncode
+
+    def tell(self, word: bytes) -> None:
+        """Say FINISH or AT_ONCE; a process that is still starting has nothing in hand, and just ends."""
+        with suppress(OSError):
+            self.lifeline.send(word)
+        if self.is_starting:
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill it with its group."""
+        kill_group(self._process)
+
+    def _has_ended(self) -> bool:
+        """Tell whether it has, and leave its number to it until what it left behind was found by that."""
+        if not hasattr(os, "waitid"):
+            return self._process.poll() is not None
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def reap_others(ours: set[int]) -> None:
+    """Take the exit status of children that are none of ours: process 1 of a container inherits those of others."""
+    while hasattr(os, "waitid"):
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid in ours:  # that one has ended just now, and is seen to in the next turn
+            return
+        os.waitpid(found.si_pid, 0)

@@ -1,0 +1,61 @@
+"""What comes of a handler: what it raises to say something, and how anything that it returns or raises is told."""
+
+import signal
+from typing import Any
+
+from zmqbroker.wire import Frames
+
+
+class Reject(Exception):  # noqa: N818 (it is raised to say something, not because something went wrong)
+    """Raised by a handler: the task fails for good, whatever its tries. Its text is the reason."""
+
+
+class Fail(Exception):  # noqa: N818 (as above)
+    """Raised by a handler: this attempt failed, and another one follows if tries are left. Its text is the reason."""
+
+
+class Interrupted(Fail):
+    """Raised by a handler that is to leave at once: the attempt failed, and so did that at a whole chunk."""
+
+
+def frames_of(result: Any) -> Frames:
+    """Return what a handler returned as the frames of a result; raises TypeError for what is none.
+
+    They are copies, as the handler may use its buffer for the next body of a chunk before this one is sent.
+    """
+    if isinstance(result, bytes):
+        return [result]
+    frames = [b""] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]
+    if not all(isinstance(frame, (bytes, bytearray, memoryview)) for frame in frames):
+        raise TypeError(f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None")
+    return [bytes(frame) for frame in frames] or [b""]
+
+
+def is_of_a_signal(error: BaseException) -> bool:
+    """Tell whether a signal handler has raised it: that is no failure of a task."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = [getattr(handler, "__code__", None) for handler in handlers]
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what the broker is told of an exception that is none of ours."""
+    name, text = type(error).__name__, text_of(error)
+    if isinstance(error, SystemExit):
+        return f"the function called sys.exit({text})"
+    return f"{name}: {text}" if text else name
+
+
+def text_of(error: BaseException) -> str | None:
+    """Return what an exception says; None for one that fails at that."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
