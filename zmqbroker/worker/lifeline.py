@@ -1,9 +1,9 @@
 """A process that runs for a supervisor, and what ties the two together.
 
-Each process has one end of a socket pair, its lifeline. There it says READY, or why it cannot start; then why it cannot
-go on, or LEAVING, with what it waits for, when it has done its share. FINISH tells it to leave when it is done with what
-it has in hand, AT_ONCE not to wait for that. The end of file means that the supervisor is gone, however that came about,
-and is as good as FINISH. The other thing that they share is a slot.
+Each process has one end of a socket pair, its lifeline. There it says READY, or why it cannot start; then why it
+cannot go on, or LEAVING, with what it waits for, when it has done its share. FINISH tells it to leave when it is done
+with what it has in hand, AT_ONCE not to wait for that. The end of file means that the supervisor is gone, however that
+came about, and is as good as FINISH. The other thing that they share is a slot.
 """
 
 import os
