@@ -17,7 +17,3 @@ class Pause:
         """Put off the judgement of what is due first, if that was not done before."""
         if due > self.until:
             self.until = now + PAUSE
-
-    def is_over(self, now: float) -> bool:
-        """Tell whether deadlines may be judged."""
-        return now >= self.until

@@ -98,7 +98,7 @@ class Loop:
             held_up |= not self._read_all_results()
         if held_up:
             self._pause.begin(due, self._now)
-        if self._pause.is_over(self._now):
+        if self._now >= self._pause.until:
             self._dispatcher.expire(self._now)
 
     def _read_all_results(self) -> bool:
@@ -115,14 +115,16 @@ class Loop:
         if reading != self._reading:
             self._poller.modify(self._requests, zmq.POLLIN if reading else 0)
             self._reading = reading
+        latest = self._now + LONGEST_WAIT
         due = self._dispatcher.next_due()
-        if due is None:
-            due = self._now + LONGEST_WAIT
-        due = max(due, self._pause.until)
-        due = min(due, self._report.due)
-        if self._shutdown.until is not None:
-            due = min(due, self._shutdown.until)
-        self._wait = min(max(due - self._now, 0.0), LONGEST_WAIT)
+        if due is None or due > latest:
+            due = latest
+        if due < self._pause.until:
+            due = self._pause.until
+        for other in (self._report.due, self._shutdown.until):
+            if other is not None and other < due:
+                due = other
+        self._wait = due - self._now if due > self._now else 0.0
 
     def _look_for_descriptors(self) -> None:
         """Say so, from time to time, while nobody can connect because there are no descriptors."""
