@@ -4,6 +4,7 @@ Nothing here knows a socket or a clock. `parse_...` functions take a message as 
 `MalformedError` when it fits no rule; `..._message` functions build one to send.
 """
 
+from zmqbroker.wire.announced import Announce
 from zmqbroker.wire.frames import (
     EMPTY,
     LARGEST_ENVELOPE,
@@ -63,6 +64,7 @@ __all__ = [
     "RELEASE",
     "TOUCH",
     "UNAVAILABLE",
+    "Announce",
     "Frames",
     "Header",
     "MalformedError",

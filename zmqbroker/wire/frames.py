@@ -6,6 +6,7 @@ had put before the empty frame. It is echoed as it came.
 """
 
 from collections.abc import Sized
+from math import inf
 from typing import Any
 
 Frames = list[Sized]  # of bytes; large ones may be of the transport's own type
@@ -60,6 +61,25 @@ def frames_of(body: Any) -> Frames:
 def is_list(body: Any) -> bool:
     """Tell whether a body is a list of frames: then so is its result."""
     return isinstance(body, (list, tuple))
+
+
+def parse_reason(argument: Sized) -> str:
+    """Read why an attempt failed: text, whatever it is, up to a length."""
+    return head(argument, 4 * LONGEST_REASON).decode(errors="replace")[:LONGEST_REASON]
+
+
+def parse_seconds(argument: Sized) -> float | None:
+    """Read for how long a worker asks; None: it does not say. Raises MalformedError for what is no such number."""
+    text = head(argument, 40)
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = inf
+    if not 0 < seconds <= LONGEST_SPAN:
+        raise MalformedError(f"a touch whose argument is not a number of seconds: {text[:20]!r}")
+    return seconds
 
 
 def is_large_envelope(envelope: Frames) -> bool:

@@ -1,10 +1,9 @@
 """What workers say of their attempts on RESULTS: a result, or a verb."""
 
 from collections.abc import Sized
-from math import inf
 from typing import NamedTuple
 
-from zmqbroker.wire.frames import EMPTY, LONGEST_REASON, LONGEST_SPAN, Frames, MalformedError, head
+from zmqbroker.wire.frames import EMPTY, Frames, MalformedError, head, parse_reason, parse_seconds
 
 FAIL = b"fail"  # the verbs
 REJECT = b"reject"
@@ -33,24 +32,14 @@ def parse_verb(message: Frames) -> Verb:
     if len(message) < 3:
         raise MalformedError("a verb without a name and an attempt id")
     name, attempt_id = message[1], message[2]
-    argument = head(message[3], 4 * LONGEST_REASON) if len(message) > 3 else b""
+    argument = message[3] if len(message) > 3 else EMPTY
     if name in (FAIL, REJECT):
-        return Verb(name, attempt_id, reason=argument.decode(errors="replace")[:LONGEST_REASON])
+        return Verb(name, attempt_id, reason=parse_reason(argument))
     if name == RELEASE:
         return Verb(RELEASE, attempt_id)
     if name == TOUCH:
-        return Verb(TOUCH, attempt_id, seconds=_parse_seconds(argument) if argument else None)
+        return Verb(TOUCH, attempt_id, seconds=parse_seconds(argument))
     raise MalformedError(f"an unknown verb: {head(name, 20)!r}")
-
-
-def _parse_seconds(argument: bytes) -> float:
-    try:
-        seconds = float(argument)
-    except ValueError:
-        seconds = inf
-    if not 0 < seconds <= LONGEST_SPAN:
-        raise MalformedError(f"a touch whose argument is not a number of seconds: {argument[:20]!r}")
-    return seconds
 
 
 def result_message(attempt_id: Sized, body: Frames) -> Frames:

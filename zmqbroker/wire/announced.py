@@ -1,0 +1,213 @@
+"""What a worker that announces itself and the broker say to each other on READY: one address, both ways.
+
+An announce is a header, last in an envelope, and the ids of the attempts that the worker is still at. All else that it
+says is one frame that begins as a header does, because each frame costs: a word, the number of tasks that it asks for
+in addition, an attempt id. What the broker says of attempts looks the same, but stands where an envelope would, so that
+nobody takes it for a task.
+"""
+
+from collections.abc import Sized
+from typing import Any, NamedTuple
+
+from zmqbroker.wire.frames import EMPTY, Frames, MalformedError, head
+from zmqbroker.wire.header import HEADER, quote, read_fields
+from zmqbroker.wire.results import FAIL, REJECT, RELEASE, TOUCH
+
+PROTOCOL = 1  # the version of what is said here
+MOST_ASKED = 64  # tasks in one message
+MOST_QUEUES = 64
+LARGEST_ANNOUNCE = 65536  # bytes
+LARGEST_WORD = 200  # bytes, attempt id and all
+
+READY = b"ready"  # asks for tasks
+DONE = b"done"  # with a result
+PROGRESS = b"progress"
+WITHDRAW = b"withdraw"  # takes back what was asked for
+
+DROP = b"drop"  # do not begin it
+CANCEL = b"cancel"  # nobody wants it any more
+WITHDRAWN = b"withdrawn"  # no task follows that was not asked for anew
+
+ROLE = "role"  # the field by which an announce and a welcome are told from a request
+OUTCOMES = (DONE, FAIL, REJECT, RELEASE)  # each with the number of tasks asked for, and an attempt id
+NAMED = (TOUCH, PROGRESS)  # with an attempt id only
+COUNTED = (READY, WITHDRAW)  # with a number only
+
+
+class Announce(NamedTuple):
+    """Who a worker says that it is."""
+
+    queues: tuple[str, ...] = ("default",)  # that it asks from, the first first
+    label: str = ""
+    host: str = ""
+    pid: int = 0
+    serial: bool = False  # it does one task after the other, in the order in which it got them
+    headers: bool = False  # its tasks are to tell about themselves
+
+    @property
+    def name(self) -> str:
+        """How it is called in logs."""
+        where = f"{self.host}:{self.pid}" if self.host else ""
+        return f"{self.label} ({where})" if self.label and where else self.label or where or "a worker"
+
+
+class Word(NamedTuple):
+    """One thing that is said of an attempt, or of tasks that are asked for."""
+
+    verb: bytes
+    asks: int  # the number of tasks
+    attempt_id: bytes
+
+
+# What the broker receives
+
+
+def find_announce(message: Frames) -> Sized | None:
+    """Return the header of a message that has one, an announce or not; None: it has none."""
+    try:
+        empty = message.index(EMPTY)
+    except ValueError:
+        return None
+    header = message[empty - 1]
+    return header if empty > 1 and head(header, len(HEADER)) == HEADER else None
+
+
+def parse_announce(message: Frames) -> tuple[Announce, list[bytes]]:
+    """Read an announce as a ROUTER receives it: who it is, and the ids of the attempts that it is at.
+
+    Raises MalformedError for what is none, a request with a header for one: its text says what belongs here.
+    """
+    if len(message) < 3 or len(message[2]):
+        raise MalformedError("an announce with an envelope of its own")
+    try:
+        if len(message[1]) > LARGEST_ANNOUNCE:
+            raise ValueError(f"it is larger than {LARGEST_ANNOUNCE} bytes")
+        fields = read_fields(message[1])
+    except ValueError as error:
+        raise MalformedError(f"a bad header: {error}") from None
+    if fields.get(ROLE) != "worker":
+        raise MalformedError("this is the address for workers (READY): a client belongs to the one for requests")
+    return _announce(fields), [head(frame, LARGEST_WORD) for frame in message[3:]]
+
+
+def _announce(fields: dict[str, Any]) -> Announce:
+    if fields.get("protocol") != PROTOCOL:
+        raise MalformedError(f"an announce of protocol {fields.get('protocol')!r:.20}: this broker speaks {PROTOCOL}")
+    known = {name: fields[name] for name in Announce._fields if name in fields}
+    queues = known.get("queues", ["default"])
+    if not (isinstance(queues, list) and 1 <= len(queues) <= MOST_QUEUES and all(type(name) is str for name in queues)):
+        raise MalformedError(f"queues must be a list of 1 to {MOST_QUEUES} names")
+    for name, value in known.items():
+        kind = {"queues": list, "pid": int, "serial": bool, "headers": bool}.get(name, str)
+        if type(value) is not kind:
+            raise MalformedError(f"{name} of an announce must be of type {kind.__name__}, not {value!r:.50}")
+    return Announce(**known | {"queues": tuple(queues)})
+
+
+def parse_word(frame: Sized) -> Word | None:
+    """Read the frame of a word; None: it is none. Raises MalformedError for one without what belongs to it."""
+    if len(frame) > LARGEST_WORD:
+        return None
+    verb, _, rest = bytes(frame)[len(HEADER) :].partition(b" ")  # type: ignore[call-overload]
+    if verb in OUTCOMES:
+        number, _, attempt_id = rest.partition(b" ")
+    elif verb in COUNTED:
+        number, attempt_id = rest, b""
+    elif verb in NAMED:
+        number, attempt_id = b"0", rest
+    else:
+        return None
+    is_number = len(number) <= 2 and number.isdigit() and int(number) <= MOST_ASKED
+    if not is_number or (verb in COUNTED) == bool(attempt_id):
+        raise MalformedError(f"{verb.decode()} needs a number from 0 to {MOST_ASKED}, an attempt id, or both")
+    return Word(verb, int(number), attempt_id)
+
+
+# What the broker sends
+
+
+def welcome_message(worker: Sized, version: str) -> Frames:
+    """Build the answer to an announce."""
+    fields = f'{{"role": "broker", "protocol": {PROTOCOL}, "version": {quote(version)}}}'
+    return [worker, HEADER + fields.encode(), EMPTY]
+
+
+def task_header(number: int, key: str | None, attempt: int, tries: int, timeout: float | None) -> bytes:
+    """Build the header of a task for a worker that wants one; `timeout` is in seconds, None: no limit."""
+    fields = {"number": number, "key": key, "queue": "default", "attempt": attempt, "tries": tries, "timeout": timeout}
+    return HEADER + quote(fields).encode()
+
+
+def told_message(worker: Sized, verb: bytes, what: bytes) -> Frames:
+    """Build what a worker is told: DROP or CANCEL and an attempt id, or WITHDRAWN and a number."""
+    return [worker, b"%s%s %s" % (HEADER, verb, what), EMPTY]
+
+
+# What workers send and receive
+
+
+def announce_message(announce: Announce, version: str, attempt_ids: list[bytes]) -> Frames:
+    """Build an announce, for a DEALER."""
+    fields = {ROLE: "worker", "protocol": PROTOCOL, "version": version} | announce._asdict()
+    return [HEADER + quote(fields).encode(), EMPTY, *attempt_ids]
+
+
+def counted_message(verb: bytes, asks: int) -> Frames:
+    """Build READY or WITHDRAW."""
+    return [EMPTY, b"%s%s %d" % (HEADER, verb, asks)]
+
+
+def outcome_message(verb: bytes, asks: int, attempt_id: bytes, argument: Frames) -> Frames:
+    """Build an outcome that asks for so many tasks as well; the argument is a result's body, a reason, or nothing."""
+    return [EMPTY, b"%s%s %d %s" % (HEADER, verb, asks, attempt_id), *argument]
+
+
+def named_message(verb: bytes, attempt_id: bytes, argument: bytes) -> Frames:
+    """Build TOUCH, with seconds or nothing, or PROGRESS, with JSON."""
+    return [EMPTY, b"%s%s %s" % (HEADER, verb, attempt_id), argument]
+
+
+class Given(NamedTuple):
+    """A task, as a worker receives it."""
+
+    attempt_id: bytes
+    body: Frames
+    fields: dict[str, Any]  # what it tells about itself; empty where that was not asked for
+
+
+class Welcome(NamedTuple):
+    """What answers an announce."""
+
+    fields: dict[str, Any]
+    refusal: str  # empty: the broker takes it; else why not
+
+
+def parse_told(message: Frames) -> Given | Welcome | Word:
+    """Read what the broker says to a DEALER that has announced itself; raises MalformedError for anything else."""
+    first = message[0]
+    if not len(first):
+        return _given({}, message[1:])
+    text = head(first, len(first))
+    if text[: len(HEADER)] != HEADER or len(message) < 2 or len(message[1]):
+        raise MalformedError("a message without a header")
+    if text[len(HEADER) :].startswith((DROP, CANCEL)):
+        verb, _, attempt_id = text[len(HEADER) :].partition(b" ")
+        return Word(verb, 0, attempt_id)
+    if text[len(HEADER) :].startswith(WITHDRAWN):
+        number = text[len(HEADER) :].partition(b" ")[2]
+        return Word(WITHDRAWN, int(number) if number.isdigit() else 0, b"")
+    try:
+        fields = read_fields(first)
+    except ValueError as error:
+        raise MalformedError(f"a bad header: {error}") from None
+    if fields.get(ROLE) == "broker" and len(message) == 2:
+        return Welcome(fields, "")
+    if "status" in fields:
+        return Welcome(fields, str(fields.get("reason") or fields["status"]))
+    return _given(fields, message[2:])
+
+
+def _given(fields: dict[str, Any], rest: Frames) -> Given:
+    if len(rest) < 2 or not len(rest[0]):
+        raise MalformedError("a task without an attempt id or a body")
+    return Given(head(rest[0], LARGEST_WORD), rest[1:], fields)
