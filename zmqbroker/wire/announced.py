@@ -62,14 +62,12 @@ class Word(NamedTuple):
 # What the broker receives
 
 
-def find_announce(message: Frames) -> Sized | None:
-    """Return the header of a message that has one, an announce or not; None: it has none."""
-    try:
-        empty = message.index(EMPTY)
-    except ValueError:
-        return None
-    header = message[empty - 1]
-    return header if empty > 1 and head(header, len(HEADER)) == HEADER else None
+def has_header(message: Frames) -> bool:
+    """Tell whether a message, as a ROUTER receives it, has a header, of an announce or not."""
+    if EMPTY not in message:
+        return False
+    empty = message.index(EMPTY)
+    return empty > 1 and head(message[empty - 1], len(HEADER)) == HEADER
 
 
 def parse_announce(message: Frames) -> tuple[Announce, list[bytes]]:
