@@ -135,7 +135,7 @@ def test_the_deadline_of_the_next_one_counts_from_the_outcome_before_it():
     core = Core(tries=1, timeout=1.0)
     core.tasks("a", "b")
     core.join("worker", 2)
-    (_, first), (_, second) = core.take()
+    (_, first), (_, _) = core.take()
     assert core.next_due() == HELD
     core.done("worker", first.attempt_id, 0.009)
     core.expire(1.008)
