@@ -523,7 +523,8 @@ def assert_nothing_is_left(running: Running) -> None:
     assert not list(dispatcher._timers)
     assert len(dispatcher._timers._heap) <= STALE_KEPT
     assert not dispatcher._workers._workers
-    assert max(len(dispatcher._workers._line), dispatcher._waiting._entries) <= STALE_KEPT
+    workers = dispatcher._workers
+    assert max(len(workers._free), len(workers._ahead), dispatcher._waiting._entries) <= STALE_KEPT
     assert len(dispatcher._waiting._lines) == len(dispatcher._waiting._ranks)
 
 
