@@ -19,7 +19,15 @@ MAY_IMPORT = {  # besides its own files
     "__main__": {"commands"},
 }
 # What decides, and what travels: no socket, no file, no thread, and time comes in as `now`.
-PURE = ["wire/*.py", "broker/dispatch.py", "broker/task.py", "broker/queues.py", "broker/workers.py", "broker/kept.py"]
+PURE = [
+    "wire/*.py",
+    "broker/dispatch.py",
+    "broker/task.py",
+    "broker/queues.py",
+    "broker/workers.py",
+    "broker/kept.py",
+    "worker/session.py",
+]
 COMPUTES = {"collections", "dataclasses", "enum", "functools", "heapq", "itertools", "json", "math", "struct", "typing"}
 HOUSE = TOP / "zmqbroker"
 FILES = sorted(HOUSE.rglob("*.py"))

@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from math import inf
 from types import FrameType
 from typing import Any
 
@@ -27,10 +28,11 @@ from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.wire.chunks import Body
 from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
+from zmqbroker.worker.handling import Handler
 from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, READY, Program
 from zmqbroker.worker.outcome import Interrupted
 from zmqbroker.worker.slot import Slot
-from zmqbroker.worker.worker import Handler, Worker
+from zmqbroker.worker.worker import Worker
 
 CANNOT_START = CANNOT_GO_ON = CRASHED = 1  # exit status
 LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
@@ -51,13 +53,12 @@ class Settings:
     """What a worker process has to know. Seconds and tasks: 0 means that there is no such thing."""
 
     ready: str
-    results: str
     function: str | None  # MODULE:FUNCTION; None: a command
     command: list[str]
     kill_after: float
     touch: float
     max_tasks: int
-    slots: int
+    slots: int  # 0: as many as it finds sensible
     connect_timeout: float
     label: str | None
     log_level: int
@@ -73,7 +74,6 @@ class WorkerProcess:
     def __init__(self, settings: Settings, slot: Slot) -> None:
         """Load the handler; raises ValueError for what is no function, command or address."""
         self._max_tasks = settings.max_tasks
-        self._touch = settings.touch
         self._slot = slot
         self._handled = self._failed = 0
         self._is_busy = False
@@ -88,12 +88,12 @@ class WorkerProcess:
             self._interrupt_handler = sys.exit  # whatever the function is at
         self._worker = Worker(
             settings.ready,
-            settings.results,
             self._handle,
             label=settings.label,
-            slots=settings.slots,
+            slots=settings.slots or None,
             connect_timeout=settings.connect_timeout or None,
         )
+        self._worker.upkeep.touch_every = settings.touch or inf
 
     def run(self, lifeline: socket.socket) -> None:
         """Work until told to leave."""
@@ -102,14 +102,8 @@ class WorkerProcess:
             heeded.append(signal.SIGHUP)
         handle_here_only(dict.fromkeys(heeded, self._heed))
         say(lifeline, READY)
-        ended = threading.Event()
         threading.Thread(target=self._obey, args=(lifeline,), daemon=True).start()
-        if self._touch:
-            threading.Thread(target=self._touch_until, args=(ended,), daemon=True).start()
-        try:
-            self._worker.run()
-        finally:
-            ended.set()
+        self._worker.run()
 
     def _handle(self, body: Body) -> Body | None:
         if self._max_tasks and self._worker.tasks + 1 >= self._max_tasks:
@@ -146,10 +140,6 @@ class WorkerProcess:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             else:
                 self._worker.stop()
-
-    def _touch_until(self, ended: threading.Event) -> None:
-        while not ended.wait(self._touch):
-            self._worker.touch()
 
 
 def say(lifeline: socket.socket, words: bytes) -> None:
