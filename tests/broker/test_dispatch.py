@@ -552,7 +552,7 @@ def test_a_reply_that_could_not_be_sent_is_for_whoever_comes_back():
     task = run(dispatcher, "a", "worker", key="k")
     dispatcher.result(task.attempt_id, [b"x"], now=0.5)
     outcomes(dispatcher)
-    dispatcher.undelivered(task, task.waiters[0])
+    dispatcher.undelivered(task, task.envelope[0])
     submit(dispatcher, "a", now=1.0, key="k")
     assert outcomes(dispatcher) == [("done", [b"x"], "")]
 
