@@ -663,11 +663,12 @@ def test_what_lies_behind_a_long_task_is_done_by_another_worker_and_by_it_alone(
     slow, quick = Gate(b"long"), Gate()
     long = client.submit(b"long")
     short = [client.submit(b"%d" % number, tries=1) for number in range(7)]
-    with working(running.addresses.ready, slow, slots=8):
+    with working(running.addresses.ready, slow, slots=8) as (stuck,):
         slow.wait_for(b"long")
         with working(running.addresses.ready, quick):
             assert [future.result(PATIENCE) for future in short] == [b"%d" % number for number in range(7)]
         assert not long.done()
+        wait_until(lambda: not stuck._session.has_tasks)  # it has been told to drop them
         slow.open(b"long")
         assert long.result(PATIENCE) == b"LONG"
     assert slow.counts == {b"long": 1}

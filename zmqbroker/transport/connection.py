@@ -147,6 +147,8 @@ class Connection:
                 self._note_end(now)
 
     def _note_answer(self) -> None:
+        if self.has_ended:  # ZeroMQ has connected again by itself, before anybody looked
+            return
         self.state = CONNECTED
         self._patience.answered()
         if self._name is not None:
