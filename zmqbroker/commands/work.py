@@ -5,10 +5,14 @@ import os
 import shlex
 import signal
 from collections.abc import Sequence
+from functools import partial
+from math import inf
 
 from zmqbroker.commands.options import add_connect_timeout, log_level, number, refuse_repeated
 from zmqbroker.transport import signals
 from zmqbroker.transport.stderr_log import log_to_stderr
+from zmqbroker.worker.last_words import say_last_words
+from zmqbroker.worker.limits import DEFAULT_GRACE, Limits
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
@@ -77,8 +81,16 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         type=seconds,
         default=0,
         metavar="SECONDS",
-        help="time for a command, which is then killed with its process group, and the attempt fails "
-        "(default: 0, no limit)",
+        help="time for a task: then the process of a function is killed and replaced, a command is killed with its "
+        "process group, and the attempt fails (default: 0, no limit)",
+    )
+    add(
+        "--grace",
+        type=number(float, "none"),
+        default=DEFAULT_GRACE,
+        metavar="SECONDS",
+        help="time for a task that the broker has given up, after its timeout: then its process is killed and replaced "
+        "(default: %(default)g)",
     )
     add(
         "--slots",
@@ -110,10 +122,8 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run worker processes until a signal ends them."""
     refuse_repeated(parser, options.ready, options.results)
     log_to_stderr(log_level(options))
-    if options.kill_after and options.function:
-        parser.error("--kill-after is for a command; a function that hangs is up to the broker's timeout")
-    if max(options.kill_after, options.touch) > LONGEST_SPAN:
-        parser.error(f"--kill-after and --touch take {LONGEST_SPAN:,} seconds at most")
+    if max(options.kill_after, options.grace, options.touch) > LONGEST_SPAN:
+        parser.error(f"--kill-after, --grace and --touch take {LONGEST_SPAN:,} seconds at most")
     settings = Settings(
         ready=options.ready,
         results=options.results,
@@ -128,7 +138,10 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         log_level=log_level(options),
     )
     name = options.function or shlex.join(options.command_line)
-    supervisor = Supervisor(settings.program(), options.processes or processors(), name)
+    kill_after = options.kill_after if options.function else 0  # the process of a command sees to that
+    limits = Limits(options.grace, kill_after or inf)
+    tell = partial(say_last_words, options.ready)
+    supervisor = Supervisor(settings.program(), options.processes or processors(), name, limits, tell)
     handled = signals.on_signals(
         lambda number: supervisor.stop(number.name if number == signal.SIGHUP else ""), supervisor.report
     )

@@ -114,12 +114,12 @@ class Connection:
         self._hear(now)
         return self.has_ended
 
-    def close(self) -> None:
-        """Close at once; what was not sent yet is dropped."""
+    def close(self, linger_ms: int = 0) -> None:
+        """Close at once; what was not sent yet is sent in so many milliseconds, or dropped."""
         with suppress(zmq.ZMQError):  # closed before, or its context is
             self.socket.disable_monitor()
         self.monitor.close(linger=0)
-        self.socket.close(linger=0)
+        self.socket.close(linger=linger_ms)
         if self._name is not None:
             self._name.close()
 

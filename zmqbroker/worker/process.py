@@ -19,6 +19,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from math import inf
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -74,6 +76,7 @@ class WorkerProcess:
         """Load the handler; raises ValueError for what is no function, command or address."""
         self._max_tasks = settings.max_tasks
         self._touch = settings.touch
+        self._touch_for = settings.kill_after if settings.function and settings.kill_after else inf  # seconds
         self._slot = slot
         self._handled = self._failed = 0
         self._is_busy = False
@@ -94,6 +97,7 @@ class WorkerProcess:
             slots=settings.slots,
             connect_timeout=settings.connect_timeout or None,
         )
+        self._worker.notes = slot
 
     def run(self, lifeline: socket.socket) -> None:
         """Work until told to leave."""
@@ -149,7 +153,9 @@ class WorkerProcess:
 
     def _touch_until(self, ended: threading.Event) -> None:
         while not ended.wait(self._touch):
-            self._worker.touch()
+            task = self._slot.in_hand()
+            if task is not None and monotonic() < task.began + self._touch_for:
+                self._worker.touch()
 
 
 def say(lifeline: socket.socket, words: bytes) -> None:

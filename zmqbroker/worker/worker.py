@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sized
 from math import ceil, inf, nan
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
@@ -36,6 +36,19 @@ LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosse
 Handler = Callable[[Any], "Body | None"]
 
 log = logging.getLogger("zmqbroker.worker")
+
+
+class Notes(Protocol):
+    """Who is told of the task in hand, at once."""
+
+    def begin(self, attempt_id: bytes, header: bytes, now: float) -> None:
+        """Note that it is in hand since `now`; `header` is what it tells about itself."""
+
+    def touch(self, seconds: float | None) -> None:
+        """Note that the broker was asked for so many seconds from now on, or (None) for the timeout once more."""
+
+    def end(self) -> None:
+        """Note that none is in hand any more."""
 
 
 class Worker:
@@ -89,6 +102,7 @@ class Worker:
         self._lock = threading.Lock()  # held to send a result or to change the attempt
         self._attempt_id: Any = None  # of the task in hand; None: there is none
         self.tasks = 0  # handled so far
+        self.notes: Notes | None = None  # who is told of the task in hand
         try:
             if not parse(results).is_name:
                 self._connect_results(results)
@@ -133,6 +147,8 @@ class Worker:
         with self._lock:
             if self._attempt_id is not None:
                 send(self._results, wire.verb_message(wire.TOUCH, self._attempt_id, argument))
+                if self.notes is not None:
+                    self.notes.touch(seconds)
 
     def _refuse_in_child(self, what: str) -> None:
         """Raise RuntimeError in a process that was forked: the sockets are its parent's."""
@@ -243,12 +259,16 @@ class Worker:
             return
         with self._lock:
             self._attempt_id = attempt_id
+        if self.notes is not None:
+            self.notes.begin(bytes(attempt_id), b"", monotonic())  # type: ignore[call-overload]
         answer = wire.verb_message(wire.FAIL, attempt_id, "the handler was interrupted")
         try:
             answer = self._answer(attempt_id, body)
         except Interrupted as interruption:
             answer = wire.verb_message(wire.FAIL, attempt_id, str(interruption))
         finally:
+            if self.notes is not None:  # before the outcome is said: nobody else is to say one then
+                self.notes.end()
             with self._lock:
                 self._attempt_id = None
                 send(self._results, answer)
