@@ -92,7 +92,7 @@ def _client(stage: Stage, slots: int, workers: int = WORKERS) -> Client:
 def _start(stage: Stage, slots: int, workers: int) -> str:
     """Start a broker and Workers, and return the address for requests."""
     system = stage.start_broker()
-    stage.start_peers(workers, "library-worker", *system.workers, f"--slots={slots}")
+    stage.start_peers(workers, "library-worker", system.workers[0], f"--slots={slots}")
     return system.clients
 
 

@@ -6,7 +6,7 @@
     python -m bench.roles worker ADDRESS                                          DEALER that echoes
     python -m bench.roles strict-worker READY RESULTS                         REQ and PUSH; behind the proxy a
     python -m bench.roles strict-worker ADDRESS                                   REP that echoes
-    python -m bench.roles library-worker READY RESULTS --slots N              a zmqbroker.Worker
+    python -m bench.roles library-worker READY --slots N                      a zmqbroker.Worker; --slots 0: as it likes
     python -m bench.roles proxy                                               ROUTER and DEALER
 
 Each prints one line of JSON when it is ready. Clients then wait for a line, submit their tasks, compare each reply
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.role == "proxy":
             run_proxy()
         elif options.role == "library-worker":
-            run_worker(options.addresses[0], options.addresses[1], options.slots)
+            run_worker(options.addresses[0], options.slots)
         elif options.role == "client":
             submit(options.addresses[0], options.tasks, options.window, options.prefill)
         elif options.role == "strict-client":
@@ -185,9 +185,9 @@ def work_strictly(ready_address: str, results_address: str) -> None:
         results.send(ready.recv())
 
 
-def run_worker(ready_address: str, results_address: str, slots: int) -> None:
+def run_worker(address: str, slots: int) -> None:
     """Answer each task with its body, with the library's Worker."""
-    worker = Worker(ready_address, results_address, lambda body: body, slots=slots)
+    worker = Worker(address, lambda body: body, slots=slots or None)
     say(ready=True)
     worker.run()
 

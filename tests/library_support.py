@@ -19,11 +19,9 @@ NOBODY = "tcp://127.0.0.1:1"  # nobody listens there
 
 
 @contextmanager
-def working(
-    ready: str, results: str, handler: Callable[[Any], Any], count: int = 1, **options: Any
-) -> Iterator[list[Worker]]:
+def working(ready: str, handler: Callable[[Any], Any], count: int = 1, **options: Any) -> Iterator[list[Worker]]:
     """Run workers in threads until the `with` block ends, and see them end."""
-    workers = [Worker(ready, results, handler, **options) for _ in range(count)]
+    workers = [Worker(ready, handler, **options) for _ in range(count)]
     threads = [threading.Thread(target=worker.run, daemon=True) for worker in workers]
     for thread in threads:
         thread.start()

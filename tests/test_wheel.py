@@ -103,8 +103,8 @@ def test_the_installed_command_shows_its_help(installed):
 
 def test_the_installed_command_does_a_task(installed, start, tmp_path):
     (tmp_path / "words.py").write_text("def count(body):\n    return b'%d' % len(body.split())\n")
-    requests, ready, results = bound_addresses(start("serve", "--drain", 0, *ANY_PORTS))
-    start("work", ready, results, "words:count")
+    requests, ready, _ = bound_addresses(start("serve", "--drain", 0, *ANY_PORTS))
+    start("work", ready, "words:count")
     ran = subprocess.run(
         [installed / "zmqbroker", "submit", requests],
         input="three words here\n\n",

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from zmqbroker.client.client import Client
     from zmqbroker.client.futures import TaskFailed
     from zmqbroker.transport.keep_alive import KeepAlive
+    from zmqbroker.worker.current import current_task
     from zmqbroker.worker.outcome import Fail, Reject
     from zmqbroker.worker.worker import Worker
 
-__all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "Worker"]
+__all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "Worker", "current_task"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "Reject": "worker.outcome",
     "TaskFailed": "client.futures",
     "Worker": "worker.worker",
+    "current_task": "worker.current",
 }
 
 

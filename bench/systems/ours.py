@@ -121,7 +121,7 @@ def main(kind: str, ready: str, results: str, slots: str) -> None:
     if kind == "plain-worker":
         work_plainly(ready, results)
     else:
-        Worker(ready, results, work, slots=int(slots)).run()
+        Worker(ready, work, slots=int(slots)).run()
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def client(running: Running) -> Iterator[Client]:
 
 @pytest.fixture
 def echoing(running: Running) -> Iterator[None]:
-    with working(running.addresses.ready, running.addresses.results, echo):
+    with working(running.addresses.ready, echo):
         yield
 
 
@@ -118,7 +118,7 @@ def test_a_body_is_copied_where_it_may_change(client: Client, running: Running):
     body = bytearray(b"before")
     future = client.submit(body)
     body[:] = b"behind"
-    with working(running.addresses.ready, running.addresses.results, echo):
+    with working(running.addresses.ready, echo):
         assert future.result(PATIENCE) == b"before"
 
 
@@ -170,7 +170,7 @@ def test_a_map_that_is_left_does_not_wait_for_the_next_body(client: Client, runn
         yield b"task"
         forever.wait()
 
-    with working(running.addresses.ready, running.addresses.results, echo):
+    with working(running.addresses.ready, echo):
         results = client.map(bodies())
         assert next(results) == b"task"
         results.close()  # type: ignore[attr-defined]
@@ -244,7 +244,7 @@ def test_call_takes_the_options_of_submit(client: Client):
 
 def test_call_raises_what_the_task_failed_of(client: Client, running: Running):
     with (
-        working(running.addresses.ready, running.addresses.results, lambda body: 1 / len(body)),
+        working(running.addresses.ready, lambda body: 1 / len(body)),
         pytest.raises(TaskFailed, match="ZeroDivisionError: division by zero"),
     ):
         client.call(b"", tries=1)
@@ -396,7 +396,7 @@ def test_unordered_map_yields_what_comes_first(client: Client, running: Running)
             assert head_may_end.wait(PATIENCE)
         return body
 
-    with working(running.addresses.ready, running.addresses.results, handle, count=2):
+    with working(running.addresses.ready, handle, count=2):
         replies = client.map(bodies(100), ordered=False, window=10)
         before = [next(replies) for _ in range(99)]
         head_may_end.set()
@@ -411,7 +411,7 @@ def odd_ones_fail(body: bytes) -> bytes:
 
 
 def test_map_raises_the_failure_of_a_task_and_cancels_the_others(client: Client, running: Running):
-    with working(running.addresses.ready, running.addresses.results, odd_ones_fail):
+    with working(running.addresses.ready, odd_ones_fail):
         replies = client.map(bodies(10), window=5, tries=1)
         assert next(replies) == b"0"
         with pytest.raises(TaskFailed, match="ValueError: odd"):
@@ -422,7 +422,7 @@ def test_map_raises_the_failure_of_a_task_and_cancels_the_others(client: Client,
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_map_returns_failures_in_their_places_when_asked(client: Client, running: Running, ordered: bool):
-    with working(running.addresses.ready, running.addresses.results, odd_ones_fail):
+    with working(running.addresses.ready, odd_ones_fail):
         replies = list(client.map(bodies(100), ordered=ordered, return_failures=True, tries=1))
     assert [reply if isinstance(reply, bytes) else reply.reason for reply in replies] == [
         b"%d" % number if number % 2 == 0 else "ValueError: odd" for number in range(100)
@@ -473,7 +473,7 @@ def test_a_blocked_head_stops_an_ordered_map_at_its_window(client: Client, runni
         return body
 
     watched = Watched(50)
-    with working(running.addresses.ready, running.addresses.results, handle, count=2):
+    with working(running.addresses.ready, handle, count=2):
         watched.drain(client.map(watched, window=10))
     assert watched.furthest == 10
     assert watched.yielded == 50
@@ -543,9 +543,8 @@ def test_several_clients_get_their_own_results(running: Running):
 
 def test_a_shared_context_reaches_inproc_addresses(start: Start):
     running = start(requests="inproc://requests", ready="inproc://ready", results="inproc://results")
-    ready, results = running.addresses.ready, running.addresses.results
     with (
-        working(ready, results, echo, context=running.context),
+        working(running.addresses.ready, echo, context=running.context),
         Client(running.addresses.requests, context=running.context) as client,
     ):
         assert list(client.map(bodies(100))) == bodies(100)
@@ -719,7 +718,7 @@ def test_a_killed_broker_loses_nothing_that_a_client_waits_for():
     try:
         addresses = bound_addresses(brokers[0])
         gate = Gate(b"task 100")
-        with working(*addresses[1:], gate), Client(addresses[0]) as client:
+        with working(addresses[1], gate), Client(addresses[0]) as client:
             tasks = [b"task %d" % number for number in range(1000)]
             futures = [client.submit(task) for task in tasks]
             gate.wait_for(b"task 100")
@@ -740,7 +739,7 @@ def test_a_cut_connection_loses_nothing_and_runs_nothing_twice(running: Running)
     tasks = [b"task %d" % number for number in range(1000)]
     with (
         Proxy(running.addresses.requests) as proxy,
-        working(running.addresses.ready, running.addresses.results, gate),
+        working(running.addresses.ready, gate),
         Client(proxy.address) as client,
     ):
         futures = [client.submit(task) for task in tasks]
@@ -767,7 +766,7 @@ def test_cuts_at_any_moment_lose_nothing_and_run_nothing_twice(running: Running)
 
     with (
         Proxy(running.addresses.requests) as proxy,
-        working(running.addresses.ready, running.addresses.results, handle),
+        working(running.addresses.ready, handle),
         Client(proxy.address) as client,
     ):
         futures = [client.submit(task) for task in tasks]
@@ -781,7 +780,7 @@ def test_cuts_at_any_moment_lose_nothing_and_run_nothing_twice(running: Running)
 def test_a_cut_connection_is_survived_by_a_map(running: Running):
     with (
         Proxy(running.addresses.requests) as proxy,
-        working(running.addresses.ready, running.addresses.results, echo),
+        working(running.addresses.ready, echo),
         Client(proxy.address) as client,
     ):
         results = []
@@ -801,7 +800,7 @@ def test_a_client_waits_for_a_broker_that_starts_later():
             future = client.submit(b"task")
             brokers.append(start_broker(*addresses))
             bound_addresses(brokers[1])
-            with working(*addresses[1:], echo):
+            with working(addresses[1], echo):
                 assert future.result(PATIENCE) == b"task"
     finally:
         for broker in brokers:
@@ -860,7 +859,7 @@ def test_a_client_that_is_dropped_gets_the_replies_to_what_it_has_submitted(runn
     before = resources()
     future = Client(running.addresses.requests).submit(b"task")
     gc.collect()
-    with working(running.addresses.ready, running.addresses.results, echo):
+    with working(running.addresses.ready, echo):
         assert future.result(PATIENCE) == b"task"
     del future
     wait_until(lambda: resources() <= before)
@@ -923,6 +922,6 @@ def work():
         print(client.call(b"%d" % number).decode())
 threading.Thread(target=work).start()
 """
-    with working(running.addresses.ready, running.addresses.results, echo):
+    with working(running.addresses.ready, echo):
         ended = run_script(script, running.addresses.requests)
     assert (ended.returncode, ended.stdout.split()) == (0, [str(number) for number in range(10)])

@@ -40,7 +40,7 @@ def client(running: Running) -> Iterator[Client]:
 
 @pytest.fixture
 def echoing(running: Running) -> Iterator[None]:
-    with working(running.addresses.ready, running.addresses.results, echo):
+    with working(running.addresses.ready, echo):
         yield
 
 
@@ -81,7 +81,7 @@ def test_a_task_that_comes_during_a_call_does_not_wait_for_it(client: Client, ru
         futures[0].result(PATIENCE)
         gate.open(b"long")
 
-    with working(running.addresses.ready, running.addresses.results, gate, count=2):
+    with working(running.addresses.ready, gate, count=2):
         other = threading.Thread(target=submit_during_the_call)
         other.start()
         assert client.call(b"long", wait=PATIENCE) == b"LONG"
@@ -170,7 +170,7 @@ def test_a_callback_that_waits_for_a_reply_is_told_that_it_cannot(client: Client
 
     future = client.submit(b"task")
     future.add_done_callback(wait_in_vain)
-    with working(running.addresses.ready, running.addresses.results, echo):
+    with working(running.addresses.ready, echo):
         assert future.result(PATIENCE) == b"task"
         assert client.call(b"another", wait=PATIENCE) == b"another"
     assert told == ["a callback of a future cannot wait for a reply: the thread that it runs in receives them"] * 3
@@ -193,7 +193,7 @@ def test_a_call_without_descriptors_for_its_bell_is_left_to_the_background_threa
 
 def test_an_interrupted_call_cancels_its_task_and_leaves_the_client_usable(client: Client, running: Running):
     gate = Gate(b"long")
-    with working(running.addresses.ready, running.addresses.results, gate), interrupted_by(raise_interruption) as send:
+    with working(running.addresses.ready, gate), interrupted_by(raise_interruption) as send:
         for times in range(5):
             threading.Thread(target=lambda: (gate.wait_for(b"long"), send())).start()
             with pytest.raises(Interruption):
@@ -264,7 +264,7 @@ def test_a_map_that_is_collected_in_the_middle_of_a_call_harms_nothing(
         replies.clear()
         return send(opened, message)
 
-    with working(running.addresses.ready, running.addresses.results, echo):
+    with working(running.addresses.ready, echo):
         assert next(replies[0]) == b"mapped"
         running.wait_until(lambda: running.count("done") == running.count("accepted"))
         wait_until_idle(client._link)
@@ -324,7 +324,7 @@ def test_a_signal_handler_may_call_while_a_call_waits(
 
     monkeypatch.setattr(zmq, "zmq_poll", poll_until_interrupted)
     with (
-        working(running.addresses.ready, running.addresses.results, gate, count=2),
+        working(running.addresses.ready, gate, count=2),
         interrupted_by(call_as_well) as send_signal,
     ):
         threading.Thread(target=lambda: (gate.wait_for(b"long"), is_waiting.wait(PATIENCE), send_signal())).start()
@@ -339,7 +339,7 @@ def test_a_signal_handler_may_call_while_a_call_waits(
 
 def test_a_signal_handler_may_close_the_client(client: Client, running: Running):
     gate = Gate(b"long")
-    with working(running.addresses.ready, running.addresses.results, gate), interrupted_by(client.close) as send:
+    with working(running.addresses.ready, gate), interrupted_by(client.close) as send:
         threading.Thread(target=lambda: (gate.wait_for(b"long"), send())).start()
         with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
             client.call(b"long")
@@ -430,7 +430,7 @@ def test_a_call_survives_a_cut_connection_and_runs_once(running: Running):
     gate = Gate(b"long")
     with (
         Proxy(running.addresses.requests) as proxy,
-        working(running.addresses.ready, running.addresses.results, gate),
+        working(running.addresses.ready, gate),
         Client(proxy.address) as client,
     ):
         proxy.wait_for(1)
@@ -451,7 +451,7 @@ def test_calls_go_on_when_the_broker_was_restarted_between_them():
     brokers = [start_broker()]
     try:
         addresses = bound_addresses(brokers[0])
-        with working(*addresses[1:], echo), Client(addresses[0]) as client:
+        with working(addresses[1], echo), Client(addresses[0]) as client:
             for number in range(3):
                 wait_until_idle(client._link)
                 assert client.call(b"%d" % number, wait=PATIENCE) == b"%d" % number

@@ -17,8 +17,7 @@ from zmqbroker.transport.connection import CONNECTED
     "make",
     [
         lambda: Client("inproc://tasks"),
-        lambda: Worker("inproc://ready", NOBODY, echo),
-        lambda: Worker(NOBODY, "inproc://results", echo),
+        lambda: Worker("inproc://ready", echo),
         lambda: Broker(LOOPBACK, LOOPBACK, "inproc://results"),
     ],
 )
@@ -60,14 +59,14 @@ def test_a_client_whose_broker_is_not_there_fails_its_tasks_and_does_the_next_wh
             list(client.map([b"never done"], chunk=2))
         running = start(requests=address)
         wait_until(lambda: client._link._connection.state == CONNECTED)
-        with working(running.addresses.ready, running.addresses.results, echo):
+        with working(running.addresses.ready, echo):
             assert client.call(b"task", wait=PATIENCE) == b"task"
         assert running.count("accepted") == 1
 
 
 def test_a_worker_whose_broker_is_not_there_ends_after_its_connect_timeout():
     with pytest.raises(ConnectionError, match=f"nobody has answered at {NOBODY} for 0.3 s"):
-        Worker(NOBODY, NOBODY, echo, connect_timeout=0.3).run()
+        Worker(NOBODY, echo, connect_timeout=0.3).run()
 
 
 def test_names_lead_clients_and_workers_to_a_broker_on_ipv6_only(
@@ -76,8 +75,8 @@ def test_names_lead_clients_and_workers_to_a_broker_on_ipv6_only(
     monkeypatch.setattr("zmqbroker.transport.name.addresses_of", lambda _: ["127.0.0.2", "::1"])
     on_six = "tcp://[::1]:*"
     running = start(requests=on_six, ready=on_six, results=on_six)
-    requests, ready, results = (address.replace("[::1]", "name") for address in running.addresses)
-    with working(ready, results, bytes.upper), Client(requests) as client:
+    requests, ready, _ = (address.replace("[::1]", "name") for address in running.addresses)
+    with working(ready, bytes.upper), Client(requests) as client:
         assert client.call(b"task", wait=PATIENCE) == b"TASK"
         assert list(client.map([b"a", b"b"])) == [b"A", b"B"]
 
@@ -90,7 +89,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
 here, any_port = "tcp://127.0.0.1:1", "tcp://127.0.0.1:*"
 make = {
     "client": lambda: Client(here),
-    "worker": lambda: Worker(here, here, bytes),
+    "worker": lambda: Worker(here, bytes),
     "broker": lambda: Broker(any_port, any_port, any_port),
 }[sys.argv[1]]
 held = []

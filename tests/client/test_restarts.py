@@ -20,8 +20,8 @@ TASKS = [b"%d" % number for number in range(300)]
 @pytest.mark.parametrize("drain", [0, 5])
 def test_a_planned_restart_in_the_middle_of_a_map_costs_no_task(drain: int):
     broker = start_broker(drain=drain)
-    requests, ready, results = addresses = bound_addresses(broker)
-    with working(ready, results, echo, count=2), Client(requests) as client:
+    requests, ready, _ = addresses = bound_addresses(broker)
+    with working(ready, echo, count=2), Client(requests) as client:
         replies = client.map(TASKS, window=50, tries=0)
         found = [next(replies) for _ in range(100)]
         assert broker.end() == 0
@@ -34,9 +34,9 @@ def test_a_planned_restart_in_the_middle_of_a_map_costs_no_task(drain: int):
 def draining(start: Start) -> Iterator[tuple[Running, Client, Gate]]:
     """Yield a broker that drains while a worker is at a task, the task's client, and the worker's gate."""
     running = start(drain=PATIENCE)
-    requests, ready, results = running.addresses
+    requests, ready, _ = running.addresses
     gate = Gate(b"long")
-    with working(ready, results, gate), Client(requests) as client:
+    with working(ready, gate), Client(requests) as client:
         client.submit(b"long")
         gate.wait_for(b"long")
         running.broker.stop()

@@ -26,7 +26,7 @@ def handle(body: bytes) -> bytes:
 @pytest.fixture
 def shouting(running: Running) -> Iterator[Running]:
     """Have a worker that shouts."""
-    with working(running.addresses.ready, running.addresses.results, handle):
+    with working(running.addresses.ready, handle):
         yield running
 
 

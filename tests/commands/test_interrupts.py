@@ -96,7 +96,7 @@ def test_a_broker_heeds_no_signal_that_is_ignored_from_the_start(number: signal.
 @pytest.mark.parametrize("stuck", [b"1", b"3", b"6"])
 def test_what_is_finished_is_printed_in_order_and_counted(running: Running, submit: Submit, stuck: bytes):
     gate = Gate(stuck)
-    with working(running.addresses.ready, running.addresses.results, gate, count=2):
+    with working(running.addresses.ready, gate, count=2):
         process = submit("-t", 1, running.addresses.requests)
         give(process, b"1\n2\n3\n4\n5\n6\n")
         gate.wait_for(stuck)
@@ -139,7 +139,7 @@ def flood(process: "subprocess.Popen[bytes]") -> None:
 
 
 def test_a_signal_ends_it_though_nobody_reads_what_it_prints(running: Running, submit: Submit):
-    with working(running.addresses.ready, running.addresses.results, lambda body: LARGE * body):
+    with working(running.addresses.ready, lambda body: LARGE * body):
         process = submit(running.addresses.requests)
         give(process, b"a\nb\nc\n")
         running.wait_for("done", 3)

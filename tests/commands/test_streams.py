@@ -142,7 +142,7 @@ def test_a_stdout_that_does_not_block_is_waited_for(
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
-    with working(running.addresses.ready, running.addresses.results, lambda body: READ_LATE * body):
+    with working(running.addresses.ready, lambda body: READ_LATE * body):
         process = submit(running.addresses.requests, stdin=subprocess.PIPE, stdout=theirs)
         os.close(theirs)
         assert process.stdin is not None
@@ -169,7 +169,7 @@ def test_a_broker_whose_stdout_is_full_says_so_and_serves(submit: Submit, tmp_pa
         broker = subprocess.Popen(command, cwd=TOP, stdout=full, stderr=subprocess.PIPE)
     assert broker.stderr is not None
     try:
-        with working(addresses[1], addresses[2], bytes.upper):
+        with working(addresses[1], bytes.upper):
             assert run(submit(addresses[0]), b"task\n") == (b"TASK\n", b"", 0)
         broker.terminate()
         complaints = broker.communicate(timeout=PATIENCE)[1]

@@ -69,7 +69,7 @@ def test_a_result_of_a_whole_file_gets_a_newline_only_where_it_is_text(
     files = [tmp_path / str(number) for number in range(len(results))]
     for number, file in enumerate(files):
         file.write_bytes(b"%d" % number)
-    with working(running.addresses.ready, running.addresses.results, lambda body: results[int(body)]):
+    with working(running.addresses.ready, lambda body: results[int(body)]):
         out, err, status = run(submit("--whole", running.addresses.requests, *files))
     assert (out, err, status) == (b"text\n\x89PNG\r\n\x00\x01\xff\xc3\xbc\n\n", b"", 0)
 
@@ -106,7 +106,7 @@ def test_no_more_than_a_window_is_ahead_of_what_was_printed(running: Running, su
     running.wait_for("accepted", 5)
     running.let_the_broker_notice()
     assert running.count("accepted") == 5
-    with working(running.addresses.ready, running.addresses.results, handle):
+    with working(running.addresses.ready, handle):
         assert run(process) == (b"TASK\n" * 100, b"", 0)
 
 

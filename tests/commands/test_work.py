@@ -20,25 +20,28 @@ pytest_plugins = ["work_fixtures"]
 
 BAD_USAGE = {
     (): "READY",
-    (SOME, SOME): "MODULE:FUNCTION",
-    (SOME, SOME, "tasks:echo"): f"{SOME} is given twice",
-    (SOME, OTHER, "echo"): "'echo' is no MODULE:FUNCTION; a command goes after --",
-    (SOME, OTHER, "nothing:echo"): "cannot import nothing: ModuleNotFoundError: No module named 'nothing'",
-    (SOME, OTHER, "broken:echo"): r"cannot import broken: NameError: .* \(.*broken.py, line 2\)",
-    (SOME, OTHER, "leaves:echo"): "cannot import leaves: SystemExit: 0",
-    (SOME, OTHER, "tasks:nothing"): "cannot find tasks:nothing",
-    (SOME, OTHER, "tasks:number"): "tasks:number is no function but int",
-    ("nowhere", SOME, "tasks:echo"): "'nowhere' is no address",
-    (SOME, "tcp://localhost:70000", "tasks:echo"): "its port must be a number from 1 to 65535",
-    ("inproc://ready", SOME, "tasks:echo"): "use tcp:// or ipc://",
-    (SOME, OTHER, "tasks:echo", "--processes", "many"): "'many' is no whole number",
-    (SOME, OTHER, "tasks:echo", "--slots", "0"): "slots must be 1 or more",
-    (SOME, OTHER, "tasks:echo", "--kill-after", "1e9"): "1,000,000 seconds at most",
-    (SOME, OTHER, "tasks:echo", "--grace", "1e9"): "1,000,000 seconds at most",
-    (SOME, OTHER, "tasks:echo", "--touch", "1e9"): "1,000,000 seconds at most",
-    (SOME, OTHER, "--"): "a command is missing",
-    (SOME, OTHER, "--", "no-such-command-here"): "'no-such-command-here' is no command",
-    (SOME, OTHER, "--", "./tasks.py"): "'./tasks.py' is no command",
+    (SOME,): "MODULE:FUNCTION",
+    (SOME, OTHER): f"{OTHER} is a second address: a worker needs READY alone",
+    (SOME, OTHER, "tasks:echo"): f"{OTHER} is a second address: a worker needs READY alone",
+    (SOME, OTHER, "--", "sh"): f"{OTHER} is a second address: a worker needs READY alone",
+    (SOME, "tasks:echo", "--", "sh"): "either a function, tasks:echo, or a command",
+    (SOME, "echo"): "'echo' is no MODULE:FUNCTION; a command goes after --",
+    (SOME, "nothing:echo"): "cannot import nothing: ModuleNotFoundError: No module named 'nothing'",
+    (SOME, "broken:echo"): r"cannot import broken: NameError: .* \(.*broken.py, line 2\)",
+    (SOME, "leaves:echo"): "cannot import leaves: SystemExit: 0",
+    (SOME, "tasks:nothing"): "cannot find tasks:nothing",
+    (SOME, "tasks:number"): "tasks:number is no function but int",
+    ("nowhere", "tasks:echo"): "'nowhere' is no address",
+    ("tcp://localhost:70000", "tasks:echo"): "its port must be a number from 1 to 65535",
+    ("inproc://ready", "tasks:echo"): "use tcp:// or ipc://",
+    (SOME, "tasks:echo", "--processes", "many"): "'many' is no whole number",
+    (SOME, "tasks:echo", "--slots", "-1"): "'-1' is no whole number",
+    (SOME, "tasks:echo", "--kill-after", "1e9"): "1,000,000 seconds at most",
+    (SOME, "tasks:echo", "--grace", "1e9"): "1,000,000 seconds at most",
+    (SOME, "tasks:echo", "--touch", "1e9"): "1,000,000 seconds at most",
+    (SOME, "--"): "a command is missing",
+    (SOME, "--", "no-such-command-here"): "'no-such-command-here' is no command",
+    (SOME, "--", "./tasks.py"): "'./tasks.py' is no command",
 }
 
 # Functions
@@ -112,7 +115,7 @@ def test_processes_that_crash_again_and_again_are_replaced_at_growing_intervals(
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_a_broker_that_does_not_come_in_time_is_the_end(run: Work, processes: int):
-    program = run(SOME, OTHER, "tasks:echo", "--connect-timeout", 0.5, "--processes", processes)
+    program = run(SOME, "tasks:echo", "--connect-timeout", 0.5, "--processes", processes)
     assert program.wait() == 2
     assert f"zmqbroker work: nobody has answered at {SOME} for 0.5 s: is the broker running" in program.lines[-1]
 
@@ -173,7 +176,7 @@ def test_processes_whose_supervisor_was_killed_finish_the_task_in_hand_and_leave
 
 
 def test_a_program_without_a_broker_ends_at_a_signal(run: Work, directory: Path):
-    program = run(SOME, OTHER, "tasks:echo")
+    program = run(SOME, "tasks:echo")
     program.wait_for("1 process for tasks:echo")
     assert program.end(signal.SIGINT) == 0
     assert has_left_nothing(program)
@@ -266,7 +269,7 @@ def test_a_second_signal_gives_up_all_of_a_chunk_in_hand(work: Work, client: Cli
 
 def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directory: Path):
     settings = Settings(
-        SOME, OTHER, "tasks:echo", [], 0, 0, max_tasks=0, slots=1, connect_timeout=0, label=None, log_level=0
+        SOME, "tasks:echo", [], 0, False, 0, max_tasks=0, slots=1, connect_timeout=0, label=None, log_level=0
     )
     process = WorkerProcess(settings, Slot(anonymous_file(bytes(SIZE))))
     assert process._handle(b"first") == b"first"
@@ -291,6 +294,6 @@ def test_bad_usage_is_one_line_and_status_2(run: Work):
 def test_help_says_what_both_forms_take(run: Work):
     program = run("--help")
     assert program.wait() == 0
-    program.wait_for("READY RESULTS MODULE:FUNCTION$")
-    program.wait_for(r"READY RESULTS -- COMMAND \[ARG \.\.\.\]$")
-    program.wait_for("^  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 tasks:shrink --processes 4$")
+    program.wait_for("READY MODULE:FUNCTION$")
+    program.wait_for(r"READY -- COMMAND \[ARG \.\.\.\]$")
+    program.wait_for("^  zmqbroker work tcp://localhost:4162 tasks:shrink --processes 4$")

@@ -335,7 +335,7 @@ def test_a_process_that_has_become_another_program_is_replaced(work: Work, clien
 
 def test_a_log_that_nobody_reads_holds_up_nothing(directory: Path, running: Running, client: Client):
     zmqbroker = str(directory.parent / "bin" / "zmqbroker")
-    command = [sys.executable, zmqbroker, "work", "-v", running.addresses.ready, running.addresses.results, "--", "sh"]
+    command = [sys.executable, zmqbroker, "work", "-v", running.addresses.ready, "--", "sh"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         for _ in range(3):
             assert client.call(b"yes complaint | head -n 10000 >&2; echo done", PATIENCE, tries=1) == b"done\n"

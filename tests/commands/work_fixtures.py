@@ -109,7 +109,7 @@ def run(directory: Path) -> Iterator[Work]:
 @pytest.fixture
 def work(running: Running, run: Work) -> Work:
     """Return a function that starts it for a broker with the default options."""
-    return lambda *arguments: run(running.addresses.ready, running.addresses.results, *arguments)
+    return lambda *arguments: run(running.addresses.ready, *arguments)
 
 
 @pytest.fixture

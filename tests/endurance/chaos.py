@@ -96,7 +96,16 @@ class Chaos:
     def _prepare_crew(self) -> None:
         broker, crew = self.broker, self.crew
         workers = [broker.ready, broker.results]
-        work = ["-m", "zmqbroker", "work", "-q", *workers, "chaos_workers:handle", "--processes", str(WORK_PROCESSES)]
+        work = [
+            "-m",
+            "zmqbroker",
+            "work",
+            "-q",
+            broker.ready,
+            "chaos_workers:handle",
+            "--processes",
+            str(WORK_PROCESSES),
+        ]
         places = 0
         while places < self.options.workers:
             kind = WORKER_KINDS[len(crew.workers) % len(WORKER_KINDS)]

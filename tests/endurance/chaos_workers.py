@@ -187,7 +187,7 @@ handle = Handler()  # for `zmqbroker work`
 def be_library(ready: str, results: str) -> None:
     """Be a `zmqbroker.Worker`, until SIGTERM."""
     logging.basicConfig(level=logging.ERROR)
-    worker = zmqbroker.Worker(ready, results, handle, slots=randomness("slots").randint(1, 3))
+    worker = zmqbroker.Worker(ready, handle, slots=randomness("slots").randint(1, 3))
     handle.worker = worker
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()

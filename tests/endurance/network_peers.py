@@ -27,7 +27,7 @@ def work(body: bytes) -> bytes:
 
 def worker(ready: str, results: str) -> None:
     """Work as our Worker, until SIGTERM."""
-    ours = Worker(ready, results, work)
+    ours = Worker(ready, work)
     signal.signal(signal.SIGTERM, lambda *_: ours.stop())
     print("asking", flush=True)
     ours.run()

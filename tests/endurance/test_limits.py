@@ -143,7 +143,7 @@ def test_heartbeats_cut_off_no_client_that_does_not_read_or_is_not_read_from(sta
     for number in range(UNREAD):
         client.send_multipart([b"%d" % number, b"", BODY])
     assert not monitor.poll(300), "cut off while the queue was full"
-    with working(running.addresses.ready, running.addresses.results, echo, slots=10):
+    with working(running.addresses.ready, echo, slots=10):
         running.wait_for("done", UNREAD)
     assert not monitor.poll(300), "cut off while it did not read"
     assert {client.recv_multipart()[0] for _ in range(UNREAD)} == {b"%d" % number for number in range(UNREAD)}
@@ -160,7 +160,7 @@ def test_a_worker_may_have_more_tasks_in_hand_than_a_socket_takes_by_itself(star
         assert go_on.wait(PATIENCE)
         return body[:1]
 
-    with working(running.addresses.ready, running.addresses.results, wait, slots=UNREAD):
+    with working(running.addresses.ready, wait, slots=UNREAD):
         for _ in range(UNREAD):
             client.send_multipart([b"", BODY])
         running.wait_for("attempts", UNREAD)
@@ -206,9 +206,9 @@ def test_a_broker_without_descriptors_serves_who_is_connected_and_newcomers_when
     program: Callable[..., Program],
 ):
     broker = program("broker.py", *ANY)
-    requests, ready, results = bound_addresses(broker)
+    requests, ready, _ = bound_addresses(broker)
     resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
-    with Peers() as peers, working(ready, results, echo):
+    with Peers() as peers, working(ready, echo):
         client, newcomer = (peers.open(zmq.REQ, requests) for _ in range(2))
         newcomer.disconnect(requests)
         ask(client)
@@ -232,7 +232,7 @@ def test_a_large_body_is_not_kept_when_its_reply_is_out(program: Callable[..., P
         earlier = peers.open(zmq.REQ, requests)
         earlier.send(b"runs on, so that its deadline is the first")
         PlainWorker(peers.open(zmq.REQ, ready), peers.open(zmq.PUSH, results)).take()
-        with working(ready, results, echo):
+        with working(ready, echo):
             assert_a_large_body_is_not_kept(broker, peers.open(zmq.REQ, requests))
 
 
@@ -276,7 +276,7 @@ def load(lazy: "zmq.Socket[bytes]", prompt: "zmq.Socket[bytes]", count: int) -> 
 
 def test_unread_replies_are_kept_and_cost_no_other_client_anything(running: Running):
     lazy, prompt = running.client(zmq.DEALER, rcvhwm=1, sndhwm=0), running.client()
-    with working(running.addresses.ready, running.addresses.results, echo, slots=10):
+    with working(running.addresses.ready, echo, slots=10):
         slowest = load(lazy, prompt, UNREAD)
         running.wait_for("done", UNREAD + UNREAD // 100)
     print(f"the slowest round trip of another client took {slowest * 1000:.1f} ms")
@@ -289,7 +289,7 @@ def test_more_unread_replies_than_are_kept_are_dropped_and_counted(start: Start,
     monkeypatch.setattr("zmqbroker.broker.sockets.UNREAD_REPLIES", 100)
     running = start()
     lazy, prompt = running.client(zmq.DEALER, rcvhwm=1, sndhwm=0), running.client()
-    with working(running.addresses.ready, running.addresses.results, echo, slots=10):
+    with working(running.addresses.ready, echo, slots=10):
         load(lazy, prompt, UNREAD)
         running.wait_for("done", UNREAD + UNREAD // 100)
     dropped = running.count("undeliverable")

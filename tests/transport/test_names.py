@@ -20,7 +20,7 @@ listen, *names = sys.argv[1:]
 broker = Broker(*(f"tcp://{listen}:{port}" for port in (4591, 4592, 4593)))
 threading.Thread(target=broker.run, daemon=True).start()
 for name in names:
-    worker = Worker(f"tcp://{name}:4592", f"tcp://{name}:4593", bytes.upper)
+    worker = Worker(f"tcp://{name}:4592", bytes.upper)
     thread = threading.Thread(target=worker.run)
     thread.start()
     with Client(f"tcp://{name}:4591") as client:

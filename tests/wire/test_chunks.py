@@ -28,7 +28,7 @@ def client(running: Running) -> Iterator[Client]:
 
 
 def work(running: Running, handler: Callable[[Any], Any]) -> Any:
-    return working(running.addresses.ready, running.addresses.results, handler)
+    return working(running.addresses.ready, handler)
 
 
 @given(BODIES)

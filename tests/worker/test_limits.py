@@ -2,8 +2,7 @@
 
 from math import inf
 
-from zmqbroker.worker.limits import Limits
-from zmqbroker.worker.slot import InHand
+from zmqbroker.worker.limits import InHand, Limits
 
 TASK = InHand(began=100.0, deadline=102.0, attempt_id=b"attempt")
 ENDLESS = TASK._replace(deadline=inf)

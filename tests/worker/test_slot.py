@@ -8,7 +8,8 @@ from time import monotonic
 import pytest
 
 from zmqbroker.wire.announced import task_header
-from zmqbroker.worker.slot import SIZE, InHand, Slot, anonymous_file
+from zmqbroker.worker.limits import InHand
+from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
 
 HEADER = task_header(7, "key", 1, 3, 2.5)
 

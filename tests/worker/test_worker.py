@@ -3,63 +3,27 @@
 import asyncio
 import gc
 import math
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future
+from time import monotonic
 from typing import Any
 
 import pytest
 import zmq
-from conftest import LOOPBACK, PATIENCE_MS, Running
+from conftest import LOOPBACK, Running
 from helpers import PATIENCE, TOP, Program, bound_addresses, wait_until
-from library_support import NOBODY, echo, working
+from library_support import NOBODY, Gate, echo, working
+from worker_support import BareBroker, Outcome
 
-from zmqbroker import Client, Fail, Reject, TaskFailed, Worker
-
-
-class BareBroker:
-    """The two sockets that a worker talks to, in the hands of the test."""
-
-    def __init__(self, ready: str = LOOPBACK, results: str = LOOPBACK) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._ready = self._bind(zmq.ROUTER, ready)
-        self._results = self._bind(zmq.PULL, results)
-        self.ready, self.results = (opened.get_string(zmq.LAST_ENDPOINT) for opened in (self._ready, self._results))
-
-    def _bind(self, kind: int, address: str) -> zmq.Socket[bytes]:
-        opened = self._context.socket(kind)
-        opened.linger, opened.rcvtimeo = 0, PATIENCE_MS
-        opened.bind(address)
-        return opened
-
-    def asked(self) -> tuple[bytes, list[bytes]]:
-        """Wait for a ready message: who sent it, and what it says."""
-        worker, empty, *body = self._ready.recv_multipart()
-        assert empty == b""
-        return worker, body
-
-    def has_question(self) -> bool:
-        return bool(self._ready.poll(0))
-
-    def give(self, worker: bytes, attempt_id: bytes, *body: bytes) -> None:
-        self._ready.send_multipart([worker, b"", attempt_id, *body])
-
-    def answer(self) -> list[bytes]:
-        """Wait for a result or a verb."""
-        return self._results.recv_multipart()
-
-    def close(self) -> None:
-        self._context.destroy(linger=0)
-
-    def __enter__(self) -> "BareBroker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+from zmqbroker import Client, Fail, Reject, TaskFailed, Worker, current_task
+from zmqbroker.wire import Announce
 
 
 @pytest.fixture
@@ -104,27 +68,27 @@ def ended(thread: threading.Thread) -> bool:
     ],
 )
 def test_what_a_handler_returns_is_the_result(bare: BareBroker, returned: Any, result: list[bytes]):
-    with working(bare.ready, bare.results, lambda _: returned):
-        bare.give(bare.asked()[0], b"id", b"task")
-        assert bare.answer() == [b"id", *result]
+    with working(bare.ready, lambda _: returned):
+        bare.give(bare.met(), b"id", b"task")
+        assert bare.answer() == [b"done", b"id", *result]
 
 
 @pytest.mark.parametrize("returned", ["text", 7, {}, [b"a", "b"], [None], True])
 def test_what_is_no_result_fails_the_attempt(bare: BareBroker, returned: Any):
-    with working(bare.ready, bare.results, lambda _: returned):
-        bare.give(bare.asked()[0], b"id", b"task")
-        empty, verb, attempt_id, reason = bare.answer()
-        assert (empty, verb, attempt_id) == (b"", b"fail", b"id")
+    with working(bare.ready, lambda _: returned):
+        bare.give(bare.met(), b"id", b"task")
+        _, outcome = bare.said()
+        assert (outcome.verb, outcome.attempt_id, outcome.asks) == (b"fail", b"id", 1)  # it lives on
+        (reason,) = outcome.argument
         kind = type(returned).__name__
         assert reason.decode() == f"TypeError: the handler returned {kind}: not bytes, a list of bytes or None"
-        assert bare.asked()  # it lives on
 
 
 @pytest.mark.parametrize(("body", "given"), [([b"task"], b"task"), ([b""], b""), ([b"a", b"b"], [b"a", b"b"])])
 def test_a_handler_gets_bytes_or_a_list_of_them(bare: BareBroker, body: list[bytes], given: Any):
     seen: list[Any] = []
-    with working(bare.ready, bare.results, seen.append):
-        bare.give(bare.asked()[0], b"id", *body)
+    with working(bare.ready, seen.append):
+        bare.give(bare.met(), b"id", *body)
         bare.answer()
     assert seen == [given]
 
@@ -135,7 +99,7 @@ def test_an_exception_fails_the_attempt_and_the_worker_lives_on(running: Running
             raise ValueError("bad input")
         return body
 
-    with working(running.addresses.ready, running.addresses.results, handle) as (worker,):
+    with working(running.addresses.ready, handle) as (worker,):
         failures = [client.submit(b"bad", tries=2) for _ in range(3)]
         assert client.call(b"good", wait=PATIENCE) == b"good"
         for future in failures:
@@ -159,17 +123,16 @@ def test_an_exception_that_has_no_text_counts_all_the_same(
     def handle(_: bytes) -> bytes:
         raise MuteError
 
-    with working(bare.ready, bare.results, handle):
-        bare.give(bare.asked()[0], b"id", b"task")
-        assert bare.answer() == [b"", verb, b"id", said]
-        assert bare.asked()  # it lives on
+    with working(bare.ready, handle):
+        bare.give(bare.met(), b"id", b"task")
+        assert bare.said()[1] == Outcome(verb, b"id", (said,), asks=1)  # it lives on
 
 
 def test_a_rejected_task_is_not_tried_again(running: Running, client: Client):
     def handle(body: bytes) -> bytes:
         raise Reject(body.decode())
 
-    with working(running.addresses.ready, running.addresses.results, handle):
+    with working(running.addresses.ready, handle):
         for body, reason in ((b"no such account", "no such account"), (b"", "rejected")):
             with pytest.raises(TaskFailed) as caught:
                 client.call(body, wait=PATIENCE, tries=5)
@@ -189,10 +152,11 @@ def test_whatever_is_raised_fails_the_attempt_with_its_name(bare: BareBroker, en
     def handle(_: bytes) -> bytes:
         raise end
 
-    with working(bare.ready, bare.results, handle):
+    with working(bare.ready, handle):
+        worker = bare.met()
         for _ in range(2):
-            bare.give(bare.asked()[0], b"id", b"task")
-            assert bare.answer() == [b"", b"fail", b"id", said]
+            bare.give(worker, b"id", b"task")
+            assert bare.answer() == [b"fail", b"id", said]
 
 
 def test_a_keyboard_interrupt_ends_a_worker_and_fails_the_attempt_first(bare: BareBroker):
@@ -203,13 +167,13 @@ def test_a_keyboard_interrupt_ends_a_worker_and_fails_the_attempt_first(bare: Ba
 
     def work() -> None:
         try:
-            Worker(bare.ready, bare.results, handle).run()
+            Worker(bare.ready, handle).run()
         except BaseException as error:
             outcome.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
-    bare.give(bare.asked()[0], b"id", b"task")
-    assert bare.answer() == [b"", b"fail", b"id", b"the handler was interrupted"]
+    bare.give(bare.met(), b"id", b"task")
+    assert bare.answer() == [b"fail", b"id", b"the handler was interrupted"]
     assert isinstance(outcome.exception(PATIENCE), KeyboardInterrupt)
 
 
@@ -217,16 +181,16 @@ SIGNALLED = """
 import os, signal, sys
 from zmqbroker import Worker
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
-Worker(sys.argv[1], sys.argv[2], lambda body: os.kill(os.getpid(), signal.SIGTERM)).run()
+Worker(sys.argv[1], lambda body: os.kill(os.getpid(), signal.SIGTERM)).run()
 """
 
 
 def test_a_signal_handler_may_end_the_program_of_a_worker_that_is_busy(bare: BareBroker):
-    command = [sys.executable, "-c", SIGNALLED, bare.ready, bare.results]
+    command = [sys.executable, "-c", SIGNALLED, bare.ready]
     with subprocess.Popen(command, cwd=TOP) as process:
         try:
-            bare.give(bare.asked()[0], b"id", b"task")
-            assert bare.answer() == [b"", b"fail", b"id", b"the handler was interrupted"]
+            bare.give(bare.met(), b"id", b"task")
+            assert bare.answer() == [b"fail", b"id", b"the handler was interrupted"]
             assert process.wait(PATIENCE) == 3
         finally:
             process.kill()
@@ -240,7 +204,7 @@ def handle(body):
         exec(body)
         return b"child"
     return b"%d" % os.waitstatus_to_exitcode(os.wait()[1])
-worker = Worker(sys.argv[1], sys.argv[2], handle)
+worker = Worker(sys.argv[1], handle)
 worker.run()
 """
 
@@ -256,13 +220,12 @@ worker.run()
     ],
 )
 def test_a_child_that_the_handler_has_forked_never_becomes_a_worker(bare: BareBroker, body: bytes, status: bytes):
-    command = [sys.executable, "-c", FORKING, bare.ready, bare.results]
+    command = [sys.executable, "-c", FORKING, bare.ready]
     with subprocess.Popen(command, cwd=TOP, stderr=subprocess.DEVNULL) as process:
         try:
-            bare.give(bare.asked()[0], b"id", body)
-            assert bare.answer() == [b"id", status]
-            assert bare.asked()
-            assert not bare.has_question()
+            bare.give(bare.met(), b"id", body)
+            assert bare.said()[1] == Outcome(b"done", b"id", (status,), asks=1)
+            assert not bare.has_message()
         finally:
             process.kill()
 
@@ -272,85 +235,100 @@ def test_a_large_body_is_not_held_while_the_next_one_is_waited_for(bare: BareBro
         gc.collect()
         return sum(isinstance(held, zmq.Frame) and len(held) > 1_000_000 for held in gc.get_objects())
 
-    with working(bare.ready, bare.results, lambda body: b"%d" % len(body)):
-        for slot in (1, 2):
-            bare.give(bare.asked()[0], b"%d" % slot, bytes(5_000_000 * slot))
-            assert bare.answer() == [b"%d" % slot, b"%d" % (5_000_000 * slot)]
-        bare.asked()
+    with working(bare.ready, lambda body: b"%d" % len(body)):
+        worker = bare.met()
+        for number in (1, 2):
+            bare.give(worker, b"%d" % number, bytes(5_000_000 * number))
+            assert bare.answer() == [b"done", b"%d" % number, b"%d" % (5_000_000 * number)]
         wait_until(lambda: large_frames() == 0)
 
 
 # What is said to the broker
 
 
-@pytest.mark.parametrize(("label", "said"), [(None, b"ready"), ("gpu 1", b"gpu 1"), ("größer", "größer".encode())])
-def test_a_worker_asks_with_its_label(bare: BareBroker, label: str | None, said: bytes):
-    with working(bare.ready, bare.results, echo, label=label):
-        assert bare.asked()[1] == [said]
+def test_a_worker_says_who_it_is_and_then_asks_for_one_task(bare: BareBroker):
+    with working(bare.ready, echo, label="gpu 1"):
+        worker, announce, attempt_ids = bare.announced(welcome=False)
+        assert announce == Announce(("default",), "gpu 1", socket.gethostname(), os.getpid(), serial=True, headers=True)
+        assert attempt_ids == []
+        assert not bare.has_message(50)  # it waits for the welcome
+        bare.welcome(worker)
+        assert bare.said() == (worker, Outcome(b"ready", b"", asks=1))
 
 
-def test_a_worker_asks_once_for_each_task(bare: BareBroker):
-    with working(bare.ready, bare.results, echo):
+def test_each_outcome_asks_for_the_next_task(bare: BareBroker):
+    with working(bare.ready, echo, slots=1):
+        worker = bare.met()
         for number in range(5):
-            worker, _ = bare.asked()
-            assert not bare.has_question()
             bare.give(worker, b"%d" % number, b"task")
-            assert bare.answer() == [b"%d" % number, b"task"]
+            assert bare.said() == (worker, Outcome(b"done", b"%d" % number, (b"task",), asks=1))
+            assert not bare.has_message()
 
 
-def test_four_slots_are_four_tasks_in_hand(bare: BareBroker):
-    with working(bare.ready, bare.results, echo, slots=4):
+def test_four_slots_are_four_tasks_at_a_time(bare: BareBroker):
+    with working(bare.ready, echo, slots=4):
+        worker = bare.met()
         for turn in range(3):
-            workers = [bare.asked()[0] for _ in range(4)]
-            assert len(set(workers)) == 1
-            assert not bare.has_question()
+            assert bare.asked == 4
             tasks = [b"%d %d" % (turn, slot) for slot in range(4)]
             for task in tasks:
-                bare.give(workers[0], task, b"task")
-            assert [bare.answer()[0] for _ in range(4)] == tasks
+                bare.give(worker, task, b"task")
+            assert [bare.answer()[1] for _ in range(4)] == tasks
+
+
+def test_more_slots_than_one_message_asks_for_are_asked_for_in_several(bare: BareBroker):
+    with working(bare.ready, echo, slots=150):
+        bare.met()
+        assert [bare.said()[1].asks for _ in range(2)] == [64, 22]
+
+
+def test_a_worker_of_short_tasks_asks_ahead(bare: BareBroker):
+    with working(bare.ready, echo):
+        worker = bare.met()
+        while bare.asked < 32:
+            for number in range(bare.asked):
+                bare.give(worker, b"%d" % number, b"task")
+                bare.said()
 
 
 def test_less_than_one_slot_is_refused():
     with pytest.raises(ValueError, match="slots must be 1 or more, not 0"):
-        Worker(NOBODY, NOBODY, echo, slots=0)
+        Worker(NOBODY, echo, slots=0)
 
 
 @pytest.mark.parametrize("address", ["", "nowhere", "localhost:4162", "tcp://127.0.0.1", "tcp://*:4162"])
 def test_a_wrong_address_is_a_value_error(address: str):
     with pytest.raises(ValueError, match="is no address to connect to"):
-        Worker(address, NOBODY, echo)
-    with pytest.raises(ValueError, match="is no address to connect to"):
-        Worker(NOBODY, address, echo)
+        Worker(address, echo)
 
 
 def test_a_touch_says_how_long(bare: BareBroker):
     def handle(_: bytes) -> None:
         worker.touch()
-        worker.touch(2)
+        current_task().touch(2)
         thread = threading.Thread(target=worker.touch, args=(0.5,))
         thread.start()
         thread.join(PATIENCE)
 
-    with working(bare.ready, bare.results, handle) as (worker,):
-        asking, _ = bare.asked()
+    with working(bare.ready, handle) as (worker,):
+        asking = bare.met()
         worker.touch(99)  # there is nothing in hand
         bare.give(asking, b"id", b"task")
         assert [bare.answer() for _ in range(4)] == [
-            [b"", b"touch", b"id"],
-            [b"", b"touch", b"id", b"2.0"],
-            [b"", b"touch", b"id", b"0.5"],
-            [b"id", b""],
+            [b"touch", b"id", b""],
+            [b"touch", b"id", b"2.0"],
+            [b"touch", b"id", b"0.5"],
+            [b"done", b"id", b""],
         ]
-        bare.asked()
         worker.touch(99)
         bare.give(asking, b"next", b"task")
-        assert bare.answer()[:3] == [b"", b"touch", b"next"]
+        assert bare.answer()[:2] == [b"touch", b"next"]
     worker.touch()  # nor has one that has ended
 
 
 @pytest.mark.parametrize("seconds", ["soon", "", [], {}, 0, -1, math.nan, math.inf, 1e10, 10**400, b"x", object])
 def test_a_touch_of_nonsense_is_a_value_error(seconds: Any):
-    worker = Worker(NOBODY, NOBODY, echo)
+    worker = Worker(NOBODY, echo)
     with pytest.raises(ValueError, match="touch takes seconds above 0 and up to 1,000,000,000, not"):
         worker.touch(seconds)
     worker.stop()
@@ -358,9 +336,9 @@ def test_a_touch_of_nonsense_is_a_value_error(seconds: Any):
 
 
 def test_a_worker_runs_once(bare: BareBroker):
-    worker = Worker(bare.ready, bare.results, echo)
+    worker = Worker(bare.ready, echo)
     thread = run(worker)
-    bare.asked()
+    bare.met()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="a Worker runs once"):
             worker.run()
@@ -377,7 +355,7 @@ def test_a_task_that_is_touched_outlives_its_timeout(running: Running, client: C
         assert may_end.wait(PATIENCE)
         return body
 
-    with working(running.addresses.ready, running.addresses.results, handle) as (worker,):
+    with working(running.addresses.ready, handle) as (worker,):
         long = client.submit(b"long", timeout=1, tries=1)
         assert touched.wait(PATIENCE)
         silent = running.worker()
@@ -392,28 +370,30 @@ def test_a_task_that_is_touched_outlives_its_timeout(running: Running, client: C
 # Stopping
 
 
-def test_a_worker_that_waits_for_a_task_stops(bare: BareBroker):
-    worker = Worker(bare.ready, bare.results, echo)
+def test_a_worker_that_waits_for_a_task_takes_back_what_it_asked_for_and_stops(bare: BareBroker):
+    worker = Worker(bare.ready, echo, slots=3)
     thread = run(worker)
-    bare.asked()
+    asking = bare.met()
     worker.stop()
     worker.stop()
+    assert bare.said() == (asking, Outcome(b"withdraw", b"", asks=3))
+    bare.tell(asking, b"withdrawn", b"3")
     assert ended(thread)
     worker.stop()
 
 
 def test_a_worker_stops_where_no_broker_listens():
-    worker = Worker(NOBODY, NOBODY, echo)
+    worker = Worker(NOBODY, echo)
     thread = run(worker)
     worker.stop()
     assert ended(thread)
 
 
 def test_a_worker_stopped_before_it_runs_asks_for_nothing(bare: BareBroker):
-    worker = Worker(bare.ready, bare.results, echo)
+    worker = Worker(bare.ready, echo)
     worker.stop()
     assert ended(run(worker))
-    assert not bare.has_question()
+    assert not bare.has_message()
 
 
 @pytest.mark.parametrize("from_the_handler", [True, False])
@@ -427,39 +407,58 @@ def test_the_task_in_hand_is_finished_and_answered(bare: BareBroker, from_the_ha
         assert may_end.wait(PATIENCE)
         return body
 
-    worker = Worker(bare.ready, bare.results, handle)
+    worker = Worker(bare.ready, handle)
     thread = run(worker)
-    bare.give(bare.asked()[0], b"id", b"task")
+    bare.give(bare.met(), b"id", b"task")
     assert in_hand.wait(PATIENCE)
     if not from_the_handler:
         worker.stop()
     may_end.set()
-    assert bare.answer() == [b"id", b"task"]
+    assert bare.said()[1] == Outcome(b"done", b"id", (b"task",), asks=0)
     assert ended(thread)
-    assert not bare.has_question()
+    assert not bare.has_message()
 
 
-def test_tasks_that_came_before_the_stop_are_released(bare: BareBroker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zmqbroker.worker.worker.LAST_LOOK_MS", 500)  # for a machine that is busy
+def test_tasks_that_came_before_the_stop_are_released(bare: BareBroker):
     given = threading.Barrier(2)
-    worker = Worker(bare.ready, bare.results, lambda _: (given.wait(PATIENCE), worker.stop())[1], slots=3)
+    worker = Worker(bare.ready, lambda _: (given.wait(PATIENCE), worker.stop())[1], slots=4)
     thread = run(worker)
-    asking = [bare.asked()[0] for _ in range(3)]
-    for number, connection in enumerate(asking):
-        bare.give(connection, b"%d" % number, b"task")
+    asking = bare.met()
+    for number in range(3):
+        bare.give(asking, b"%d" % number, b"task")
     given.wait(PATIENCE)
-    assert [bare.answer() for _ in range(3)] == [[b"0", b""], [b"", b"release", b"1"], [b"", b"release", b"2"]]
+    said = sorted(bare.said()[1][:2] for _ in range(4))
+    assert said == [(b"done", b"0"), (b"release", b"1"), (b"release", b"2"), (b"withdraw", b"")]
+    bare.tell(asking, b"withdrawn", b"1")
+    assert ended(thread)
+
+
+def test_a_worker_that_is_stopped_at_a_long_task_gives_back_the_others_at_once(bare: BareBroker):
+    gate = Gate(b"long")
+    worker = Worker(bare.ready, gate, slots=2)
+    thread = run(worker)
+    asking = bare.met()
+    for number, body in enumerate((b"long", b"short")):
+        bare.give(asking, b"%d" % number, body)
+    gate.wait_for(b"long")
+    wait_until(lambda: worker._session.has_tasks)
+    worker.stop()
+    assert bare.said()[1] == Outcome(b"release", b"1")
+    gate.open(b"long")
+    assert bare.answer() == [b"done", b"0", b"LONG"]
     assert ended(thread)
 
 
 def test_a_task_that_crosses_with_leaving_is_released(bare: BareBroker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zmqbroker.worker.worker.LAST_LOOK_MS", 500)
-    worker = Worker(bare.ready, bare.results, echo)
+    monkeypatch.setattr("zmqbroker.worker.worker.LAST_LOOK_MS", 10_000)
+    worker = Worker(bare.ready, echo, slots=2)
     thread = run(worker)
-    asking, _ = bare.asked()
+    asking = bare.met()
     worker.stop()
+    assert bare.said()[1] == Outcome(b"withdraw", b"", asks=2)
     bare.give(asking, b"id", b"task")
-    assert bare.answer() in ([b"", b"release", b"id"], [b"id", b"task"])
+    bare.tell(asking, b"withdrawn", b"1")
+    assert bare.said()[1] == Outcome(b"release", b"id")
     assert ended(thread)
 
 
@@ -473,7 +472,7 @@ def test_workers_that_come_and_go_lose_nothing(running: Running, client: Client)
                 worker.stop()
             return body
 
-        worker = Worker(running.addresses.ready, running.addresses.results, handle, slots=2)
+        worker = Worker(running.addresses.ready, handle)
         worker.run()
 
     def come_and_go() -> None:
@@ -488,7 +487,7 @@ def test_workers_that_come_and_go_lose_nothing(running: Running, client: Client)
 SCRIPT = """
 import signal, sys
 from zmqbroker import Worker
-worker = Worker(sys.argv[1], sys.argv[2], lambda body: body)
+worker = Worker(sys.argv[1], lambda body: body)
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: worker.stop())
 worker.run()
@@ -498,12 +497,11 @@ print("left", worker.tasks)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_handler_may_stop_a_worker(bare: BareBroker, number: signal.Signals):
-    command = [sys.executable, "-c", SCRIPT, bare.ready, bare.results]
+    command = [sys.executable, "-c", SCRIPT, bare.ready]
     with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True) as process:
         try:
-            bare.give(bare.asked()[0], b"id", b"task")
-            assert bare.answer() == [b"id", b"task"]
-            bare.asked()
+            bare.give(bare.met(), b"id", b"task")
+            assert bare.answer() == [b"done", b"id", b"task"]
             process.send_signal(number)
             assert process.communicate(timeout=PATIENCE)[0] == "left 1\n"
         finally:
@@ -518,7 +516,7 @@ def test_a_worker_survives_any_number_of_restarts():
     broker = Program("broker.py", "--drain", 0, *(LOOPBACK,) * 3)
     try:
         addresses = bound_addresses(broker)
-        with working(*addresses[1:], echo, count=2):
+        with working(addresses[1], echo, count=2):
             for number in range(4):
                 with Client(addresses[0]) as client:
                     assert list(client.map([b"%d" % number] * 20)) == [b"%d" % number] * 20
@@ -530,49 +528,180 @@ def test_a_worker_survives_any_number_of_restarts():
         broker.clean_up()
 
 
-def test_a_worker_that_was_busy_during_a_restart_asks_over_a_connection_that_lasts(bare: BareBroker):
-    in_hand, may_end = threading.Event(), threading.Event()
-
-    def handle(body: bytes) -> bytes:
-        if body == b"long":
-            in_hand.set()
-            assert may_end.wait(PATIENCE)
-        return body
-
-    def restart() -> BareBroker:
+def test_a_task_in_hand_outlives_a_restart(bare: BareBroker):
+    gate = Gate(b"long")
+    with working(bare.ready, gate) as (ours,):
+        bare.give(bare.met(), b"id", b"long")
+        gate.wait_for(b"long")
         bare.close()
-        return BareBroker(bare.ready, bare.results)
-
-    with working(bare.ready, bare.results, handle):
-        bare.give(bare.asked()[0], b"id", b"long")
-        assert in_hand.wait(PATIENCE)
-        with restart() as new:
-            may_end.set()
-            answers = []
-            worker, _ = new.asked()
-            new.give(worker, b"next", b"task")
-            while answers[-1:] != [[b"next", b"task"]]:  # the result for the old broker may come first
-                answers.append(new.answer())
-            assert new.asked()[0] == worker
+        wait_until(lambda: not ours._session.is_welcome)
+        with BareBroker(bare.ready) as new:
+            worker, _, attempt_ids = new.announced()  # while the handler runs
+            assert attempt_ids == [b"id"]
+            wait_until(lambda: ours._session.is_welcome)
+            gate.open(b"long")
+            assert new.said() == (worker, Outcome(b"done", b"id", (b"LONG",), asks=1))
 
 
-def test_tasks_that_came_before_the_connection_was_lost_are_done(bare: BareBroker):
-    at_first, may_go_on = threading.Event(), threading.Event()
-    seen = []
-
-    def handle(body: bytes) -> bytes:
-        seen.append(body)
-        if body == b"0":
-            at_first.set()
-            assert may_go_on.wait(PATIENCE)
-        return body
-
-    with working(bare.ready, bare.results, handle, slots=3):
+def test_what_lies_behind_is_named_and_what_was_done_is_said_again_after_a_restart(bare: BareBroker):
+    gate = Gate(b"1")
+    with working(bare.ready, gate, slots=4):
+        worker = bare.met()
         for number in range(3):
-            bare.give(bare.asked()[0], b"id %d" % number, b"%d" % number)
-        assert at_first.wait(PATIENCE)
+            bare.give(worker, b"id %d" % number, b"%d" % number)
+        assert bare.answer() == [b"done", b"id 0", b"0"]
+        gate.wait_for(b"1")
         bare.close()
-        with BareBroker(bare.ready, bare.results) as new:
-            may_go_on.set()
-            assert [new.asked()[1] for _ in range(3)] == [[b"ready"]] * 3
-            assert seen == [b"0", b"1", b"2"]
+        with BareBroker(bare.ready) as new:
+            worker, _, attempt_ids = new.announced()
+            assert attempt_ids == [b"id 1", b"id 2"]
+            assert new.said()[1] == Outcome(b"done", b"id 0", (b"0",), asks=0)
+            assert new.said()[1] == Outcome(b"ready", b"", asks=2)
+            gate.open(b"1")
+            assert [new.answer()[1] for _ in range(2)] == [b"id 1", b"id 2"]
+        assert gate.counts == {b"0": 1, b"1": 1, b"2": 1}
+
+
+def test_an_outcome_that_no_broker_was_there_for_is_said_before_a_worker_leaves(bare: BareBroker):
+    gate = Gate(b"long")
+    worker = Worker(bare.ready, gate)
+    thread = run(worker)
+    bare.give(bare.met(), b"id", b"long")
+    gate.wait_for(b"long")
+    bare.close()
+    wait_until(lambda: not worker._session.is_welcome)  # else ZeroMQ may be left to send it, which counts as well
+    worker.stop()
+    gate.open(b"long")
+    with BareBroker(bare.ready) as new:
+        new.announced()
+        assert new.said()[1] == Outcome(b"done", b"id", (b"LONG",), asks=0)
+        assert ended(thread)
+
+
+# What the broker says of tasks
+
+
+def test_a_task_that_is_dropped_before_it_began_is_not_run(bare: BareBroker):
+    gate = Gate(b"long")
+    with working(bare.ready, gate, slots=3):
+        worker = bare.met()
+        for number, body in enumerate((b"long", b"dropped", b"next")):
+            bare.give(worker, b"%d" % number, body)
+        gate.wait_for(b"long")
+        bare.tell(worker, b"drop", b"1")
+        bare.tell(worker, b"drop", b"0")  # has begun
+        bare.tell(worker, b"drop", b"unknown")
+        assert bare.said()[1] == Outcome(b"release", b"1", asks=0)
+        gate.open(b"long")
+        assert bare.said()[1] == Outcome(b"done", b"0", (b"LONG",), asks=2)
+        assert bare.said()[1] == Outcome(b"done", b"2", (b"NEXT",), asks=1)
+    assert gate.counts == {b"long": 1, b"next": 1}
+
+
+def test_what_came_while_nobody_could_hear_it_is_read_before_the_next_task_begins(
+    bare: BareBroker, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("zmqbroker.worker.keeper.KEEP_AFTER", math.inf)  # as for a handler that holds the interpreter
+    begun = threading.Event()
+
+    def handle(body: bytes) -> bytes:
+        begun.set()
+        wait_until(lambda: bool(worker._line.socket.get(zmq.EVENTS) & zmq.POLLIN))  # by looks 20 ms apart
+        return body
+
+    with working(bare.ready, handle, slots=2) as (worker,):
+        asking = bare.met()
+        bare.give(asking, b"0", b"task")
+        assert begun.wait(PATIENCE)
+        bare.give(asking, b"1", b"dropped")
+        bare.tell(asking, b"drop", b"1")
+        assert bare.answer() == [b"done", b"0", b"task"]
+        assert bare.said()[1] == Outcome(b"release", b"1", asks=1)
+
+
+def test_a_task_that_nobody_wants_any_more_is_told_so(bare: BareBroker):
+    begun = threading.Event()
+    heard: list[bytes] = []
+
+    def handle(body: bytes) -> bytes:
+        task = current_task()
+        assert not task.cancelled
+        begun.set()
+        wait_until(lambda: task.cancelled)
+        return body
+
+    with working(bare.ready, handle) as (worker,):
+        worker.upkeep.on_cancel = lambda: heard.append(b"cancel")
+        asking = bare.met()
+        bare.give(asking, b"id", b"task")
+        assert begun.wait(PATIENCE)
+        for _ in range(2):
+            bare.tell(asking, b"cancel", b"id")
+        assert bare.answer() == [b"done", b"id", b"task"]
+    assert heard == [b"cancel"]
+
+
+def test_a_worker_touches_a_long_task_by_itself_up_to_a_limit(bare: BareBroker):
+    gate = Gate(b"long")
+    with working(bare.ready, gate) as (worker,):
+        worker.upkeep.touch_every, worker.upkeep.touch_until = 0.08, 0.2
+        touched: list[float | None] = []
+        worker.upkeep.on_touch = touched.append
+        bare.give(bare.met(), b"id", b"long")
+        gate.wait_for(b"long")
+        assert bare.answer() == [b"touch", b"id", b""]
+        wait_until(lambda: monotonic() > worker._session.begun_at + 0.3)
+        gate.open(b"long")
+        answers = [bare.answer()]
+        while answers[-1][0] != b"done":
+            answers.append(bare.answer())
+    assert len(answers) <= 2  # a second touch, perhaps, and the result
+    assert touched == [None] * len(answers)
+
+
+# Who answers
+
+
+def test_a_broker_that_takes_no_workers_ends_a_worker_with_its_reason(bare: BareBroker):
+    failed: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            Worker(bare.ready, echo).run()
+        except ConnectionError as error:
+            failed.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    worker, _, _ = bare.announced(welcome=False)
+    bare.refuse(worker, "workers belong elsewhere")
+    with pytest.raises(ConnectionError, match=f"{bare.ready} takes no workers: workers belong elsewhere"):
+        failed.result(PATIENCE)
+
+
+def test_who_does_not_welcome_a_worker_is_no_broker_of_this_version(
+    bare: BareBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("zmqbroker.worker.line.WELCOME_WITHIN", 0.2)
+    with working(bare.ready, echo):
+        first, announce, _ = bare.announced(welcome=False)
+        bare.send(first, announce.name.encode(), b"", b"id", b"task")  # as one does that takes it for a plain worker
+        second, _, _ = bare.announced()
+        assert first != second
+        assert bare.said() == (second, Outcome(b"ready", b"", asks=1))
+    lines = [record.getMessage() for record in caplog.records if "version" in record.getMessage()]
+    assert lines == [f"what answers at {bare.ready} is no zmqbroker of this version"]
+
+
+def test_who_never_welcomes_a_worker_is_given_up_after_the_timeout_to_connect(bare: BareBroker):
+    with pytest.raises(ConnectionError, match=f"what answers at {bare.ready} is no zmqbroker of this version"):
+        Worker(bare.ready, echo, connect_timeout=0.2).run()
+
+
+def test_nonsense_is_counted_for_nothing(bare: BareBroker, caplog: pytest.LogCaptureFixture):
+    with working(bare.ready, echo):
+        worker = bare.met()
+        for frames in ((b"",), (b"", b"id"), (b"ZB1 {", b""), (b"nonsense",), (b"ZB1 {}", b"")):
+            bare.send(worker, *frames)
+        bare.give(worker, b"id", b"task")
+        assert bare.answer() == [b"done", b"id", b"task"]
+    assert "a message without a header" in caplog.text or "a task without an attempt id" in caplog.text

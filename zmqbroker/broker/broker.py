@@ -82,7 +82,9 @@ class Broker:
         self._at_rest.set()
         self._forgotten = weakref.finalize(self, _close_forgotten, self._sockets, self._at_rest)
         self.addresses = self._sockets.addresses
-        self._dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay, run=os.urandom(8))
+        self._dispatcher = Dispatcher(
+            tries=tries, timeout=timeout, retry_delay=retry_delay, run=os.urandom(8), random_bytes=os.urandom
+        )
         self._loop = Loop(self._sockets, self._dispatcher, Shutdown(drain or 0.0), max_waiting or 0, max_size or 0)
         self._has_run = False
         self._closed = False

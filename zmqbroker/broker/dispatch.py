@@ -8,25 +8,44 @@ The life of a task:
                                the task is *delayed* in between
 
 Events come in as method calls (`submit`, `ready`, `result`, `fail`, ...), time comes in as `now`: float seconds
-of a monotonic clock. Two things come out: pairs of an idle worker and a task (`hand_out`), and settled tasks
-whose reply is to be sent (`settled`). `next_due` says when `expire` has something to do again.
+of a monotonic clock. Three things come out: pairs of an idle worker and a task (`hand_out`), settled tasks whose reply
+is to be sent (`settled`), and what workers are to be told (`told`). `next_due` says when `expire` has something to do
+again.
+
+A serial worker does its tasks in the order in which it got them, so order tells what it has in hand: the first one
+that it told no outcome of. Only that one has a deadline, and only that one is an attempt. When it takes longer than
+HELD, those that lie behind it wait again, first in line; the worker may do them all the same, if nobody else has begun.
 
 Nothing here knows a socket or a clock. Bodies are passed through and never looked into; an envelope is a list of
 frames whose first one names the connection it came by.
 """
 
 import struct
-from collections.abc import Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 
 from zmqbroker.broker.kept import KeptReplies
-from zmqbroker.broker.queues import Timers, WaitingTasks, Workers
-from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Task, Worker
-from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, UNAVAILABLE, Frames, Header, is_same
+from zmqbroker.broker.queues import Timers, WaitingTasks
+from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Task, Waiter, Worker
+from zmqbroker.broker.workers import Workers
+from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, UNAVAILABLE, Announce, Frames, Header, announced, is_same
 
 DEFAULT_TRIES = 3
-GRACE = 0.1  # seconds in which the result of a worker that is gone may still come in by the other socket
+TOKEN = 8  # random bytes of a task in each of its attempt ids
+TOKENS_AT_ONCE = 512  # to ask the system for some is dear
+GRACE = 0.1  # seconds in which a worker that is gone may come back, or its result still come in by the other socket
+LARGEST_PROGRESS = 4096  # bytes
+HELD = 0.01  # seconds; a task in hand for longer holds up those behind it
+
+
+class Told(NamedTuple):
+    """What a worker is to be told."""
+
+    worker_id: Sized
+    verb: bytes  # DROP, CANCEL or WITHDRAWN
+    what: bytes  # an attempt id, or a number
 
 
 @dataclass(slots=True)
@@ -41,6 +60,7 @@ class Counters:
     joined: int = 0  # requests that joined an unsettled task, or got a reply that was kept
     refused: int = 0  # proper requests that became no task: too large, while shutting down, nothing to cancel
     attempts: int = 0  # hand-outs, without those that found their worker gone
+    taken_back: int = 0  # hand-outs that lay behind another one for too long, or whose worker was lost
     retried: int = 0  # attempts lost with another one to come
     released: int = 0  # attempts given back unexecuted
     late: int = 0  # results for tasks settled (or never seen), and verbs for attempts not running
@@ -60,26 +80,33 @@ class Dispatcher:
         timeout: float | None = None,
         retry_delay: float = 0.0,
         run: bytes = b"",
+        random_bytes: Callable[[int], bytes] = bytes,
     ) -> None:
         """Start with nothing to do.
 
         `tries` limits the attempts of a task, `timeout` is in seconds per attempt (0 or None: no limit), `retry_delay`
         is in seconds. `run` starts every attempt id: random bytes, so that ids of an earlier run match nothing.
+        `random_bytes` returns so many of them; each attempt id ends with some of its task.
         """
         self.tries = tries or 0
         self.timeout = timeout or None
         self.retry_delay = retry_delay
         self.counters = Counters()
         self.settled: list[Task] = []  # whose reply is to be sent; the caller clears it
+        self.progressed: dict[Task, Sized] = {}  # how far tasks have come, to be passed on; the caller clears it
+        self.told: list[Told] = []  # what workers are to be told; the caller clears it
         self.delayed = 0
         self.running = 0
         self._refusing = ""  # why there are no new tasks; empty: there are
         self._run = run
-        self._attempt_id = struct.Struct(f">{len(run)}sQQ")  # the run, the task's number, the number of the hand-out
+        # An attempt id has the run, the task's number, the number of the hand-out, and the task's token.
+        self._attempt_id = struct.Struct(f">{len(run)}sQQ{TOKEN}s")
+        self._next_token = _pieces(random_bytes).__next__
         self._next_number = count(1).__next__
         self._waiting = WaitingTasks()
         self._workers = Workers()
-        self._timers = Timers()  # deadlines and delays
+        self._timers: Timers[Task] = Timers()  # deadlines and delays
+        self._holds: Timers[Worker] = Timers()  # when to see whether a worker is stuck
         self._handed_out: dict[int, Task] = {}  # by number: the unsettled tasks that were running at least once
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
@@ -130,17 +157,62 @@ class Dispatcher:
             self.counters.refused += 1
         self._answer(envelope, header, status, reason)
 
-    def undelivered(self, task: Task) -> None:
-        """Count a reply that could not be sent; its client may come back for it if it has a key."""
-        self.counters.undeliverable += 1
+    def undelivered(self, task: Task, waiter: Waiter) -> None:
+        """Note that a reply could not be sent; its client may come back for it if the task has a key."""
         if task.key is not None:
-            self._kept.mark_undelivered(task.key, task.envelope[0])
+            self._kept.mark_undelivered(task.key, waiter.envelope[0])
 
     # What workers send
 
     def ready(self, envelope: Frames) -> None:
-        """Count a worker as ready for one more task."""
-        self._workers.append(envelope)
+        """Count a plain worker as ready for one more task."""
+        self._workers.ready(envelope)
+
+    def has_announced(self, worker_id: Sized) -> bool:
+        """Tell whether the worker at a connection has announced itself."""
+        return self._workers.announced(worker_id) is not None
+
+    def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
+        """Note who is at a connection, and which attempts it says that it is at, the first first."""
+        worker = self._workers.announce(worker_id, announce)
+        for attempt_id in attempt_ids:
+            self._take_over(worker, attempt_id, now)
+        self._begin_first(worker, now)
+        self._workers.place(worker)
+
+    def ask(self, worker_id: Sized, number: int) -> None:
+        """Count an announced worker as ready for so many more tasks."""
+        worker = self._workers.announced(worker_id)
+        if worker is not None:
+            self._workers.ask(worker, number)
+
+    def withdraw(self, worker_id: Sized, number: int) -> None:
+        """Count an announced worker as ready for so many less, and tell it so."""
+        worker = self._workers.announced(worker_id)
+        if worker is not None:
+            self._workers.withdraw(worker, number)
+            self._tell(worker, announced.WITHDRAWN, b"%d" % number)
+
+    def answered(self, worker_id: Sized, attempt_id: bytes, asks: int, now: float) -> None:
+        """Note that an announced worker told the outcome of an attempt, and asks for so many more tasks.
+
+        What became of the attempt is told by `result`, `fail`, `reject` or `release`, after this.
+        """
+        worker = self._workers.announced(worker_id)
+        if worker is None:
+            return
+        held = worker.held
+        was_first = next(iter(held), None) == attempt_id
+        task = held.pop(attempt_id, None)
+        if task is not None and task.holders:
+            task.holders = [holder for holder in task.holders if holder.attempt_id != attempt_id]
+        if asks:
+            worker.slots.extend([[worker.id]] * asks)
+        if was_first:
+            worker.is_stuck = False
+            if held:
+                self._begin_first(worker, now)
+        self._workers.place(worker)
 
     def result(self, attempt_id: Sized, body: Frames, now: float) -> None:
         """Settle the task with the result of any of its attempts."""
@@ -164,7 +236,7 @@ class Dispatcher:
         """Take the task back unexecuted, as its worker asks; the attempt is not charged."""
         task = self._find_running(attempt_id)
         if task is not None:
-            task.attempts -= 1
+            self._uncharge(task)
             self.counters.released += 1
             self._stop_running(task)
             self._wait(task)
@@ -172,23 +244,29 @@ class Dispatcher:
     def touch(self, attempt_id: Sized, seconds: float | None, now: float) -> None:
         """Move the running attempt's deadline to `now` + `seconds` (None: + its timeout, if there is one)."""
         task = self._find_running(attempt_id)
-        if task is None or task.worker.lost:
+        if task is None or task.worker.lost or task.charged != task.attempt_id:
             return
         seconds = task.timeout if seconds is None else seconds
         if seconds is not None:
-            self._timers.set(task, now + seconds)
+            self._set_deadline(task, now + seconds)
+
+    def progress(self, attempt_id: Sized, progress: Frames) -> None:
+        """Pass on how far a worker is with an attempt."""
+        task = self._find_running(attempt_id)
+        if task is not None and progress and len(progress[0]) <= LARGEST_PROGRESS:
+            self.progressed[task] = progress[0]
 
     # What the loop does and notices
 
     def hand_out(self, now: float) -> tuple[Frames, Task] | None:
-        """Give the first waiting task to an idle worker, counting the attempt; None when either is missing.
+        """Give the first waiting task to an idle worker; None when either is missing.
 
         Returns the worker's envelope and the task, whose `attempt_id` names the attempt.
         """
         if not (self._waiting.live and self._workers.idle):
             return None
         task = self._waiting.pop()
-        envelope, worker = self._workers.pop(avoided=task.worker.id)
+        envelope, worker = self._workers.pop(avoided=task.worker)
         self._start_running(task, worker, now)
         return envelope, task
 
@@ -196,25 +274,35 @@ class Dispatcher:
         """Undo the hand-out of `task`: its worker is gone. No attempt is charged for it."""
         self.counters.gone += 1
         self.counters.attempts -= 1
-        task.attempts -= 1
-        self._stop_running(task)
-        task.status = WAITING
-        self._waiting.append_first(task)
-        self.lose_worker(task.worker.id, now)
+        worker = task.worker
+        worker.held.pop(task.attempt_id, None)
+        self._uncharge(task)
+        self._wait_first([task])
+        self.lose_worker(worker.id, now)
 
-    def lose_worker(self, worker: Sized, now: float) -> None:
+    def lose_worker(self, worker_id: Sized, now: float) -> None:
         """Give up what a worker has and is ready for: the connection that names it has dropped.
 
-        What it is running is lost after a grace, for a result that is already on its way.
+        What it has in hand is lost after a grace, for a result that is already on its way.
         """
-        gone = self._workers.forget(worker)
-        for task in gone.running if gone is not None else ():
-            self.counters.lost += 1
-            if task.due is None or task.due > now + GRACE:
-                self._timers.set(task, now + GRACE)
+        gone = self._workers.forget(worker_id)
+        if gone is None:
+            return
+        self._holds.clear(gone)
+        behind = []
+        for attempt_id, task in gone.held.items():
+            if task.attempt_id != attempt_id:
+                task.holders = [holder for holder in task.holders or () if holder.attempt_id != attempt_id]
+            elif task.charged != attempt_id:
+                behind.append(task)
+            else:
+                self.counters.lost += 1
+                if task.due is None or task.due > now + GRACE:
+                    self._timers.set(task, now + GRACE)
+        self._wait_first(behind)
 
     def expire(self, now: float) -> None:
-        """Lose every attempt whose deadline has come; let delayed tasks wait whose delay is over."""
+        """Lose every attempt whose deadline has come; let wait what was delayed, or lies behind for too long."""
         while (task := self._timers.pop_due(now)) is not None:
             if task.status is DELAYED:
                 self.delayed -= 1
@@ -223,12 +311,17 @@ class Dispatcher:
                 self._lose_attempt(task, "the worker was lost", now)
             else:
                 self._lose_attempt(task, _timed_out(task), now)
+        while (worker := self._holds.pop_due(now)) is not None:
+            self._see_whether_stuck(worker, now)
         self._kept.expire(now)
 
     def next_due(self) -> float | None:
         """Return the instant at which `expire` has something to do again; None when nothing is due ever."""
-        due, end_of_kept = self._timers.next_due(), self._kept.next_due()
-        return end_of_kept if due is None else due if end_of_kept is None else min(due, end_of_kept)
+        due = self._timers.next_due()
+        for other in (self._kept.next_due(), self._holds.next_due()):
+            if other is not None and (due is None or other < due):
+                due = other
+        return due
 
     def stop_accepting(self, reason: str) -> None:
         """Take in no new tasks from now on; what is said of those that there are still counts."""
@@ -251,34 +344,92 @@ class Dispatcher:
         self._timers.clear(task)
         self._waiting.append(task)
 
+    def _wait_first(self, tasks: list[Task]) -> None:
+        """Have running tasks that nobody has in hand wait again, in this order, before all others."""
+        for task in reversed(tasks):
+            self.counters.taken_back += 1
+            self._stop_running(task)
+            task.status = WAITING
+            self._waiting.append_first(task)
+
     def _delay(self, task: Task, until: float) -> None:
         task.status = DELAYED
         self.delayed += 1
         self._timers.set(task, until)
 
     def _start_running(self, task: Task, worker: Worker, now: float) -> None:
+        """Hand out a task."""
         if not task.number:
             task.number = self._next_number()
+            task.token = self._next_token()
             self._handed_out[task.number] = task
         task.hand_outs += 1
-        task.attempts += 1
-        task.attempt_id = self._attempt_id.pack(self._run, task.number, task.hand_outs)
+        attempt_id = task.attempt_id = self._attempt_id.pack(self._run, task.number, task.hand_outs, task.token)
         task.status = RUNNING
         task.worker = worker
-        task.started = now
-        worker.running.add(task)
         self.counters.attempts += 1
         self.running += 1
+        for holder in task.holders or ():
+            if not holder.worker.has_in_hand(holder.attempt_id):
+                self._tell(holder.worker, announced.DROP, holder.attempt_id)
+        is_first = not worker.held
+        worker.held[attempt_id] = task
+        if is_first:
+            worker.since = now
+        if is_first or not worker.is_serial:
+            self._take_in_hand(task, now)
+        elif worker.due is None:
+            self._holds.set(worker, worker.since + HELD)
+        self._workers.place(worker)
+
+    def _run_again(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
+        """Have a task that waits again run under an earlier attempt that its worker still has."""
+        if task.status is WAITING:
+            self._waiting.withdraw(task)
+        else:
+            self.delayed -= 1
+            self._timers.clear(task)
+        if task.holders:
+            task.holders = [holder for holder in task.holders if holder.attempt_id != attempt_id]
+        task.attempt_id = attempt_id
+        task.status = RUNNING
+        task.worker = worker
+        self.running += 1
+
+    def _take_in_hand(self, task: Task, now: float) -> None:
+        """Charge the running attempt: its worker has it in hand from now on."""
+        self._charge(task)
+        task.started = now
+        task.deadline = None
         if task.timeout is not None:
-            self._timers.set(task, now + task.timeout)
+            self._set_deadline(task, now + task.timeout)
+
+    def _charge(self, task: Task) -> None:
+        if task.charged != task.attempt_id:
+            task.charged = task.attempt_id
+            task.attempts += 1
+
+    def _uncharge(self, task: Task) -> None:
+        if task.charged == task.attempt_id:
+            task.charged = b""
+            task.attempts -= 1
+
+    def _set_deadline(self, task: Task, deadline: float) -> None:
+        task.deadline = deadline
+        self._timers.set(task, deadline)
 
     def _stop_running(self, task: Task) -> None:
         self.running -= 1
-        self._workers.leave(task)
+        worker = task.worker
+        if worker.announce is None:
+            self._workers.leave(worker, task.attempt_id)
+        elif task.attempt_id in worker.held and not worker.lost:
+            task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
         task.attempt_id = b""
         self._timers.clear(task)
 
     def _lose_attempt(self, task: Task, reason: str, now: float) -> None:
+        self._charge(task)
         if task.tries and task.attempts >= task.tries:
             self._fail(task, reason, now)
             return
@@ -303,7 +454,11 @@ class Dispatcher:
             self.delayed -= 1
             self._timers.clear(task)
         else:
-            self._waiting.withdraw()
+            self._waiting.withdraw(task)
+        for holder in task.holders or ():
+            is_at = holder.worker.has_in_hand(holder.attempt_id)
+            self._tell(holder.worker, announced.CANCEL if is_at else announced.DROP, holder.attempt_id)
+        task.holders = None
         if task.number:
             del self._handed_out[task.number]
         task.body = body
@@ -315,6 +470,60 @@ class Dispatcher:
                 self._kept.add(task.header.key, task, now)
         self.settled.append(task)
 
+    # What serial workers have
+
+    def _begin_first(self, worker: Worker, now: float) -> None:
+        """Note that the first of what a worker holds is what it has in hand from now on."""
+        worker.since = now
+        if not (worker.held and worker.is_serial):
+            return
+        attempt_id, task = next(iter(worker.held.items()))
+        if task.status is WAITING or task.status is DELAYED:
+            self._run_again(task, worker, attempt_id)
+        if task.attempt_id == attempt_id and task.charged != attempt_id:  # else done by others, or taken over in hand
+            self._take_in_hand(task, now)
+        if len(worker.held) > 1 and worker.due is None:
+            self._holds.set(worker, now + HELD)
+
+    def _see_whether_stuck(self, worker: Worker, now: float) -> None:
+        """Have those wait again that lie behind a task which takes too long."""
+        self._holds.clear(worker)
+        if len(worker.held) < 2:
+            return
+        if now < worker.since + HELD:
+            self._holds.set(worker, worker.since + HELD)
+            return
+        worker.is_stuck = True
+        self._workers.place(worker)
+        _, *behind = worker.held.items()
+        self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id])
+
+    def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
+        """Take in an attempt that a worker names after it has connected again."""
+        task = self._find(attempt_id)
+        if task is None:
+            self._tell(worker, announced.CANCEL, attempt_id)
+            return
+        worker.held[attempt_id] = task
+        if task.attempt_id == attempt_id:
+            before, task.worker = task.worker, worker
+            if before is not worker:
+                before.held.pop(attempt_id, None)
+            self._timers.clear(task)
+            if task.deadline is not None and task.charged == attempt_id:
+                self._timers.set(task, task.deadline)
+        elif task.status is RUNNING:
+            task.holders = [*(task.holders or ()), Holder(worker, attempt_id)]
+        else:
+            task.charged = attempt_id if not worker.is_serial or len(worker.held) == 1 else task.charged
+            self._run_again(task, worker, attempt_id)
+            if task.charged == attempt_id and task.timeout is not None:
+                self._set_deadline(task, now + task.timeout)
+
+    def _tell(self, worker: Worker, verb: bytes, what: bytes) -> None:
+        if not worker.lost:
+            self.told.append(Told(worker.id, verb, what))
+
     # Requests about a task that is known already
 
     def _is_about_known(self, key: str, envelope: Frames, header: Header, now: float) -> bool:
@@ -324,16 +533,25 @@ class Dispatcher:
             self._cancel(task, envelope, header, now)
             return True
         if task is not None:
-            task.envelope = envelope
+            self._join(task, Waiter(envelope, header))
         else:
             kept = self._kept.take(key, envelope[0], now)
             if kept is None:
                 return False
             again = self._answer(envelope, header, kept.status, kept.reason)
-            again.body, again.attempts = kept.body, kept.attempts
+            again.body, again.attempts, again.number = kept.body, kept.attempts, kept.number
             self._kept.add(key, again, now)
         self.counters.joined += 1
         return True
+
+    def _join(self, task: Task, waiter: Waiter) -> None:
+        """Have the reply go to this one as well, and to each connection once."""
+        connection = waiter.envelope[0]
+        if task.envelope[0] == connection:
+            task.envelope, task.header = waiter.envelope, waiter.header
+        else:
+            others = [other for other in task.joined or () if other.envelope[0] != connection]
+            task.joined = [*others, waiter]
 
     def _cancel(self, task: Task | None, envelope: Frames, header: Header, now: float) -> None:
         if task is None:
@@ -343,7 +561,7 @@ class Dispatcher:
         task.reason = "cancelled by its client"
         self.counters.cancelled += 1
         self._settle(task, CANCELLED, [], now)
-        if not is_same(task.envelope, envelope):  # whoever cancels waits for an answer as well
+        if not any(is_same(waiter.envelope, envelope) for waiter in task.waiters):  # who cancels wants an answer too
             self._answer(envelope, header, CANCELLED, task.reason)
 
     def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> Task:
@@ -357,14 +575,14 @@ class Dispatcher:
     def _find(self, attempt_id: Sized) -> Task | None:
         """Return the unsettled task whose attempt this is or was; else count the message and return None."""
         try:
-            run, number, hand_out = self._attempt_id.unpack(attempt_id)  # type: ignore[arg-type]
+            run, number, hand_out, token = self._attempt_id.unpack(attempt_id)  # type: ignore[arg-type]
         except struct.error:  # it has another length
             self.counters.malformed += 1
             return None
         task = self._handed_out.get(number) if run == self._run else None
         if task is None:
             self.counters.late += 1
-        elif not 1 <= hand_out <= task.hand_outs:
+        elif token != task.token or not 1 <= hand_out <= task.hand_outs:
             self.counters.malformed += 1
             return None
         return task
@@ -383,3 +601,11 @@ def _timed_out(task: Task) -> str:
     waited = (task.due or 0.0) - task.started
     limit = f" of {task.tries}" if task.tries else ""
     return f"timed out after {round(waited, 3):g} s ({task.attempts}{limit} attempts)"
+
+
+def _pieces(random_bytes: Callable[[int], bytes]) -> Iterator[bytes]:
+    """Yield tokens, for ever."""
+    while True:
+        some = random_bytes(TOKEN * TOKENS_AT_ONCE)
+        for start in range(0, len(some), TOKEN):
+            yield some[start : start + TOKEN]

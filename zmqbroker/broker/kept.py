@@ -16,10 +16,11 @@ FRAME_COST = 64  # bytes that a frame takes up, however small
 class KeptReply(NamedTuple):
     """A reply without its envelope: whoever asks for it again has one."""
 
-    connection: Sized  # that it went to; empty: it reached nobody
+    connections: tuple[Sized, ...]  # that it went to
     status: str
     attempts: int
     reason: str
+    number: int  # of the task; 0: it was never handed out
     body: Frames
     until: float  # the instant at which it has been kept for long enough
     size: int  # in bytes, as it counts
@@ -46,7 +47,10 @@ class KeptReplies:
         if size > MOST_BYTES:
             return
         until = now + KEPT_FOR
-        self._kept[key] = KeptReply(task.envelope[0], task.status, task.attempts, task.reason, task.body, until, size)
+        connections = (task.envelope[0], *(waiter.envelope[0] for waiter in task.joined or ()))
+        self._kept[key] = KeptReply(
+            connections, task.status, task.attempts, task.reason, task.number, task.body, until, size
+        )
         self._bytes += size
         while len(self._kept) > MOST_REPLIES or self._bytes > MOST_BYTES:
             self._drop(next(iter(self._kept)))
@@ -57,13 +61,13 @@ class KeptReplies:
             return None
         self.expire(now)
         kept = self._drop(key)
-        return kept if kept is not None and kept.connection != connection else None
+        return kept if kept is not None and connection not in kept.connections else None
 
     def mark_undelivered(self, key: str, connection: Sized) -> None:
         """Note that a reply did not go out by this connection: whoever comes back by it may have it."""
         kept = self._kept.get(key)
-        if kept is not None and kept.connection == connection:
-            self._kept[key] = kept._replace(connection=b"")
+        if kept is not None and connection in kept.connections:
+            self._kept[key] = kept._replace(connections=tuple(one for one in kept.connections if one != connection))
 
     def expire(self, now: float) -> None:
         """Drop what was kept for long enough."""

@@ -9,21 +9,22 @@ there (zmq_setsockopt(3)): a worker that is not costs nothing, a client that is 
 """
 
 import logging
+from collections.abc import Sized
 from math import ceil, inf
 from time import monotonic
 
 import zmq
 
-from zmqbroker import wire
+from zmqbroker import __version__, wire
 from zmqbroker.broker.deadlines import Pause
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.report import Report
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Sockets
-from zmqbroker.broker.task import Task
+from zmqbroker.broker.task import Task, Waiter
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
-from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames
+from zmqbroker.wire import FAILED, HEADER, INVALID, UNAVAILABLE, Frames, announced, head
 
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
 MOST_BATCHES = 10  # of results, read in one turn before deadlines are judged
@@ -32,6 +33,7 @@ QUIET_MS = 50  # a broker that leaves answers requests until none has come for s
 LOOK_INTERVAL = 1.0  # seconds between two looks whether there are any descriptors
 LONGEST_WAIT = 60.0  # seconds of one poll; it also has an idle broker look for descriptors
 
+LONG_RESULT = f"its result has more than {wire.MOST_FRAMES} frames"
 WENT_WRONG = (FAILED, INVALID, UNAVAILABLE)
 
 log = logging.getLogger("zmqbroker")
@@ -84,6 +86,8 @@ class Loop:
         self._judge_deadlines(held_up=self._now - expected > STALL)
         self._hand_out()
         self._send_replies()
+        if self._dispatcher.told:
+            self._tell_workers()
         self._look_for_descriptors()
         if self._report.due <= self._now:
             self._report.flush(self._now)
@@ -102,10 +106,11 @@ class Loop:
             self._dispatcher.expire(self._now)
 
     def _read_all_results(self) -> bool:
-        """Read results until there are no more, up to a bound; False when the bound was met."""
+        """Read results, by both sockets, until there are no more, up to a bound; False when the bound was met."""
         for _ in range(MOST_BATCHES):
             self._receive_results()
-            if self._results_in.is_empty:
+            self._receive_ready(is_lost=False)
+            if self._results_in.is_empty and self._ready_in.is_empty:
                 return True
         return False
 
@@ -168,9 +173,49 @@ class Loop:
             for worker in workers.note(message[0], frame) if frame is not None else ():
                 dispatcher.lose_worker(worker, self._now)
             try:
-                dispatcher.ready(wire.parse_ready(message))
+                self._hear(message)
             except wire.MalformedError as error:
                 self._count_malformed("ready", error)
+
+    def _hear(self, message: Frames) -> None:
+        """Take in what a worker says on READY: a word or an announce, or that a plain one is ready."""
+        if len(message) > 2 and not len(message[1]) and head(message[2], len(HEADER)) == HEADER:
+            word = announced.parse_word(message[2])
+            if word is not None:
+                self._obey_word(message[0], word, message[3:])
+                return
+        elif announced.has_header(message):
+            self._welcome(message)
+            return
+        self._dispatcher.ready(wire.parse_ready(message))
+
+    def _welcome(self, message: Frames) -> None:
+        """Take in an announce, or say what is wrong with what should be one."""
+        try:
+            announce, attempt_ids = announced.parse_announce(message)
+        except wire.MalformedError as error:
+            self._count_malformed("ready", error)
+            envelope = message[: message.index(wire.EMPTY) - 1]
+            send(self._ready, wire.reply_message([*envelope, wire.reply_header(None, INVALID, 0, str(error))], []))
+            return
+        send(self._ready, announced.welcome_message(message[0], __version__))
+        self._dispatcher.announce(message[0], announce, attempt_ids, self._now)
+
+    def _obey_word(self, worker: Sized, word: announced.Word, argument: Frames) -> None:
+        """Do what a worker says by a word; one that has not announced itself asks for nothing by it."""
+        dispatcher, verb, attempt_id = self._dispatcher, word.verb, word.attempt_id
+        if verb in announced.OUTCOMES:
+            dispatcher.answered(worker, attempt_id, word.asks, self._now)
+        if verb == announced.DONE:
+            dispatcher.result(attempt_id, argument or [wire.EMPTY], self._now)
+        elif verb == announced.READY:
+            dispatcher.ask(worker, word.asks)
+        elif verb == announced.WITHDRAW:
+            dispatcher.withdraw(worker, word.asks)
+        elif verb == announced.PROGRESS:
+            dispatcher.progress(attempt_id, argument)
+        else:
+            self._obey(wire.parse_verb([wire.EMPTY, verb, attempt_id, *argument]))
 
     def _receive_results(self) -> None:
         for message in self._results_in.batch(BATCH):
@@ -186,15 +231,18 @@ class Loop:
         error = wire.parse_start(start)
         self._dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
 
-    def _ignore_long(self, _: Frames) -> None:
+    def _ignore_long(self, start: Frames) -> None:
         self._count_malformed("ready", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
+        word = announced.parse_word(start[2]) if head(start[2], len(HEADER)) == HEADER else None
+        if word is not None and word.verb == announced.DONE:
+            self._dispatcher.answered(start[0], word.attempt_id, word.asks, self._now)
+            self._dispatcher.fail(word.attempt_id, LONG_RESULT, self._now)
 
     def _lose_long(self, start: Frames) -> None:
         if wire.is_verb(start):
             self._count_malformed("results", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
         else:
-            why = f"its result has more than {wire.MOST_FRAMES} frames"
-            self._dispatcher.fail(start[0], why, self._now)
+            self._dispatcher.fail(start[0], LONG_RESULT, self._now)
 
     def _obey(self, verb: wire.Verb) -> None:
         dispatcher = self._dispatcher
@@ -224,7 +272,7 @@ class Loop:
             envelope, task = pair
             if self._report.is_verbose:
                 self._report.attempt(task)
-            if not send(self._ready, wire.task_message(envelope, task.attempt_id, task.body)):
+            if not send(self._ready, _task_message(envelope, task)):
                 dispatcher.take_back(task, self._now)
 
     def _send_replies(self) -> None:
@@ -234,11 +282,27 @@ class Loop:
                 self._report.failure(task, self._now)
             elif self._report.is_verbose:
                 self._report.outcome(task)
-            if not send(self._requests, _reply(task)):
-                self._dispatcher.undelivered(task)
-                self._report.undeliverable(self._now)
+            self._send_outcome(task)
             task.envelope = task.body = []  # they may be large, and a queue may hold the task on as a stale entry
         settled.clear()
+
+    def _send_outcome(self, task: Task) -> None:
+        """Send the reply to whoever waits for it; it is undeliverable when nobody is there to get it."""
+        is_delivered = False
+        for waiter in task.waiters:
+            if send(self._requests, _reply(task, waiter)):
+                is_delivered = True
+            else:
+                self._dispatcher.undelivered(task, waiter)
+        if not is_delivered:
+            self._dispatcher.counters.undeliverable += 1
+            self._report.undeliverable(self._now)
+
+    def _tell_workers(self) -> None:
+        told = self._dispatcher.told
+        for worker_id, verb, what in told:
+            send(self._ready, announced.told_message(worker_id, verb, what))  # one that is gone has been told enough
+        told.clear()
 
     def _count_malformed(self, where: str, error: wire.MalformedError) -> None:
         self._dispatcher.counters.malformed += 1
@@ -255,8 +319,17 @@ class Loop:
             self._send_replies()
 
 
-def _reply(task: Task) -> Frames:
-    if task.header is None:
-        return wire.reply_message(task.envelope, task.body)
-    header = wire.reply_header(task.header.key, task.status, task.attempts, task.reason)
-    return wire.reply_message([*task.envelope, header], task.body)
+def _reply(task: Task, waiter: Waiter) -> Frames:
+    if waiter.header is None:
+        return wire.reply_message(waiter.envelope, task.body)
+    header = wire.reply_header(waiter.header.key, task.status, task.attempts, task.reason)
+    return wire.reply_message([*waiter.envelope, header], task.body)
+
+
+def _task_message(envelope: Frames, task: Task) -> Frames:
+    message = wire.task_message(envelope, task.attempt_id, task.body)
+    announce = task.worker.announce
+    if announce is not None and announce.headers:
+        attempt = task.attempts + (task.charged != task.attempt_id)
+        message.insert(1, announced.task_header(task.number, task.key, attempt, task.tries, task.timeout))
+    return message

@@ -1,4 +1,4 @@
-"""The three queues of the dispatcher: tasks that wait, workers that are ready, instants that come.
+"""Two queues of the dispatcher: tasks that wait, and instants that come. The lines of workers are in `workers`.
 
 What leaves a queue out of turn stays in it as a stale entry, to be passed over later: so each step costs the same
 however much is queued. A queue whose stale entries outnumber the live ones is rebuilt without them: so its memory
@@ -6,12 +6,12 @@ is proportional to what is live.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
+from typing import Generic, TypeVar
 
 from zmqbroker.broker.task import WAITING, Task, Worker
-from zmqbroker.wire import Frames
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
 EMPTY_KEPT = 100  # fewer empty lines are not either
@@ -20,7 +20,7 @@ EMPTY_KEPT = 100  # fewer empty lines are not either
 class WaitingTasks:
     """Tasks that wait for a worker: a line for each rank that occurs, the lowest rank first.
 
-    An entry is live while its task's status is WAITING.
+    An entry is live while its task's status is WAITING; a task that waits again may have older ones, counted as stale.
     """
 
     def __init__(self) -> None:
@@ -54,16 +54,19 @@ class WaitingTasks:
                 continue
             task = line.popleft()
             self._entries -= 1
-            if task.status is WAITING:
+            if task.stale:
+                task.stale -= 1
+            elif task.status is WAITING:
                 self.live -= 1
                 return task
 
-    def withdraw(self) -> None:
-        """Count one entry less as live: its task was settled."""
+    def withdraw(self, task: Task) -> None:
+        """Count one entry less as live: its task is settled, or runs without having been taken from here."""
         self.live -= 1
+        task.stale += 1
         if self._entries > 2 * self.live + STALE_KEPT:
             for rank, line in self._lines.items():
-                self._lines[rank] = deque(task for task in line if task.status is WAITING)
+                self._lines[rank] = deque(task for task in line if _is_live(task))
             self._entries = self.live
             self._drop_empty_lines()
 
@@ -82,83 +85,32 @@ class WaitingTasks:
         self._most_lines = 2 * len(self._lines) + EMPTY_KEPT
 
 
-class Workers:
-    """Workers by their connection; those ready for a task in the order in which they became so.
-
-    Each ready message is worth one task. A worker with several unused ones goes to the end of the line when one of
-    them is used, so workers take turns.
-    """
-
-    def __init__(self) -> None:
-        self.idle = 0  # workers with an unused ready message, each counted once
-        self._workers: dict[Sized, Worker] = {}  # by the connection that a ready message came by
-        self._line: deque[Worker] = deque()  # each idle one once; an entry is stale while its worker has no slots
-
-    def append(self, envelope: Frames) -> None:
-        """Add one ready message."""
-        worker = self._workers.get(envelope[0])
-        if worker is None:
-            worker = self._workers[envelope[0]] = Worker(envelope[0])
-        if not worker.slots:
-            self.idle += 1
-            self._line.append(worker)
-        worker.slots.append(envelope)
-
-    def pop(self, avoided: Sized) -> tuple[Frames, Worker]:
-        """Use one ready message, of the avoided worker only if there is no other; there must be one."""
-        worker = self._pop_worker()
-        if worker.id == avoided and self.idle > 1:
-            other = self._pop_worker()
-            self._line.appendleft(worker)
-            worker = other
-        envelope = worker.slots.pop()
-        if worker.slots:
-            self._line.append(worker)
-        else:
-            self.idle -= 1
-        return envelope, worker
-
-    def leave(self, task: Task) -> None:
-        """Note that its worker is not running a task any more."""
-        worker = task.worker
-        worker.running.discard(task)
-        if not worker.running and not worker.slots and not worker.lost:
-            del self._workers[worker.id]
-
-    def forget(self, worker_id: Sized) -> Worker | None:
-        """Drop every unused ready message of a worker whose connection has dropped; None when it has none."""
-        worker = self._workers.pop(worker_id, None)
-        if worker is not None:
-            worker.lost = True
-            if worker.slots:
-                self.idle -= 1
-                worker.slots.clear()
-                if len(self._line) > 2 * self.idle + STALE_KEPT:
-                    self._line = deque(worker for worker in self._line if worker.slots)
-        return worker
-
-    def _pop_worker(self) -> Worker:
-        while True:
-            worker = self._line.popleft()
-            if worker.slots:
-                return worker
+def _is_live(task: Task) -> bool:
+    """Tell whether an entry that stays is live; one that does not is forgotten."""
+    if task.stale:
+        task.stale -= 1
+        return False
+    return task.status is WAITING
 
 
-class Timers:
-    """The instant, for each task that has one, at which something happens to it by itself.
+Timed = TypeVar("Timed", Task, Worker)
+
+
+class Timers(Generic[Timed]):
+    """The instant, for each task (or worker) that has one, at which something happens to it by itself.
 
     An entry of the heap is live while its number is its task's `timer`.
     """
 
     def __init__(self) -> None:
         self._live = 0
-        self._heap: list[tuple[float, int, Task]] = []
+        self._heap: list[tuple[float, int, Timed]] = []
         self._next_number = count(1).__next__
 
-    def __iter__(self) -> Iterator[Task]:
+    def __iter__(self) -> Iterator[Timed]:
         return (task for _, number, task in self._heap if task.timer == number)
 
-    def set(self, task: Task, due: float) -> None:
+    def set(self, task: Timed, due: float) -> None:
         """Make `due` the task's one instant."""
         if task.due is None:
             self._live += 1
@@ -166,7 +118,7 @@ class Timers:
         number = task.timer = self._next_number()
         heappush(self._heap, (due, number, task))
 
-    def clear(self, task: Task) -> None:
+    def clear(self, task: Timed) -> None:
         """Forget the task's instant, if it has one."""
         if task.due is not None:
             self._live -= 1
@@ -186,7 +138,7 @@ class Timers:
             heappop(heap)
         return None
 
-    def pop_due(self, now: float) -> Task | None:
+    def pop_due(self, now: float) -> Timed | None:
         """Take the first task whose instant has come; None when there is none. Its `due` stays as it was."""
         due = self.next_due()
         if due is None or due > now:

@@ -11,7 +11,7 @@ from zmqbroker.commands.work import WORK, add_work_options, split_command, work
 EXAMPLE = """\
 example, each line in a terminal of its own:
   zmqbroker serve -T 60 "tcp://*:4161" "tcp://*:4162" "tcp://*:4163"
-  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 -- factor
+  zmqbroker work tcp://localhost:4162 -- factor
   seq 1000 | zmqbroker submit tcp://localhost:4161"""
 
 Command = Callable[[argparse.Namespace, argparse.ArgumentParser], int]  # returns the exit status

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import inf
 
-from zmqbroker.commands.options import add_connect_timeout, log_level, number, refuse_repeated
+from zmqbroker.commands.options import add_connect_timeout, log_level, number
 from zmqbroker.transport import signals
 from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.worker.last_words import say_last_words
@@ -18,8 +18,8 @@ from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
 LONGEST_SPAN = 1_000_000  # seconds
 WORK = "run a function of yours, or a command, on tasks"
-USAGE = """zmqbroker work [options] READY RESULTS MODULE:FUNCTION
-       zmqbroker work [options] READY RESULTS -- COMMAND [ARG ...]"""
+USAGE = """zmqbroker work [options] READY MODULE:FUNCTION
+       zmqbroker work [options] READY -- COMMAND [ARG ...]"""
 DESCRIPTION = """\
 Run a function of yours, or a command, on tasks, in processes that are replaced when they crash.
 
@@ -30,8 +30,8 @@ The command gets the body on its stdin, and what it prints is the result. The at
 status than 0; the reason is that, and the last line of its stderr."""
 EXAMPLES = """\
 examples:
-  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 tasks:shrink --processes 4
-  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 --kill-after 60 -- convert - -resize 50% png:-
+  zmqbroker work tcp://localhost:4162 tasks:shrink --processes 4
+  zmqbroker work tcp://localhost:4162 --kill-after 60 -- convert - -resize 50% png:-
 
 SIGTERM, SIGHUP or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one, more than half a
 second later, ends them at once. SIGUSR1 has it log what the processes have done so far."""
@@ -93,43 +93,60 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         "(default: %(default)g)",
     )
     add(
-        "--slots",
-        type=number(int, "not possible"),
-        default=1,
-        metavar="N",
-        help="tasks that a process may have in hand; they are done one after the other, so more than %(default)s is "
-        "for tasks of microseconds (default: %(default)s)",
+        "--kill-cancelled",
+        action="store_true",
+        help="end the process of a function when its task is cancelled (a command is always ended)",
     )
-    add("--label", metavar="TEXT", help="what the workers call themselves when they ask for tasks (default: ready)")
+    add(
+        "--slots",
+        type=number(int, "what is sensible"),
+        default=0,
+        metavar="N",
+        help="tasks that a process has or asks for; they are done one after the other (default: %(default)s, as many "
+        "as take 5 milliseconds, from 1 to 64)",
+    )
+    add(
+        "--label", metavar="TEXT", help="what the workers are called in the log of the broker, besides host and process"
+    )
     add_connect_timeout(parser)
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="log also what commands print on their stderr")
     loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
     add("ready", metavar="READY", help="the broker's address for workers asking for tasks: tcp://localhost:4162, ...")
-    add("results", metavar="RESULTS", help="the broker's address for results")
     parser.set_defaults(function=None, command_line=command_line or [])
     if command_line is None:
         add(
             "function",
             metavar="MODULE:FUNCTION",
+            type=no_address,
             help="the function to run on each task: tasks:shrink, package.module:thing.method, ...",
         )
-    elif not command_line:
+    elif command_line:
+        add("function", nargs="?", type=no_address, help=argparse.SUPPRESS)
+    else:
         parser.error("a command is missing after --")
+
+
+def no_address(text: str) -> str:
+    """Return the name of a function; an address there is that of RESULTS, which workers needed once."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text} is a second address: a worker needs READY alone")
+    return text
 
 
 def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run worker processes until a signal ends them."""
-    refuse_repeated(parser, options.ready, options.results)
     log_to_stderr(log_level(options))
+    if options.function and options.command_line:
+        parser.error(f"either a function, {options.function}, or a command")
     if max(options.kill_after, options.grace, options.touch) > LONGEST_SPAN:
         parser.error(f"--kill-after, --grace and --touch take {LONGEST_SPAN:,} seconds at most")
     settings = Settings(
         ready=options.ready,
-        results=options.results,
         function=options.function,
         command=options.command_line,
         kill_after=options.kill_after,
+        kill_cancelled=options.kill_cancelled,
         touch=options.touch,
         max_tasks=options.max_tasks,
         slots=options.slots,

@@ -62,14 +62,12 @@ class Word(NamedTuple):
 # What the broker receives
 
 
-def find_announce(message: Frames) -> Sized | None:
-    """Return the header of a message that has one, an announce or not; None: it has none."""
-    try:
-        empty = message.index(EMPTY)
-    except ValueError:
-        return None
-    header = message[empty - 1]
-    return header if empty > 1 and head(header, len(HEADER)) == HEADER else None
+def has_header(message: Frames) -> bool:
+    """Tell whether a message, as a ROUTER receives it, has a header, of an announce or not."""
+    if EMPTY not in message:
+        return False
+    empty = message.index(EMPTY)
+    return empty > 1 and head(message[empty - 1], len(HEADER)) == HEADER
 
 
 def parse_announce(message: Frames) -> tuple[Announce, list[bytes]]:
@@ -172,7 +170,15 @@ class Given(NamedTuple):
 
     attempt_id: bytes
     body: Frames
-    fields: dict[str, Any]  # what it tells about itself; empty where that was not asked for
+    header: Sized = EMPTY  # read when somebody asks: most handlers never do
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return what it tells about itself; nothing where that was not asked for."""
+        try:
+            return read_fields(self.header) if len(self.header) else {}
+        except ValueError:
+            return {}
 
 
 class Welcome(NamedTuple):
@@ -186,28 +192,33 @@ def parse_told(message: Frames) -> Given | Welcome | Word:
     """Read what the broker says to a DEALER that has announced itself; raises MalformedError for anything else."""
     first = message[0]
     if not len(first):
-        return _given({}, message[1:])
-    text = head(first, len(first))
-    if text[: len(HEADER)] != HEADER or len(message) < 2 or len(message[1]):
+        return _given(message[1:], EMPTY)
+    if head(first, len(HEADER)) != HEADER or len(message) < 2 or len(message[1]):
         raise MalformedError("a message without a header")
-    if text[len(HEADER) :].startswith((DROP, CANCEL)):
-        verb, _, attempt_id = text[len(HEADER) :].partition(b" ")
-        return Word(verb, 0, attempt_id)
-    if text[len(HEADER) :].startswith(WITHDRAWN):
-        number = text[len(HEADER) :].partition(b" ")[2]
-        return Word(WITHDRAWN, int(number) if number.isdigit() else 0, b"")
-    try:
-        fields = read_fields(first)
-    except ValueError as error:
-        raise MalformedError(f"a bad header: {error}") from None
-    if fields.get(ROLE) == "broker" and len(message) == 2:
-        return Welcome(fields, "")
-    if "status" in fields:
-        return Welcome(fields, str(fields.get("reason") or fields["status"]))
-    return _given(fields, message[2:])
+    if len(message) > 3:
+        return _given(message[2:], first)
+    verb, _, what = head(first, LARGEST_WORD)[len(HEADER) :].partition(b" ")
+    if verb in (DROP, CANCEL):
+        return Word(verb, 0, what)
+    if verb == WITHDRAWN:
+        return Word(WITHDRAWN, int(what) if what.isdigit() else 0, b"")
+    return _welcome(first)
 
 
-def _given(fields: dict[str, Any], rest: Frames) -> Given:
+def _given(rest: Frames, header: Sized) -> Given:
     if len(rest) < 2 or not len(rest[0]):
         raise MalformedError("a task without an attempt id or a body")
-    return Given(head(rest[0], LARGEST_WORD), rest[1:], fields)
+    attempt_id = rest[0]
+    return Given(attempt_id if isinstance(attempt_id, bytes) else bytes(attempt_id), rest[1:], header)  # type: ignore[call-overload]
+
+
+def _welcome(header: Sized) -> Welcome:
+    try:
+        fields = read_fields(header)
+    except ValueError as error:
+        raise MalformedError(f"a bad header: {error}") from None
+    if fields.get(ROLE) == "broker":
+        return Welcome(fields, "")
+    if "status" not in fields:
+        raise MalformedError("a header that is neither a welcome nor a refusal")
+    return Welcome(fields, str(fields.get("reason") or fields["status"]))

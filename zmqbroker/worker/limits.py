@@ -3,10 +3,16 @@
 from math import inf
 from typing import NamedTuple
 
-from zmqbroker.worker.slot import InHand
-
 DEFAULT_GRACE = 3.0  # seconds
 SHORTEST_LOOK = 0.05  # seconds between two looks
+
+
+class InHand(NamedTuple):
+    """A task that a process is at. Instants are of CLOCK_MONOTONIC, which all processes of a machine share."""
+
+    began: float
+    deadline: float  # as the broker sees it, touches included; inf: none
+    attempt_id: bytes
 
 
 class Verdict(NamedTuple):

@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import inf
-from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -29,10 +28,11 @@ from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.wire.chunks import Body
 from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
+from zmqbroker.worker.handling import Handler
 from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, READY, Program
 from zmqbroker.worker.outcome import Interrupted
 from zmqbroker.worker.slot import Slot
-from zmqbroker.worker.worker import Handler, Worker
+from zmqbroker.worker.worker import Worker
 
 CANNOT_START = CANNOT_GO_ON = CRASHED = 1  # exit status
 LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
@@ -53,13 +53,13 @@ class Settings:
     """What a worker process has to know. Seconds and tasks: 0 means that there is no such thing."""
 
     ready: str
-    results: str
     function: str | None  # MODULE:FUNCTION; None: a command
     command: list[str]
     kill_after: float
+    kill_cancelled: bool
     touch: float
     max_tasks: int
-    slots: int
+    slots: int  # 0: as many as it finds sensible
     connect_timeout: float
     label: str | None
     log_level: int
@@ -75,29 +75,34 @@ class WorkerProcess:
     def __init__(self, settings: Settings, slot: Slot) -> None:
         """Load the handler; raises ValueError for what is no function, command or address."""
         self._max_tasks = settings.max_tasks
-        self._touch = settings.touch
-        self._touch_for = settings.kill_after if settings.function and settings.kill_after else inf  # seconds
         self._slot = slot
         self._handled = self._failed = 0
         self._is_busy = False
         self._is_leaving = False  # at once
+        self._lifeline: socket.socket | None = None  # None: it does not run yet
         self._interrupt_handler: Callable[[], object]
         self._handler: Handler
         if settings.function is None:
             self._handler = command = Command(settings.command, settings.kill_after or None)
             self._interrupt_handler = command.interrupt
+            on_cancel: Callable[[], object] | None = command.kill
         else:
             self._handler = load(settings.function)
             self._interrupt_handler = sys.exit  # whatever the function is at
+            on_cancel = self._end_cancelled if settings.kill_cancelled else None
         self._worker = Worker(
             settings.ready,
-            settings.results,
             self._handle,
             label=settings.label,
-            slots=settings.slots,
+            slots=settings.slots or None,
             connect_timeout=settings.connect_timeout or None,
         )
-        self._worker.notes = slot
+        upkeep = self._worker.upkeep
+        upkeep.touch_every = settings.touch or inf
+        upkeep.touch_until = settings.kill_after or inf
+        upkeep.on_begin, upkeep.on_touch, upkeep.on_end = slot.begin, slot.touch, slot.end
+        if on_cancel is not None:
+            upkeep.on_cancel = on_cancel
 
     def run(self, lifeline: socket.socket) -> None:
         """Work until told to leave."""
@@ -105,15 +110,10 @@ class WorkerProcess:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
             heeded.append(signal.SIGHUP)
         handle_here_only(dict.fromkeys(heeded, self._heed))
+        self._lifeline = lifeline
         say(lifeline, READY)
-        ended = threading.Event()
         threading.Thread(target=self._obey, args=(lifeline,), daemon=True).start()
-        if self._touch:
-            threading.Thread(target=self._touch_until, args=(ended,), daemon=True).start()
-        try:
-            self._worker.run()
-        finally:
-            ended.set()
+        self._worker.run()
 
     def _handle(self, body: Body) -> Body | None:
         if self._max_tasks and self._worker.tasks + 1 >= self._max_tasks:
@@ -136,6 +136,14 @@ class WorkerProcess:
         if self._is_leaving and self._is_busy:
             self._interrupt_handler()
 
+    def _end_cancelled(self) -> None:
+        """End this process, whatever its function is at: nobody wants that. Another one takes its place."""
+        log_safely(log.info, "its task was cancelled: it ends")
+        self._slot.end()
+        if self._lifeline is not None:
+            say(self._lifeline, LEAVING)
+        os._exit(0)
+
     def _obey(self, lifeline: socket.socket) -> None:
         """Do what the supervisor says, until it is gone."""
         word = FINISH
@@ -150,12 +158,6 @@ class WorkerProcess:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             else:
                 self._worker.stop()
-
-    def _touch_until(self, ended: threading.Event) -> None:
-        while not ended.wait(self._touch):
-            task = self._slot.in_hand()
-            if task is not None and monotonic() < task.began + self._touch_for:
-                self._worker.touch()
 
 
 def say(lifeline: socket.socket, words: bytes) -> None:

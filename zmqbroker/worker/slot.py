@@ -9,11 +9,12 @@ import mmap
 import os
 import struct
 import tempfile
+from collections.abc import Sized
 from math import inf
 from time import monotonic
-from typing import NamedTuple
 
 from zmqbroker.wire.header import read_fields
+from zmqbroker.worker.limits import InHand
 
 HANDLED, FAILED, NUMBER = range(3)  # the words: tasks handled, those of them that failed, the task in hand (0: none)
 TASK = struct.Struct(
@@ -26,14 +27,6 @@ TEXT_AT = TASK_AT + TASK.size  # its id, and then its header
 SIZE = mmap.PAGESIZE
 LARGEST_TEXT = 3000  # bytes
 TIMEOUT_AGAIN = 0.0  # what a touch asks for that names no time
-
-
-class InHand(NamedTuple):
-    """A task that a process is at. Instants are of CLOCK_MONOTONIC, which all processes of a machine share."""
-
-    began: float
-    deadline: float  # as the broker sees it, touches included; inf: none
-    attempt_id: bytes
 
 
 class Slot:
@@ -57,9 +50,9 @@ class Slot:
         """Return how many tasks were handled so far, and how many of them failed."""
         return self._words[HANDLED], self._words[FAILED]
 
-    def begin(self, attempt_id: bytes, header: bytes, now: float) -> None:
+    def begin(self, attempt_id: bytes, header: Sized, now: float) -> None:
         """Say that a task is in hand since `now`; `header` is what it tells about itself, perhaps nothing."""
-        text = attempt_id + header
+        text = b"".join((attempt_id, header))  # type: ignore[arg-type]
         size = min(len(text), LARGEST_TEXT)
         self._begun += 1
         TASK.pack_into(self._memory, TASK_AT, now, 0.0, 0.0, len(attempt_id), size)

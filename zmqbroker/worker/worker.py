@@ -1,54 +1,37 @@
 """A worker: asks for tasks, runs a handler on each, and says what came of it.
 
-It is a DEALER socket that asks, a PUSH socket that answers, and what a plain worker lacks: it asks again when the
-connection is lost, and it can be stopped without losing a task.
+The session decides what to ask for and to say, the line has the socket, the handling runs the handler, and here is the
+loop around them. While a handler runs the keeper speaks for its task.
 """
 
 import logging
 import os
-import threading
-from collections.abc import Callable, Sized
-from math import ceil, inf, nan
+import socket
+from math import ceil, inf
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
-from zmqbroker import wire
 from zmqbroker.transport import descriptors
-from zmqbroker.transport.addresses import parse, refuse_inproc
+from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.alarm import Alarm
-from zmqbroker.transport.connection import LOST, Connection, connect
 from zmqbroker.transport.contexts import terminate
 from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.transport.limited_log import LimitedLog, log_safely
-from zmqbroker.transport.messages import LINGER_MS, Inbox, send
-from zmqbroker.transport.patience import Patience
-from zmqbroker.wire import LONGEST_SPAN, Frames, chunks
-from zmqbroker.wire.chunks import Body, Failure
-from zmqbroker.worker.forks import end_child
-from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, is_of_a_signal, reason_of, text_of
+from zmqbroker.transport.limited_log import LimitedLog
+from zmqbroker.transport.messages import LINGER_MS
+from zmqbroker.wire import Announce
+from zmqbroker.worker.current import CurrentTask, in_hand, span
+from zmqbroker.worker.handling import INTERRUPTED, Answer, Handler, Handling
+from zmqbroker.worker.keeper import Keeper, Upkeep
+from zmqbroker.worker.line import Line
+from zmqbroker.worker.session import Session
 
-PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
-DESCRIPTORS = 16  # that one takes: an alarm, ZeroMQ's own, two sockets with their connections, and what watches them
-LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosses with its leaving
-
-Handler = Callable[[Any], "Body | None"]
+DESCRIPTORS = 16  # that one takes: two alarms, ZeroMQ's own, a socket with its connection, and what watches it
+LOOK_AFTER = 0.01  # seconds of tasks after which one looks what has come before the next one is begun
+LAST_LOOK_MS = 100  # how long a worker that leaves waits to hear that no task follows
 
 log = logging.getLogger("zmqbroker.worker")
-
-
-class Notes(Protocol):
-    """Who is told of the task in hand, at once."""
-
-    def begin(self, attempt_id: bytes, header: bytes, now: float) -> None:
-        """Note that it is in hand since `now`; `header` is what it tells about itself."""
-
-    def touch(self, seconds: float | None) -> None:
-        """Note that the broker was asked for so many seconds from now on, or (None) for the timeout once more."""
-
-    def end(self) -> None:
-        """Note that none is in hand any more."""
 
 
 class Worker:
@@ -57,56 +40,53 @@ class Worker:
     def __init__(
         self,
         ready: str,
-        results: str,
         handler: Handler,
         *,
         label: str | None = None,
-        slots: int = 1,
+        slots: int | None = None,
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         connect_timeout: float | None = None,
         context: zmq.Context[Any] | None = None,
     ) -> None:
-        """Prepare to work for the broker at these two addresses; nothing is asked for before `run`.
+        """Prepare to work for the broker at this address; nothing is asked for before `run`.
 
         `handler` gets a task's body, bytes or (for several frames) a list of bytes, and returns the result's; None is
-        an empty one. `label` is what the worker calls itself. `slots` is how many tasks it may have in hand: they are
-        done one after the other, so more than one saves the way to the broker where tasks take microseconds, and
-        makes tasks wait behind each other where they do not. `keep_alive` says when TCP takes the broker's host for
-        dead. `connect_timeout` is how many seconds `run` goes on without a broker that answers; None: for ever.
-        `context` is needed for inproc; None makes one. Raises ValueError for what is no address, and for less than one
-        slot, and OSError where no file descriptors are left.
+        an empty one. `label` is what the worker calls itself. `slots` is how many tasks it may have at a time: they are
+        done one after the other, and to have the next one at hand saves the way to the broker; None: as many as take
+        about 5 ms, up to 64. `keep_alive` says when TCP takes the broker's host for dead. `connect_timeout` is how many
+        seconds `run` goes on without a broker that answers; None: for ever. `context` is needed for inproc; None makes
+        one. Raises ValueError for what is no address, and for less than one slot, and OSError where no file descriptors
+        are left.
         """
-        if slots < 1:
+        if slots is not None and slots < 1:
             raise ValueError(f"slots must be 1 or more, not {slots}")
         if context is None:
-            refuse_inproc(ready, results)
-        self._patience = Patience(ready, connect_timeout, monotonic())
+            refuse_inproc(ready)
         descriptors.need(DESCRIPTORS, "a worker")
-        self._handler = handler
-        self._ready: Frames = [wire.EMPTY, (label or "ready").encode()]
-        self._slots = slots
+        self.tasks = 0  # handled so far
+        self._complaints = LimitedLog(log)
+        self._handling = Handling(handler, self._complaints)
+        self._session = Session(slots)
         self._own_context = context is None
         self._context = context or zmq.Context()
-        self._ready_address = ready
-        self._results_address = results
-        self._results_at: str | None = None  # where RESULTS is connected to; None: not yet
-        self._keep_alive = keep_alive
-        self._results: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
-        self._results.linger = LINGER_MS
-        self._results.sndhwm = 0  # so that sending never blocks
+        self._poller = zmq.Poller()
+        self._polled: list[Any] = []  # what is registered there
+        self._has_run = self._stopped = False
+        self._looked_at = 0.0
         self._alarm = Alarm()
-        self._complaints = LimitedLog(log)
-        self._process_id = os.getpid()
-        self._has_run = False
-        self._stopped = False
-        self._lock = threading.Lock()  # held to send a result or to change the attempt
-        self._attempt_id: Any = None  # of the task in hand; None: there is none
-        self.tasks = 0  # handled so far
-        self.notes: Notes | None = None  # who is told of the task in hand
+        announce = Announce(label=label or "", host=socket.gethostname(), pid=os.getpid(), serial=True, headers=True)
         try:
-            if not parse(results).is_name:
-                self._connect_results(results)
-            self._connect().close()  # is it an address?
+            self._line = Line(
+                self._context,
+                ready,
+                keep_alive,
+                connect_timeout,
+                announce,
+                self._session,
+                self._complaints,
+                monotonic(),
+            )
+            self._keeper = Keeper(self._session, self._line)
         except (OSError, ValueError, zmq.ZMQError):
             self._close()
             raise
@@ -115,26 +95,36 @@ class Worker:
         """Work until stopped; goes on by itself when the broker is restarted.
 
         Raises RuntimeError when it was called before, and in a process that was forked from the one that made this;
-        ConnectionError when no broker has answered for `connect_timeout` seconds.
+        ConnectionError when no broker has answered for `connect_timeout` seconds, or what is there takes no workers.
         """
-        self._refuse_in_child("run")
+        self._keeper.refuse_in_child("run")
         if self._has_run:
             raise RuntimeError("a Worker runs once: make another one")
         self._has_run = True
         try:
             with self._alarm.rung_by_signals():
                 while not self._stopped:
-                    self._work_once()
-                    if not self._stopped:
-                        self._alarm.wait(PAUSE_MS)
+                    if self._session.has_tasks:
+                        self._do_next()
+                    else:
+                        self._wait(inf)
+                self._leave()
         finally:
             self._complaints.flush(inf)
+            self._keeper.close()
+            self._line.close(LINGER_MS)
             self._close()
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """What is done for a task that takes long, besides."""
+        return self._keeper.upkeep
 
     def stop(self) -> None:
         """Ask `run` to return when the task in hand is done. For any thread, the handler or a signal handler."""
         self._stopped = True
         self._alarm.ring()
+        self._keeper.stop()
 
     def touch(self, seconds: float | None = None) -> None:
         """Ask for more time for the task in hand: `seconds` from now, or (None) its timeout once more.
@@ -142,94 +132,56 @@ class Worker:
         For the handler, and for any thread while the handler runs; without a task in hand it does nothing. Raises
         ValueError for what is no number of seconds, and RuntimeError in a process that the handler has forked.
         """
-        argument = "" if seconds is None else str(_span(seconds))
-        self._refuse_in_child("touch")
-        with self._lock:
-            if self._attempt_id is not None:
-                send(self._results, wire.verb_message(wire.TOUCH, self._attempt_id, argument))
-                if self.notes is not None:
-                    self.notes.touch(seconds)
+        self._keeper.touch(self._session.in_hand, None if seconds is None else span(seconds))
 
-    def _refuse_in_child(self, what: str) -> None:
-        """Raise RuntimeError in a process that was forked: the sockets are its parent's."""
-        if os.getpid() != self._process_id:
-            raise RuntimeError(f"{what} of a Worker that another process has made: make one in each process")
-
-    def _connect(self) -> Connection:
-        return Connection(self._context, zmq.DEALER, self._ready_address, self._keep_alive, self._patience)
-
-    def _work_once(self) -> None:
-        """Work by one connection, until stopped or until it is lost."""
+    def _do_next(self) -> None:
+        """Run the handler on the next task, and say what came of it."""
+        now = monotonic()
+        given = self._session.begin(now)
+        self._keeper.upkeep.on_begin(given.attempt_id, given.header, now)
+        if self._keeper.is_asleep:
+            self._keeper.wake()
+        answer = INTERRUPTED
+        in_hand.set(CurrentTask(self._keeper, given))
         try:
-            connection = self._connect()
-        except (OSError, zmq.ZMQError) as error:
-            if error.errno not in descriptors.NONE_LEFT:
-                raise
-            self._complaints.warn("descriptors", str(error.strerror), monotonic())
-            return
-        try:
-            self._work(connection)
+            answer = self._handling.answer(given.body)
         finally:
-            connection.close()  # before the pause: nothing is to be handed out to it any more
-        if connection.state == LOST and not self._stopped:
-            log_safely(log.info, "the connection to %s was lost: asking again", self._ready_address)
+            in_hand.set(None)
+            self._finish(answer)
 
-    def _connect_results(self, address: str) -> None:
-        """Connect to RESULTS, and no more to where it was before."""
-        if address != self._results_at:
-            if self._results_at is not None:
-                self._results.disconnect(self._results_at)
-            connect(self._results, address, self._keep_alive, may_refuse=False)
-            self._results_at = address
+    def _finish(self, answer: Answer) -> None:
+        now = monotonic()
+        self._keeper.finish(*answer, now)
+        self.tasks += 1
+        if now > self._looked_at + LOOK_AFTER:  # the next task may have been taken back
+            self._looked_at = now
+            self._line.receive_all(now)
 
-    def _ask(self, connection: Connection) -> None:
-        """Ask for the first tasks. The results go to the same address, where the host has the same name."""
-        results = parse(self._results_address)
-        is_same_host = connection.found is not None and results.host == parse(self._ready_address).host
-        if results.is_name:
-            self._connect_results(results.at(connection.found or "") if is_same_host else self._results_address)
-        for _ in range(self._slots):
-            send(connection.socket, self._ready.copy())
+    def _wait(self, until: float) -> None:
+        """Wait for something to happen, up to an instant, and see to it."""
+        line = self._line
+        if line.verdict:
+            raise ConnectionError(line.verdict)
+        waited_for = line.waited_for
+        if self._polled is not waited_for:
+            self._poll_for(waited_for)
+        readable = dict(self._poller.poll(self._wait_ms(min(line.due, until))))
+        now = self._looked_at = monotonic()
+        if self._alarm.fileno() in readable:
+            self._alarm.hear()
+        if line.due < inf or line.has_news(readable):
+            line.advance(now)
+        if line.socket in readable:
+            line.receive(now, self._session.asked)
 
-    def _see_to(self, connection: Connection, now: float) -> float:
-        """Do what is due at the connection, and return when that is again."""
-        due = connection.advance(now)
-        verdict = self._patience.verdict(now, connection.reason)
-        if verdict is not None:
-            raise ConnectionError(verdict)
-        return due
+    def _poll_for(self, waited_for: list[Any]) -> None:
+        """Poll for what the line waits for, from now on, and for the alarm."""
+        self._poller = zmq.Poller()
+        self._polled = waited_for
+        for each in (*waited_for, self._alarm):
+            self._poller.register(each, zmq.POLLIN)
 
-    def _work(self, connection: Connection) -> None:
-        """Ask and process, one task after another, until stopped or the connection is lost."""
-        poller = zmq.Poller()
-        for waited_for in (connection.socket, *connection.waited_for, self._alarm):
-            poller.register(waited_for, zmq.POLLIN)
-        inbox = Inbox(connection.socket, self._slots)
-        has_asked = False
-        due = self._see_to(connection, monotonic())
-        while True:
-            if connection.can_send and not has_asked:
-                self._ask(connection)
-                has_asked = True
-            readable = dict(poller.poll(self._say_what_is_due(due)))
-            if self._alarm.fileno() in readable:
-                self._alarm.hear()
-            if due < inf or connection.monitor in readable:
-                due = self._see_to(connection, monotonic())
-            is_lost = connection.has_ended
-            for message in inbox.batch(self._slots) if connection.socket in readable else ():
-                self._process(message)
-                is_lost = is_lost or connection.is_lost(monotonic())  # while the handler ran
-                if not (is_lost or self._stopped):
-                    send(connection.socket, self._ready.copy())
-            if self._stopped:
-                self._release_what_crosses(connection.socket, inbox)
-                return
-            if is_lost:
-                self._process_what_came(inbox)
-                return
-
-    def _say_what_is_due(self, due: float) -> int | None:
+    def _wait_ms(self, due: float) -> int | None:
         """Log what was held back; return the milliseconds to the next time for that, or to `due` (inf: never)."""
         if min(due, self._complaints.next_due()) == inf:
             return None
@@ -238,98 +190,15 @@ class Worker:
         due = min(due, self._complaints.next_due())
         return None if due == inf else ceil(max(due - now, 0.0) * 1000)
 
-    def _process_what_came(self, inbox: Inbox) -> None:
-        """Do the tasks that came before the connection was lost: the broker may still be there."""
-        while not inbox.is_empty:
-            for message in inbox.batch(self._slots):
-                self._process(message)
-
-    def _release_what_crosses(self, asking: zmq.Socket[bytes], inbox: Inbox) -> None:
-        """Give back what the broker is sending just now to this worker, which is leaving."""
-        while not inbox.is_empty or asking.poll(LAST_LOOK_MS):
-            for message in inbox.batch(self._slots):
-                self._process(message)
-
-    def _process(self, message: Frames) -> None:
-        """Do a task, or give it back when this worker is leaving, and answer."""
-        attempt_id, body = wire.parse_task(message)
-        message.clear()  # it may be large, and the loop has it until the next one comes
-        if self._stopped:
-            send(self._results, wire.verb_message(wire.RELEASE, attempt_id))
-            return
-        with self._lock:
-            self._attempt_id = attempt_id
-        if self.notes is not None:
-            self.notes.begin(bytes(attempt_id), b"", monotonic())  # type: ignore[call-overload]
-        answer = wire.verb_message(wire.FAIL, attempt_id, "the handler was interrupted")
-        try:
-            answer = self._answer(attempt_id, body)
-        except Interrupted as interruption:
-            answer = wire.verb_message(wire.FAIL, attempt_id, str(interruption))
-        finally:
-            if self.notes is not None:  # before the outcome is said: nobody else is to say one then
-                self.notes.end()
-            with self._lock:
-                self._attempt_id = None
-                send(self._results, answer)
-            self.tasks += 1
-
-    def _answer(self, attempt_id: Sized, body: Frames) -> Frames:
-        """Run the handler, for each body of a chunk by itself, and build what is to be said of the attempt."""
-        if chunks.is_chunk(body):
-            try:
-                bodies = chunks.unpack(body)
-            except ValueError as error:
-                return wire.verb_message(wire.REJECT, attempt_id, str(error))
-            return wire.result_message(attempt_id, chunks.pack_results(map(self._outcome, bodies)))
-        outcome = self._outcome(body)
-        if isinstance(outcome, Failure):
-            return wire.verb_message(wire.REJECT if outcome.is_final else wire.FAIL, attempt_id, outcome.reason)
-        return wire.result_message(attempt_id, outcome)
-
-    def _outcome(self, body: Frames) -> Frames | Failure:
-        """Run the handler on one body, and return its result or why there is none."""
-        try:
-            return frames_of(self._handle(wire.plain(body)))
-        except (Interrupted, KeyboardInterrupt):
-            raise
-        except Reject as rejection:
-            return Failure(text_of(rejection) or "rejected", is_final=True)
-        except Fail as failure:
-            return Failure(text_of(failure) or "failed")
-        except BaseException as error:
-            if isinstance(error, SystemExit) and is_of_a_signal(error):
-                raise
-            reason = reason_of(error)
-            self._complaints.warn("failed", f"the handler failed: {reason}", monotonic(), error)
-            return Failure(reason)
-
-    def _handle(self, body: Body) -> Any:
-        """Run the handler. A process that it has forked ends where it comes back, and never becomes a worker."""
-        try:
-            result = self._handler(body)
-        except BaseException as error:
-            if os.getpid() != self._process_id:
-                end_child(error)
-            raise
-        if os.getpid() != self._process_id:
-            end_child(None)
-        return result
+    def _leave(self) -> None:
+        """Give back what is not begun, and what crosses with that; say what could not be said before."""
+        session = self._session
+        self._keeper.withdraw()
+        until = monotonic() + (LINGER_MS if session.has_unsaid else LAST_LOOK_MS) / 1000
+        while (session.asked > 0 or session.has_unsaid) and monotonic() < until and not self._line.verdict:
+            self._wait(until)
 
     def _close(self) -> None:
-        with self._lock:
-            self._results.close()
         self._alarm.close()
         if self._own_context:
             terminate(self._context)
-
-
-def _span(seconds: Any) -> float:
-    """Return seconds as a number; raises ValueError for what a touch does not take."""
-    try:
-        span = float(seconds)
-    except (TypeError, ValueError, OverflowError):
-        span = nan
-    if not 0 < span <= LONGEST_SPAN:
-        raise ValueError(f"touch takes seconds above 0 and up to {LONGEST_SPAN:,.0f}, not {seconds!r:.100}")
-    return span
