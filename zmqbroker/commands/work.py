@@ -27,7 +27,8 @@ The function gets the body of a task, bytes (a list of bytes if it has several f
 It is imported from the current directory. An exception fails the attempt; zmqbroker.Reject fails the task for good.
 
 The command gets the body on its stdin, and what it prints is the result. The attempt fails if it ends with any other
-status than 0; the reason is that, and the last line of its stderr."""
+status than 0; the reason is that, and the last line of its stderr. ZMQBROKER_KEY, ZMQBROKER_QUEUE and ZMQBROKER_ATTEMPT
+tell it about its task, and a line `ZMQBROKER_PROGRESS done/total text` on its stderr says how far it has come."""
 EXAMPLES = """\
 examples:
   zmqbroker work tcp://localhost:4162 tasks:shrink --processes 4
