@@ -127,7 +127,7 @@ def test_a_process_whose_task_is_cancelled_is_ended_where_that_is_wanted(broker:
     broker.give(worker, b"unwanted", HANGS["sleeps"], timeout=None)
     broker.tell(worker, b"cancel", b"unwanted")
     see_another_one(broker, program)
-    program.wait_for("its task was cancelled: it ends$")
+    program.wait_for("nobody wants the result of its task any more: it ends$")
 
 
 def test_a_command_whose_task_is_cancelled_is_ended_and_its_process_goes_on(broker: BareBroker, work: Work):

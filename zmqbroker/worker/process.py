@@ -99,7 +99,8 @@ class WorkerProcess:
         )
         upkeep = self._worker.upkeep
         upkeep.touch_every = settings.touch or inf
-        upkeep.touch_until = settings.kill_after or inf
+        if settings.function is not None:  # a command has that time for each body of a chunk
+            upkeep.touch_until = settings.kill_after or inf
         upkeep.on_begin, upkeep.on_touch, upkeep.on_end = slot.begin, slot.touch, slot.end
         if on_cancel is not None:
             upkeep.on_cancel = on_cancel
@@ -138,7 +139,7 @@ class WorkerProcess:
 
     def _end_cancelled(self) -> None:
         """End this process, whatever its function is at: nobody wants that. Another one takes its place."""
-        log_safely(log.info, "its task was cancelled: it ends")
+        log_safely(log.info, "nobody wants the result of its task any more: it ends")
         self._slot.end()
         if self._lifeline is not None:
             say(self._lifeline, LEAVING)
