@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from helpers import PATIENCE
+from helpers import PATIENCE, wait_until
 
 from zmqbroker.wire.announced import task_header
-from zmqbroker.worker.lifeline import Program
-from zmqbroker.worker.limits import Limits
+from zmqbroker.worker.lifeline import FINISH, Process, Program
+from zmqbroker.worker.limits import InHand, Limits
 from zmqbroker.worker.supervisor import Supervisor
 
 START = f"""
@@ -118,6 +118,19 @@ def test_a_process_that_goes_on_with_another_task_is_left_alone():
     log, told = supervise(tasks, Limits(grace=2.3, kill_after=2.5), "crashed: exit status 3", times=1)
     assert not told
     assert not [line for line in log if "still at its task" in line]
+
+
+def test_a_process_that_has_just_begun_another_task_is_not_killed_for_the_one_before():
+    program = Program([sys.executable, "-c", f"{START}{BEGIN}lifeline.recv(1)\nos._exit(7)\n"], b"")
+    process = Process(program, now=0.0)
+    wait_until(lambda: process.slot.in_hand() is not None)
+    process.listen(now=0.0)
+    assert process.was_ready
+    assert not process.kill_at(InHand(began=0.0, deadline=0.2, attempt_id=b"before"))
+    process.tell(FINISH)
+    wait_until(lambda: process.notice_end() is not None)
+    assert process.end(now=1.0) == 7
+    process.slot.close()
 
 
 def test_who_touches_is_left_alone_until_the_limit_of_its_own():

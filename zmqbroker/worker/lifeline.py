@@ -7,6 +7,7 @@ came about, and is as good as FINISH. The other thing that they share is a slot.
 """
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from zmqbroker.worker.command import kill_group
 from zmqbroker.worker.leftovers import kill_leftovers
+from zmqbroker.worker.limits import InHand
 from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
 
 READY = b"ready\n"  # what a process says that has started; anything else, before or after, is why it cannot go on
@@ -44,7 +46,7 @@ class Process:
         self.started_at = now
         self.silent_at = inf  # since when it can say nothing more
         self.status: int | None = None  # of its exit, or minus the signal, once `notice_end` has seen it
-        self.has_hung = False  # and was killed for it
+        self.has_hung = False  # it was killed for that
         self._said = b""
         self._mark = f"zmqbroker-{os.getpid()}-{next(numbers)}"
         with ExitStack() as undoing, ExitStack() as closing:
@@ -132,6 +134,16 @@ class Process:
     def kill(self) -> None:
         """Kill it with its group."""
         kill_group(self._process)
+
+    def kill_at(self, task: InHand) -> bool:
+        """Kill it as one that hangs, if it is still at a task: frozen meanwhile, as it may just begin another one."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self.has_hung = self.slot.in_hand() == task
+        if self.has_hung:
+            self.kill()
+        else:
+            os.kill(self.pid, signal.SIGCONT)
+        return self.has_hung
 
     def _find_status(self) -> int | None:
         """Return how it ended, and leave its number to it until what it left behind was found by that."""

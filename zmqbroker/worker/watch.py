@@ -38,15 +38,14 @@ class Watch:
             if status is not None:
                 failures.append((task.attempt_id, ending(status)))
             elif verdict := self._limits.verdict(task, now):
-                log.warning("process %d %s", process.pid, verdict.what)
-                process.has_hung = True
-                hung.append(process)
+                hung.append((process, task, verdict.what))
                 if verdict.reason:
                     failures.append((task.attempt_id, verdict.reason))
             else:
                 look_at = min(look_at, self._limits.due_at(task))
         if failures:
             self._tell(failures)
-        for process in hung:
-            process.kill()
+        for process, task, what in hung:
+            if process.kill_at(task):
+                log.warning("process %d %s", process.pid, what)
         return look_at
