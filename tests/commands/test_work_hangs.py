@@ -52,7 +52,7 @@ def test_two_functions_that_hang_do_not_keep_two_processes(start: Start, run: Wo
 
 def test_two_commands_that_hang_do_not_keep_two_processes(start: Start, run: Work):
     running = start(tries=1, timeout=1.0)
-    run(running.addresses.ready, "--processes", 2, "--grace", 0.5, "--", "sh")
+    run(running.addresses.ready, "--processes", 2, "--", "sh")
     with Client(running.addresses.requests) as client:
         hung = [client.submit(b"trap '' TERM; sleep 1000") for _ in range(2)]
         assert client.submit(b"echo done", timeout=60).result(PATIENCE) == b"done\n"
