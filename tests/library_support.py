@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from typing import Any
 
 from helpers import PATIENCE, TOP, Program, wait_until
@@ -102,10 +103,12 @@ def start_broker(*addresses: str, drain: float = 0) -> Program:
 class Proxy:
     """Forwards TCP connections to an address, until they are cut."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, lives: Callable[[int], float] = lambda _: inf) -> None:
+        """Forward to an address; `lives` says how many bytes each connection, from 1, passes on until it is cut."""
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         self._to = host, int(port)
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lives = lives
         self._ends: list[socket.socket] = []
         self._changed = threading.Condition()
         self.connections = 0  # so far
@@ -140,13 +143,16 @@ class Proxy:
                     self._ends += [near, far]
                     self.connections += 1
                     self._changed.notify_all()
+                    left = [self._lives(self.connections)]
                 for ends in ((near, far), (far, near)):
-                    threading.Thread(target=_forward, args=ends, daemon=True).start()
+                    threading.Thread(target=_forward, args=(*ends, left), daemon=True).start()
 
 
-def _forward(source: socket.socket, sink: socket.socket) -> None:
+def _forward(source: socket.socket, sink: socket.socket, left: list[float]) -> None:
+    """Pass on bytes one way, as long as any are left for both ways together."""
     with suppress(OSError):
-        while chunk := source.recv(65536):
+        while left[0] > 0 and (chunk := source.recv(int(min(65536, left[0])))):
+            left[0] -= len(chunk)
             sink.sendall(chunk)
     _shut(source)
     _shut(sink)

@@ -19,8 +19,16 @@ MAY_IMPORT = {  # besides its own files
     "__main__": {"commands"},
 }
 # What decides, and what travels: no socket, no file, no thread, and time comes in as `now`.
-PURE = ["wire/*.py", "broker/dispatch.py", "broker/task.py", "broker/queues.py", "broker/kept.py"]
-PURE += ["worker/session.py", "worker/limits.py"]
+PURE = [
+    "wire/*.py",
+    "broker/dispatch.py",
+    "broker/task.py",
+    "broker/queues.py",
+    "broker/workers.py",
+    "broker/kept.py",
+    "worker/session.py",
+    "worker/limits.py",
+]
 COMPUTES = {"collections", "dataclasses", "enum", "functools", "heapq", "itertools", "json", "math", "struct", "typing"}
 HOUSE = TOP / "zmqbroker"
 FILES = sorted(HOUSE.rglob("*.py"))

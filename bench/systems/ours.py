@@ -24,8 +24,8 @@ def start_broker(play: Play) -> Process:
     return broker
 
 
-def start_workers(play: Play, count: int, kind: str = "worker", slots: int = 1) -> None:
-    """Start so many processes with one Worker, or one plain worker, each."""
+def start_workers(play: Play, count: int, kind: str = "worker", slots: int = 0) -> None:
+    """Start so many processes with one Worker, or one plain worker, each; no slots: as many as a Worker likes."""
     for _ in range(count):
         play.start_python("-m", THIS, kind, *play.settings["workers"], str(slots))
 
@@ -121,7 +121,7 @@ def main(kind: str, ready: str, results: str, slots: str) -> None:
     if kind == "plain-worker":
         work_plainly(ready, results)
     else:
-        Worker(ready, work, slots=int(slots)).run()
+        Worker(ready, work, slots=int(slots) or None).run()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,21 @@ def reply(client: zmq.Socket[bytes]) -> tuple[dict[str, Any], list[bytes]]:
     """Wait for a reply to a request whose envelope is its header alone: the fields and the body."""
     header, empty, *body = client.recv_multipart()
     assert (header[:4], empty) == (b"ZB1 ", b"")
-    return json.loads(header[4:]), body
+    fields = json.loads(header[4:])
+    assert fields.pop("number", 1) >= 1
+    return fields, body
+
+
+def test_a_reply_has_the_number_of_its_task_and_the_id_of_its_request(running: Running):
+    client, worker = running.client(zmq.DEALER), running.worker()
+    for number in (1, 2):
+        request(client, b"task", key=str(number), id=f"request {number}")
+        worker.echo()
+        header = json.loads(client.recv_multipart()[0][4:])
+        assert (header["number"], header["id"]) == (number, f"request {number}")
+    request(client, b"task", key="1", id="once more", cancel=True)
+    assert "number" not in (refused := json.loads(client.recv_multipart()[0][4:]))
+    assert refused["id"] == "once more"
 
 
 def test_a_reply_says_what_became_of_the_task(running: Running):
@@ -34,7 +48,13 @@ def test_the_rest_of_the_envelope_is_echoed_before_the_header(running: Running):
     client, worker = running.client(zmq.DEALER), running.worker()
     request(client, b"task", b"hop", b"ZB1 not last")
     worker.echo()
-    assert client.recv_multipart() == [b"hop", b"ZB1 not last", b'ZB1 {"status": "done", "attempts": 1}', b"", b"task"]
+    assert client.recv_multipart() == [
+        b"hop",
+        b"ZB1 not last",
+        b'ZB1 {"status": "done", "attempts": 1, "number": 1}',
+        b"",
+        b"task",
+    ]
 
 
 def test_a_failure_comes_with_the_reason_of_the_worker(running: Running):
@@ -109,8 +129,8 @@ def test_a_client_that_comes_back_joins_its_task(running: Running):
     request(second, b"task", key="k")
     running.wait_for("joined", 1)
     worker.reply(attempt_id, b"result")
-    assert reply(second) == ({"key": "k", "status": "done", "attempts": 1}, [b"result"])
-    assert not first.poll(0)
+    for client in (first, second):
+        assert reply(client) == ({"key": "k", "status": "done", "attempts": 1}, [b"result"])
     assert running.count("attempts") == 1
 
 

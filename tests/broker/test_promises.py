@@ -4,6 +4,7 @@ The model keeps one record a task, written from the promises and not from the co
 them is running until when, who lost it, and what was replied.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -34,7 +35,7 @@ HEADERS = st.builds(
 class Record:
     """What the model knows of a task."""
 
-    address: bytes  # where its reply goes
+    addresses: list[bytes]  # where its reply goes
     tries: int
     timeout: float | None
     priority: int = 0
@@ -61,8 +62,9 @@ class Promises(RuleBasedStateMachine):
         tries=st.integers(0, 3), timeout=st.sampled_from([None, 1.0, 2.5]), retry_delay=st.sampled_from([0.0, 2.0])
     )
     def start(self, tries: int, timeout: float | None, retry_delay: float) -> None:
-        self.patched = patch("zmqbroker.broker.queues.STALE_KEPT", STALE_KEPT)
-        self.patched.start()
+        self.patched = ExitStack()
+        for module in ("queues", "workers"):
+            self.patched.enter_context(patch(f"zmqbroker.broker.{module}.STALE_KEPT", STALE_KEPT))
         self.now = 0.0
         self.tries, self.timeout, self.retry_delay = tries, timeout, retry_delay
         self.dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay, run=b"run")
@@ -82,7 +84,7 @@ class Promises(RuleBasedStateMachine):
         key = header.key if header else None
         known = self.unsettled_with(key)
         if known is not None:
-            known.address = address  # it joins: the reply goes there now
+            known.addresses.append(address)  # it joins
         elif key in self.kept and self.now < self.kept[key][0] + KEPT_FOR:
             _, record = self.kept[key]
             self.kept[key] = (self.now, record)
@@ -90,7 +92,7 @@ class Promises(RuleBasedStateMachine):
         elif self.refuses:
             self.expected.append((address, "failed" if header is None else "unavailable"))
         else:
-            record = Record(address, self.tries, self.timeout)
+            record = Record([address], self.tries, self.timeout)
             if header is not None:
                 record.has_header = True
                 record.key, record.priority = key, header.priority
@@ -244,7 +246,7 @@ class Promises(RuleBasedStateMachine):
         assert record.status is None, "promise 2: settled twice"
         record.running = record.due = None
         record.status = status
-        self.expected.append((record.address, status))
+        self.expected += [(address, status) for address in record.addresses]
         if record.key is not None and status != "unavailable":
             self.kept[record.key] = (self.now, record)
 
@@ -253,7 +255,8 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def replies_are_those_of_the_model(self) -> None:
         """Promises 1, 2 and 3: exactly one reply, the first result or the failure after the last attempt."""
-        replies = [(bytes(task.envelope[0]), task.status) for task in self.dispatcher.settled]
+        settled = self.dispatcher.settled
+        replies = [(bytes(waiter.envelope[0]), task.status) for task in settled for waiter in task.waiters]
         assert sorted(replies) == sorted(self.expected)
         for task in self.dispatcher.settled:
             assert task.body == (RESULT if task.status == "done" else [])
@@ -282,18 +285,18 @@ class Promises(RuleBasedStateMachine):
         assert len(dispatcher._timers._heap) <= 2 * (dispatcher.running + dispatcher.delayed) + STALE_KEPT
         assert dispatcher._waiting._entries <= 2 * dispatcher.waiting + STALE_KEPT
         workers = dispatcher._workers
-        assert len(workers._line) <= 2 * dispatcher.idle + STALE_KEPT
+        assert len(workers._free) + len(workers._ahead) <= 2 * (2 * dispatcher.idle + STALE_KEPT)
         assert len(dispatcher._handed_out) <= dispatcher.unsettled
         running = {task for task in dispatcher._handed_out.values() if task.attempt_id}
-        assert set().union(*(worker.running for worker in workers._workers.values())) <= running
-        assert all(task in task.worker.running for task in running)
-        assert all(worker.slots or worker.running for worker in workers._workers.values())
+        assert {task for worker in workers._workers.values() for task in worker.held.values()} <= running
+        assert all(task.worker.held[task.attempt_id] is task for task in running)
+        assert all(worker.slots or worker.held for worker in workers._workers.values())
         assert len(dispatcher._by_key) <= dispatcher.unsettled
 
     def teardown(self) -> None:
         """Promise 1: nobody is left without a reply at shutdown."""
         if hasattr(self, "dispatcher"):
-            self.patched.stop()
+            self.patched.close()
             for record in self.records:
                 if record.status is None:
                     self.settle(record, "unavailable" if record.has_header else "failed")

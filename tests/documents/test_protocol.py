@@ -58,13 +58,16 @@ def test_the_verbs_of_the_protocol_are_those_of_the_code():
 
 def test_the_fields_of_the_protocol_are_those_of_the_code():
     assert named_in("REQUEST with a header") == set(zmqbroker.wire.FIELDS)
-    failed = zmqbroker.wire.reply_header("key", zmqbroker.wire.FAILED, 1, "reason")
+    failed = zmqbroker.wire.reply_header("key", zmqbroker.wire.FAILED, 1, "reason", 1, "id")
     assert named_in("REPLY with a header") == set(json.loads(failed.removeprefix(zmqbroker.wire.HEADER)))
+
+
+STATUSES = ("DONE", "FAILED", "CANCELLED", "INVALID", "UNAVAILABLE", "PROGRESS")
 
 
 def test_the_statuses_of_the_protocol_are_those_of_the_code():
     (meaning,) = (row[1] for row in section(PROTOCOL, "REPLY with a header").rows if row[0] == "`status`")
-    statuses = {getattr(zmqbroker.wire, name) for name in ("DONE", "FAILED", "CANCELLED", "INVALID", "UNAVAILABLE")}
+    statuses = {getattr(zmqbroker.wire, name) for name in STATUSES}
     assert set(re.findall(r"`(\w+)`: ", meaning)) == statuses
 
 

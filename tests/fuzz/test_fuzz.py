@@ -32,6 +32,7 @@ from zmqbroker.wire import (
     HEADER,
     LARGEST_COUNT,
     LARGEST_ENVELOPE,
+    LONGEST_ID,
     LONGEST_KEY,
     LONGEST_REASON,
     LONGEST_SPAN,
@@ -81,6 +82,8 @@ GOOD_FIELDS = st.fixed_dictionaries(
         "delay": SPANS,
         "priority": st.integers(-LARGEST_COUNT, LARGEST_COUNT),
         "cancel": st.just(False),
+        "id": st.text(max_size=LONGEST_ID),
+        "progress": st.booleans(),
     },
 )
 HEADERS = st.one_of(
@@ -232,16 +235,26 @@ def test_any_reply_is_read_or_malformed(message: list[bytes]):
     assert message[1] == EMPTY
 
 
-STATUSES = st.sampled_from([wire.DONE, wire.FAILED, wire.CANCELLED, wire.INVALID, wire.UNAVAILABLE])
+STATUSES = st.sampled_from([wire.DONE, wire.FAILED, wire.CANCELLED, wire.INVALID, wire.UNAVAILABLE, wire.PROGRESS])
+NAMES_OR_NONE = st.none() | st.text(min_size=1, max_size=50)
 
 
 @examples(100)
-@given(st.none() | st.text(min_size=1, max_size=50), STATUSES, st.integers(0), st.text(max_size=200), MESSAGES)
-def test_a_reply_comes_out_as_it_went_in(key: str | None, status: str, attempts: int, reason: str, body: list[bytes]):
-    header = wire.reply_header(key, status, attempts, reason)
+@given(
+    st.tuples(
+        NAMES_OR_NONE, STATUSES, st.integers(0), st.text(max_size=200), st.none() | st.integers(1), NAMES_OR_NONE
+    ),
+    MESSAGES,
+)
+def test_a_reply_comes_out_as_it_went_in(
+    fields: tuple[str | None, str, int, str, int | None, str | None], body: list[bytes]
+):
+    key, status, attempts, reason, number, id = fields
+    header = wire.reply_header(*fields)
     reply = wire.parse_reply(wire.reply_message([header], as_received(body)))
     assert reply[:3] == (key, status, attempts)
-    assert reply.reason == ("" if status == wire.DONE else reason)
+    assert (reply.number, reply.id) == (number, id)
+    assert reply.reason == ("" if status in (wire.DONE, wire.PROGRESS) else reason)
     assert contents(reply.body) == body
 
 
@@ -523,7 +536,8 @@ def assert_nothing_is_left(running: Running) -> None:
     assert not list(dispatcher._timers)
     assert len(dispatcher._timers._heap) <= STALE_KEPT
     assert not dispatcher._workers._workers
-    assert max(len(dispatcher._workers._line), dispatcher._waiting._entries) <= STALE_KEPT
+    workers = dispatcher._workers
+    assert max(len(workers._free), len(workers._ahead), dispatcher._waiting._entries) <= STALE_KEPT
     assert len(dispatcher._waiting._lines) == len(dispatcher._waiting._ranks)
 
 

@@ -102,6 +102,15 @@ def test_a_header_stands_last_in_the_envelope_and_is_taken_out_of_it():
     text = b'{"key": "k", "timeout": 2.5, "tries": 0, "delay": 3, "priority": -7, "cancel": false}'
     assert parse_header(text) == wire.Header(key="k", timeout=2.5, tries=0, delay=3, priority=-7)
     assert parse_header(b"{}") == wire.Header()
+    assert parse_header(b'{"key": "k", "id": "", "progress": true}') == wire.Header(key="k", id="", progress=True)
+
+
+@pytest.mark.parametrize(
+    "key", ["0af-1", "k", " ~!#[]", 'a"b', r"a\b", "a\nb", "\x7f", "\u20ac", "k" * wire.LONGEST_KEY]
+)
+def test_a_header_with_a_key_alone_is_read_the_same_in_any_form_of_json(key: str):
+    text = wire.head(wire.request_message([b""], key)[0], 5000).removeprefix(wire.HEADER)
+    assert parse_header(text) == parse_header(text + b" ") == wire.Header(key=key)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +148,9 @@ def test_no_other_frame_of_an_envelope_is_looked_at(envelope: list[bytes]):
         (b'{"key": "' + b"k" * 257 + b'"}', "key must be 1 to 256 characters"),
         (b'{"cancel": true}', "cancel needs the key of a task"),
         (b'{"cancel": 1, "key": "k"}', "cancel must be true or false"),
+        (b'{"id": "' + b"i" * 33 + b'"}', "id must be text of up to 32 characters"),
+        (b'{"id": 1}', "id must be text of up to 32 characters"),
+        (b'{"progress": 1}', "progress must be true or false"),
     ],
 )
 def test_a_bad_header_says_which_field_is_wrong(text: bytes, reason: str):
@@ -148,10 +160,13 @@ def test_a_bad_header_says_which_field_is_wrong(text: bytes, reason: str):
     assert raised.value.header is not None
 
 
-def test_a_bad_header_is_answered_with_its_key():
+def test_a_bad_header_is_answered_with_its_key_and_its_id():
     with pytest.raises(wire.MalformedError) as raised:
-        parse_header(b'{"key": "k", "tries": "many"}')
-    assert raised.value.header == wire.Header(key="k")
+        parse_header(b'{"key": "k", "tries": "many", "id": "i"}')
+    assert raised.value.header == wire.Header(key="k", id="i")
+    with pytest.raises(wire.MalformedError) as raised:
+        parse_header(b'{"key": 1, "id": "i"}')
+    assert raised.value.header == wire.Header(id="i")
 
 
 def test_the_header_of_a_reply_is_what_a_client_reads():
@@ -160,6 +175,25 @@ def test_the_header_of_a_reply_is_what_a_client_reads():
         assert wire.parse_reply([header, b"", b"a", b"b"]) == wire.Reply(key, "done", 2, "", [b"a", b"b"])
     header = wire.reply_header("k", "failed", 3, 'no "luck"')
     assert wire.parse_reply([header, b"", b""]) == wire.Reply("k", "failed", 3, 'no "luck"', [b""])
+
+
+@pytest.mark.parametrize("key", [None, "k", r"a\b", "\u20ac"])
+@pytest.mark.parametrize("number", [None, 7, 10**18])
+@pytest.mark.parametrize("id", [None, "", 'i"'])
+@pytest.mark.parametrize("status", [wire.DONE, wire.FAILED, wire.PROGRESS])
+def test_a_reply_tells_the_number_of_its_task_and_the_id_of_its_request(
+    key: str | None, number: int | None, id: str | None, status: str
+):
+    header = wire.reply_header(key, status, 2, "", number, id)
+    assert wire.parse_reply([header, b"", b"a"]) == wire.Reply(key, status, 2, "", [b"a"], number, id)
+    assert (b"reason" in header) == (status == wire.FAILED)
+
+
+def test_progress_is_the_json_object_of_a_reply():
+    assert wire.parse_progress([b'{"done": 1, "total": null}']) == {"done": 1, "total": None}
+    for body in (b"", b"[1]", b"\xff", b"{", b"[" * 4000):
+        with pytest.raises(wire.MalformedError, match="a progress that cannot be read"):
+            wire.parse_progress([body])
 
 
 def test_a_reply_with_a_long_reason_is_read_as_well():
@@ -174,7 +208,24 @@ def test_a_field_of_a_reply_that_a_client_does_not_know_is_ignored():
     assert wire.parse_reply([header, b"", b"a"]) == wire.Reply(None, "done", 1, "", [b"a"])
 
 
-@pytest.mark.parametrize("message", [[b""], [b"", b""], [b"ZB1 {}", b"", b"x"], [b"ZB1 x", b"", b"x"], [b"ZB1 {}"]])
+DONE_HEADER = wire.reply_header("k", wire.DONE, 1, "", 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [b""],
+        [b"", b""],
+        [b"ZB1 {}", b"", b"x"],
+        [b"ZB1 x", b"", b"x"],
+        [b"ZB1 {}"],
+        [DONE_HEADER],
+        [DONE_HEADER, b""],
+        [DONE_HEADER, b"x", b"x"],
+        [b'ZB1 {"status": "done", "attempts": 1, "number": "1"}', b"", b"x"],
+        [b'ZB1 {"status": "done", "attempts": 1, "id": 1}', b"", b"x"],
+    ],
+)
 def test_a_reply_that_cannot_be_read_is_malformed(message: list[bytes]):
     with pytest.raises(wire.MalformedError, match="a reply that cannot be read"):
         wire.parse_reply(message)

@@ -659,6 +659,39 @@ def test_a_worker_touches_a_long_task_by_itself_up_to_a_limit(bare: BareBroker):
     assert touched == [None] * len(answers)
 
 
+def test_what_lies_behind_a_long_task_is_done_by_another_worker_and_by_it_alone(running: Running, client: Client):
+    slow, quick = Gate(b"long"), Gate()
+    long = client.submit(b"long")
+    short = [client.submit(b"%d" % number, tries=1) for number in range(7)]
+    with working(running.addresses.ready, slow, slots=8):
+        slow.wait_for(b"long")
+        with working(running.addresses.ready, quick):
+            assert [future.result(PATIENCE) for future in short] == [b"%d" % number for number in range(7)]
+        assert not long.done()
+        slow.open(b"long")
+        assert long.result(PATIENCE) == b"LONG"
+    assert slow.counts == {b"long": 1}
+    assert sum(quick.counts.values()) == 7
+
+
+def test_a_task_that_is_cancelled_is_told_so(running: Running, client: Client):
+    begun = threading.Event()
+    ended: list[bytes] = []
+
+    def handle(body: bytes) -> bytes:
+        task = current_task()
+        begun.set()
+        wait_until(lambda: task.cancelled)
+        ended.append(body)
+        return body
+
+    with working(running.addresses.ready, handle):
+        future = client.submit(b"task")
+        assert begun.wait(PATIENCE)
+        assert future.cancel()
+        wait_until(lambda: ended == [b"task"])
+
+
 # Who answers
 
 

@@ -157,10 +157,10 @@ class Dispatcher:
             self.counters.refused += 1
         self._answer(envelope, header, status, reason)
 
-    def undelivered(self, task: Task, waiter: Waiter) -> None:
+    def undelivered(self, task: Task, connection: Sized) -> None:
         """Note that a reply could not be sent; its client may come back for it if the task has a key."""
         if task.key is not None:
-            self._kept.mark_undelivered(task.key, waiter.envelope[0])
+            self._kept.mark_undelivered(task.key, connection)
 
     # What workers send
 
@@ -253,7 +253,7 @@ class Dispatcher:
     def progress(self, attempt_id: Sized, progress: Frames) -> None:
         """Pass on how far a worker is with an attempt."""
         task = self._find_running(attempt_id)
-        if task is not None and progress and len(progress[0]) <= LARGEST_PROGRESS:
+        if task is not None and task.header is not None and progress and len(progress[0]) <= LARGEST_PROGRESS:
             self.progressed[task] = progress[0]
 
     # What the loop does and notices

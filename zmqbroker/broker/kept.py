@@ -42,18 +42,21 @@ class KeptReplies:
 
     def add(self, key: str, task: Task, now: float) -> None:
         """Keep the reply of a settled task; the oldest make room for it, unless it is larger than all may be."""
-        self._drop(key)
-        size = sum(map(len, task.body)) + FRAME_COST * len(task.body)
+        kept, body = self._kept, task.body
+        if key in kept:
+            self._drop(key)
+        size = FRAME_COST + len(body[0]) if len(body) == 1 else FRAME_COST * len(body) + sum(map(len, body))
         if size > MOST_BYTES:
             return
+        connections: tuple[Sized, ...] = (task.envelope[0],)
+        if task.joined:
+            connections += tuple(waiter.envelope[0] for waiter in task.joined)
         until = now + KEPT_FOR
-        connections = (task.envelope[0], *(waiter.envelope[0] for waiter in task.joined or ()))
-        self._kept[key] = KeptReply(
-            connections, task.status, task.attempts, task.reason, task.number, task.body, until, size
-        )
+        reply = (connections, task.status, task.attempts, task.reason, task.number, body, until, size)
+        kept[key] = tuple.__new__(KeptReply, reply)  # half as dear as to call it
         self._bytes += size
-        while len(self._kept) > MOST_REPLIES or self._bytes > MOST_BYTES:
-            self._drop(next(iter(self._kept)))
+        while len(kept) > MOST_REPLIES or self._bytes > MOST_BYTES:
+            self._bytes -= kept.popitem(last=False)[1].size
 
     def take(self, key: str, connection: Sized, now: float) -> KeptReply | None:
         """Take out the reply with this key; None when it is not kept, or went out by this very connection."""
@@ -72,7 +75,7 @@ class KeptReplies:
     def expire(self, now: float) -> None:
         """Drop what was kept for long enough."""
         while (due := self.next_due()) is not None and due <= now:
-            self._drop(next(iter(self._kept)))
+            self._bytes -= self._kept.popitem(last=False)[1].size
 
     def next_due(self) -> float | None:
         """Return the instant at which the oldest has been kept for long enough; None when nothing is kept."""

@@ -21,10 +21,10 @@ from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.report import Report
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Sockets
-from zmqbroker.broker.task import Task, Waiter
+from zmqbroker.broker.task import Task
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
-from zmqbroker.wire import FAILED, HEADER, INVALID, UNAVAILABLE, Frames, announced, head
+from zmqbroker.wire import FAILED, HEADER, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, announced, head
 
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
 MOST_BATCHES = 10  # of results, read in one turn before deadlines are judged
@@ -85,6 +85,8 @@ class Loop:
             self._receive_ready(is_lost)
         self._judge_deadlines(held_up=self._now - expected > STALL)
         self._hand_out()
+        if self._dispatcher.progressed:
+            self._send_progress()
         self._send_replies()
         if self._dispatcher.told:
             self._tell_workers()
@@ -289,14 +291,24 @@ class Loop:
     def _send_outcome(self, task: Task) -> None:
         """Send the reply to whoever waits for it; it is undeliverable when nobody is there to get it."""
         is_delivered = False
-        for waiter in task.waiters:
-            if send(self._requests, _reply(task, waiter)):
+        for envelope, header in task.waiters if task.joined else ((task.envelope, task.header),):
+            if send(self._requests, _reply(task, envelope, header)):
                 is_delivered = True
             else:
-                self._dispatcher.undelivered(task, waiter)
+                self._dispatcher.undelivered(task, envelope[0])
         if not is_delivered:
             self._dispatcher.counters.undeliverable += 1
             self._report.undeliverable(self._now)
+
+    def _send_progress(self) -> None:
+        """Tell those who want to know how far their tasks have come; who does not read that misses it."""
+        progressed = self._dispatcher.progressed
+        for task, progress in progressed.items():
+            for envelope, header in task.waiters:
+                if header is not None and header.progress:
+                    about = wire.reply_header(header.key, PROGRESS, task.attempts, "", task.number, header.id)
+                    send(self._requests, wire.reply_message([*envelope, about], [progress]))
+        progressed.clear()
 
     def _tell_workers(self) -> None:
         told = self._dispatcher.told
@@ -319,11 +331,11 @@ class Loop:
             self._send_replies()
 
 
-def _reply(task: Task, waiter: Waiter) -> Frames:
-    if waiter.header is None:
-        return wire.reply_message(waiter.envelope, task.body)
-    header = wire.reply_header(waiter.header.key, task.status, task.attempts, task.reason)
-    return wire.reply_message([*waiter.envelope, header], task.body)
+def _reply(task: Task, envelope: Frames, header: Header | None) -> Frames:
+    if header is None:
+        return wire.reply_message(envelope, task.body)
+    about = wire.reply_header(header.key, task.status, task.attempts, task.reason, task.number or None, header.id)
+    return wire.reply_message([*envelope, about], task.body)
 
 
 def _task_message(envelope: Frames, task: Task) -> Frames:

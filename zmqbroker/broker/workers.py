@@ -73,7 +73,7 @@ class Workers:
     def pop(self, avoided: Worker) -> tuple[Frames, Worker]:
         """Use one ready message, of the avoided worker only if there is no other; one must be idle."""
         worker = self._take()
-        if worker is avoided and self.idle:
+        if worker.id == avoided.id and self.idle:  # also by another connection, where it chose its own id
             other = self._take()
             self.place(worker, first=True)
             worker = other

@@ -16,11 +16,16 @@ quote = json.JSONEncoder().encode
 
 def read_fields(header: Sized) -> dict[str, Any]:
     """Return the fields of a header; raises ValueError for what is no JSON object."""
+    return read_object(bytes(header)[len(HEADER) :])  # type: ignore[call-overload]
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """Return what a JSON object has; raises ValueError for what is none."""
     try:
-        text: str = bytes(header)[len(HEADER) :].decode().strip(" \t\r\n")  # type: ignore[call-overload]
-        fields, end = _read(text)
+        stripped = text.decode().strip(" \t\r\n")
+        found, end = _read(stripped)
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
-    if not isinstance(fields, dict) or end < len(text):
+    if not isinstance(found, dict) or end < len(stripped):
         raise ValueError("it is no JSON object")
-    return fields
+    return found

@@ -1,6 +1,12 @@
-"""What clients and the broker say to each other: requests, with a header or without, and their replies."""
+"""What clients and the broker say to each other: requests, with a header or without, and their replies.
 
+Nearly all headers of requests have a key and nothing else, and nearly all of replies say that a task is done. These two
+are read in one step each when they have the very form that this module gives them; any other header is read as JSON.
+"""
+
+import re
 from collections.abc import Callable, Sized
+from json.encoder import encode_basestring_ascii as quote_text
 from typing import Any, NamedTuple
 
 from zmqbroker.wire.frames import (
@@ -13,16 +19,18 @@ from zmqbroker.wire.frames import (
     head,
     is_large_envelope,
 )
-from zmqbroker.wire.header import HEADER, LARGEST_HEADER, quote, read_fields
+from zmqbroker.wire.header import HEADER, LARGEST_HEADER, quote, read_fields, read_object
 
 LARGEST_COUNT = 1_000_000_000  # of tries, and of a priority in either direction
 LONGEST_KEY = 256  # characters
+LONGEST_ID = 32  # characters
 
 DONE = "done"  # the statuses of a reply
 FAILED = "failed"
 CANCELLED = "cancelled"
 INVALID = "invalid"  # the request became no task, and never will
 UNAVAILABLE = "unavailable"  # the request became no task, or the broker ended before it was done; later it may be
+PROGRESS = "progress"  # no answer yet: the body says how far the task has come
 
 
 class Header(NamedTuple):
@@ -34,6 +42,16 @@ class Header(NamedTuple):
     delay: float = 0.0  # seconds before the first attempt
     priority: int = 0  # higher first
     cancel: bool = False  # the task with this key is not wanted any more
+    id: str | None = None  # names the request: it is in each reply to it
+    progress: bool = False  # replies that say how far the task has come are wanted
+
+
+_NO_WISHES = Header()[1:]  # the fields of a header that has a key and nothing else
+_KEY = rb'"([ !#-\[\]-~]{1,%d})"' % LONGEST_KEY  # of ASCII, with nothing that JSON escapes
+_match_plain = re.compile(rb'ZB1 \{"key": %s\}' % _KEY).fullmatch  # as `request_message` writes it
+_match_done = re.compile(  # as `reply_header` does
+    rb'ZB1 \{"status": "done", "attempts": (\d{1,18}), "key": %s, "number": (\d{1,18})\}' % _KEY
+).fullmatch
 
 
 class MalformedRequestError(MalformedError):
@@ -62,6 +80,8 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"a whole number, -{LARGEST_COUNT} to {LARGEST_COUNT}",
     ),
     "cancel": (lambda value: type(value) is bool, "true or false"),
+    "id": (lambda value: type(value) is str and len(value) <= LONGEST_ID, f"text of up to {LONGEST_ID} characters"),
+    "progress": (lambda value: type(value) is bool, "true or false"),
 }
 
 
@@ -88,7 +108,7 @@ def parse_request(message: Frames) -> tuple[Frames, Frames, Header | None]:
     if empty > 1:
         if head(envelope[-1], len(HEADER)) == HEADER:
             header = _parse_header(envelope.pop(), envelope)
-        if is_large_envelope(envelope):
+        if len(envelope) > 1 and is_large_envelope(envelope):
             raise MalformedRequestError(f"an envelope of more than {LARGEST_ENVELOPE} bytes", envelope, header)
     if not body:
         raise MalformedRequestError("a request without a body", envelope, header)
@@ -106,7 +126,10 @@ def parse_start(message: Frames) -> MalformedRequestError:
 
 
 def _parse_header(frame: Sized, envelope: Frames) -> Header:
-    """Read a header; what is wrong with it is raised with its key, if that at least is right."""
+    """Read a header; what is wrong with it is raised with its key and id, if those at least are right."""
+    plain = _match_plain(frame)  # type: ignore[call-overload]  # any frame has a buffer
+    if plain is not None:
+        return tuple.__new__(Header, (plain[1].decode(), *_NO_WISHES))
     fields: Any = None
     try:
         if len(frame) > LARGEST_HEADER:
@@ -116,8 +139,9 @@ def _parse_header(frame: Sized, envelope: Frames) -> Header:
         if fields.get("cancel") and "key" not in fields:
             raise ValueError("cancel needs the key of a task")
     except ValueError as error:
-        key = fields.get("key") if isinstance(fields, dict) else None
-        header = Header(key=key if FIELDS["key"][0](key) else None)
+        named = fields if isinstance(fields, dict) else {}
+        key, id = (value if FIELDS[name][0](value := named.get(name)) else None for name in ("key", "id"))
+        header = Header(key=key, id=id)
         raise MalformedRequestError(f"a bad header: {error}", envelope, header) from None
     return Header(**fields)
 
@@ -127,14 +151,24 @@ def reply_message(envelope: Frames, body: Frames) -> Frames:
     return [*envelope, EMPTY, *(body or (EMPTY,))]
 
 
-def reply_header(key: str | None, status: str, attempts: int, reason: str) -> bytes:
-    """Build what goes last in the envelope of a reply to a client that sent a header."""
-    text = f'{{"status": "{status}", "attempts": {attempts}'
+def reply_header(
+    key: str | None, status: str, attempts: int, reason: str, number: int | None = None, id: str | None = None
+) -> bytes:
+    """Build what goes last in the envelope of a reply to a client that sent a header.
+
+    `number` is that of the task, None where there is none or it was never handed out. `key` and `id` are those of the
+    request; None: it had none.
+    """
+    text = f'ZB1 {{"status": "{status}", "attempts": {attempts}'
     if key is not None:
-        text += f', "key": {quote(key)}'
-    if status != DONE:
-        text += f', "reason": {quote(reason)}'
-    return b"%s%s}" % (HEADER, text.encode())
+        text += f', "key": {quote_text(key)}'
+    if number is not None:
+        text += f', "number": {number}'
+    if id is not None:
+        text += f', "id": {quote_text(id)}'
+    if status not in (DONE, PROGRESS):
+        text += f', "reason": {quote_text(reason)}'
+    return f"{text}}}".encode()
 
 
 # What clients send and receive, after the envelope
@@ -158,19 +192,34 @@ class Reply(NamedTuple):
     attempts: int
     reason: str
     body: Frames
+    number: int | None = None  # of the task, as the broker's log has it; None: it was never handed out
+    id: str | None = None  # of the request
 
 
 def parse_reply(message: Frames) -> Reply:
     """Read the reply to a request with a header, as a DEALER receives it."""
+    done = _match_done(message[0])  # type: ignore[call-overload]  # as above
+    if done is not None and len(message) > 2 and not len(message[1]):
+        attempts, key, number = done.groups()
+        return tuple.__new__(Reply, (key.decode(), DONE, int(attempts), "", message[2:], int(number), None))
     try:
         if head(message[0], len(HEADER)) != HEADER or len(message) < 3 or len(message[1]):
             raise ValueError("no header")
         fields = read_fields(message[0])  # with a reason, however long
-        key, status, attempts = fields.get("key"), fields["status"], fields["attempts"]
-        reason = fields.get("reason", "")
-        is_key = key is None or type(key) is str
-        if not (is_key and type(status) is type(reason) is str and type(attempts) is int):
+        status, attempts = fields["status"], fields["attempts"]
+        reason, number = fields.get("reason", ""), fields.get("number")
+        are_names = all(name is None or type(name) is str for name in (fields.get("key"), fields.get("id")))
+        is_number = number is None or type(number) is int
+        if not (are_names and is_number and type(status) is type(reason) is str and type(attempts) is int):
             raise ValueError("a field has the wrong type")
-        return Reply(key, status, attempts, reason, message[2:])
+        return Reply(fields.get("key"), status, attempts, reason, message[2:], number, fields.get("id"))
     except (ValueError, KeyError) as error:
         raise MalformedError(f"a reply that cannot be read: {error}") from None
+
+
+def parse_progress(body: Frames) -> dict[str, Any]:
+    """Read how far a task has come, the body of a reply whose status is PROGRESS."""
+    try:
+        return read_object(b"".join(map(bytes, body)))  # type: ignore[arg-type]  # any frame has a buffer
+    except ValueError as error:
+        raise MalformedError(f"a progress that cannot be read: {error}") from None

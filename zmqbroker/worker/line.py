@@ -1,8 +1,9 @@
 """A worker's line to the broker: a DEALER on READY, by which the session says and hears everything.
 
 It connects, announces the worker and waits for the welcome, which alone shows that a broker of this version is there;
-until then nothing else is said. When the connection is lost it opens another one, at most two a second. It never waits:
-its owner polls, and calls `advance` and `receive`. It may be used in any thread, by one at a time.
+until then nothing else is said. When the connection is lost it opens another one at once, so that what the worker is at
+may not be lost with it, and the ones after that at intervals. It never waits: its owner polls, and calls `advance` and
+`receive`. It may be used in any thread, by one at a time.
 """
 
 import logging
@@ -23,7 +24,7 @@ from zmqbroker.wire import Announce, Frames, MalformedError
 from zmqbroker.wire.announced import MOST_ASKED, Welcome, announce_message, parse_told
 from zmqbroker.worker.session import Session
 
-PAUSE = 0.5  # seconds from one connection to the next, should the broker hang up at every call
+PAUSE = 0.5  # seconds between losing the broker and calling again, should it hang up at every call
 WELCOME_WITHIN = 5.0  # seconds
 
 log = logging.getLogger("zmqbroker.worker")
@@ -57,6 +58,7 @@ class Line:
         self._session = session
         self._complaints = complaints
         self._connect_at = now  # not before
+        self._lost_at = -inf  # the last connection
         self._is_announced = False
         self._welcome_by = inf
         self._unwelcome_since = now
@@ -122,13 +124,13 @@ class Line:
         """Begin to connect; None when it is to be tried later."""
         if now < self._connect_at:
             return None
-        self._connect_at = now + PAUSE
         try:
             connection = Connection(self._context, zmq.DEALER, self._address, self._keep_alive, self._patience)
         except (OSError, zmq.ZMQError) as error:
             if error.errno not in descriptors.NONE_LEFT:
                 raise
             self._complaints.warn("descriptors", str(error.strerror), now)
+            self._connect_at = now + PAUSE
             return None
         self._connection, self.socket = connection, connection.socket
         self.waited_for = [self.socket, *connection.waited_for]
@@ -170,7 +172,8 @@ class Line:
         self._welcome_by = inf
         self._session.disconnect()
         self.close()
-        self.due = max(now, self._connect_at)
+        self.due = self._connect_at = now if now > self._lost_at + PAUSE else now + PAUSE
+        self._lost_at = now
 
     def _doubt(self, now: float) -> None:
         """Say that whoever is there knows nothing of workers that announce themselves, and call again."""

@@ -92,7 +92,7 @@ class Session:
     def receive(self, told: Given | Word) -> list[Frames]:
         """Take in a task, or what the broker says of one or of what was asked for."""
         if isinstance(told, Given):
-            self.asked -= 1
+            self.asked = max(0, self.asked - 1)
             if self.is_stopping:
                 return [outcome_message(RELEASE, 0, told.attempt_id, [])]
             self._tasks.append(told)
