@@ -27,6 +27,7 @@ PURE = [
     "broker/workers.py",
     "broker/kept.py",
     "worker/session.py",
+    "worker/limits.py",
 ]
 COMPUTES = {"collections", "dataclasses", "enum", "functools", "heapq", "itertools", "json", "math", "struct", "typing"}
 HOUSE = TOP / "zmqbroker"

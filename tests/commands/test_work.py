@@ -36,7 +36,8 @@ BAD_USAGE = {
     ("inproc://ready", "tasks:echo"): "use tcp:// or ipc://",
     (SOME, "tasks:echo", "--processes", "many"): "'many' is no whole number",
     (SOME, "tasks:echo", "--slots", "-1"): "'-1' is no whole number",
-    (SOME, "tasks:echo", "--kill-after", "1"): "--kill-after is for a command",
+    (SOME, "tasks:echo", "--kill-after", "1e9"): "1,000,000 seconds at most",
+    (SOME, "tasks:echo", "--grace", "1e9"): "1,000,000 seconds at most",
     (SOME, "tasks:echo", "--touch", "1e9"): "1,000,000 seconds at most",
     (SOME, "--"): "a command is missing",
     (SOME, "--", "no-such-command-here"): "'no-such-command-here' is no command",
@@ -267,7 +268,9 @@ def test_a_second_signal_gives_up_all_of_a_chunk_in_hand(work: Work, client: Cli
 
 
 def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directory: Path):
-    settings = Settings(SOME, "tasks:echo", [], 0, 0, max_tasks=0, slots=1, connect_timeout=0, label=None, log_level=0)
+    settings = Settings(
+        SOME, "tasks:echo", [], 0, False, 0, max_tasks=0, slots=1, connect_timeout=0, label=None, log_level=0
+    )
     process = WorkerProcess(settings, Slot(anonymous_file(bytes(SIZE))))
     assert process._handle(b"first") == b"first"
     process._is_leaving = True

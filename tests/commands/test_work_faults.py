@@ -398,7 +398,8 @@ def test_a_report_says_what_the_processes_have_done(work: Work, client: Client):
         client.submit(body, tries=1).exception(PATIENCE)
     program.process.send_signal(signal.SIGUSR1)
     program.wait_for(
-        r"[01] of 1 processes run \(tasks so far: .*\); in all [23] tasks done, [12] failed, 1 processes crashed$"
+        r"[01] of 1 processes run \(tasks so far: .*\); "
+        r"in all [23] tasks done, [12] failed, 1 processes crashed, 0 hung$"
     )
     assert program.end() == 0
 

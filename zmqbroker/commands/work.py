@@ -5,10 +5,14 @@ import os
 import shlex
 import signal
 from collections.abc import Sequence
+from functools import partial
+from math import inf
 
 from zmqbroker.commands.options import add_connect_timeout, log_level, number
 from zmqbroker.transport import signals
 from zmqbroker.transport.stderr_log import log_to_stderr
+from zmqbroker.worker.last_words import say_last_words
+from zmqbroker.worker.limits import DEFAULT_GRACE, Limits
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
@@ -23,7 +27,8 @@ The function gets the body of a task, bytes (a list of bytes if it has several f
 It is imported from the current directory. An exception fails the attempt; zmqbroker.Reject fails the task for good.
 
 The command gets the body on its stdin, and what it prints is the result. The attempt fails if it ends with any other
-status than 0; the reason is that, and the last line of its stderr."""
+status than 0; the reason is that, and the last line of its stderr. ZMQBROKER_KEY, ZMQBROKER_QUEUE and ZMQBROKER_ATTEMPT
+tell it about its task, and a line `ZMQBROKER_PROGRESS done/total text` on its stderr says how far it has come."""
 EXAMPLES = """\
 examples:
   zmqbroker work tcp://localhost:4162 tasks:shrink --processes 4
@@ -77,8 +82,21 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         type=seconds,
         default=0,
         metavar="SECONDS",
-        help="time for a command, which is then killed with its process group, and the attempt fails "
-        "(default: 0, no limit)",
+        help="time for a task: then the process of a function is killed and replaced, a command is killed with its "
+        "process group, and the attempt fails (default: 0, no limit)",
+    )
+    add(
+        "--grace",
+        type=number(float, "none"),
+        default=DEFAULT_GRACE,
+        metavar="SECONDS",
+        help="time for a task that the broker has given up, after its timeout: then its process is killed and replaced "
+        "(default: %(default)g)",
+    )
+    add(
+        "--kill-cancelled",
+        action="store_true",
+        help="end the process of a function when its task is cancelled (a command is always ended)",
     )
     add(
         "--slots",
@@ -122,15 +140,14 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     log_to_stderr(log_level(options))
     if options.function and options.command_line:
         parser.error(f"either a function, {options.function}, or a command")
-    if options.kill_after and options.function:
-        parser.error("--kill-after is for a command; a function that hangs is up to the broker's timeout")
-    if max(options.kill_after, options.touch) > LONGEST_SPAN:
-        parser.error(f"--kill-after and --touch take {LONGEST_SPAN:,} seconds at most")
+    if max(options.kill_after, options.grace, options.touch) > LONGEST_SPAN:
+        parser.error(f"--kill-after, --grace and --touch take {LONGEST_SPAN:,} seconds at most")
     settings = Settings(
         ready=options.ready,
         function=options.function,
         command=options.command_line,
         kill_after=options.kill_after,
+        kill_cancelled=options.kill_cancelled,
         touch=options.touch,
         max_tasks=options.max_tasks,
         slots=options.slots,
@@ -139,7 +156,10 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         log_level=log_level(options),
     )
     name = options.function or shlex.join(options.command_line)
-    supervisor = Supervisor(settings.program(), options.processes or processors(), name)
+    kill_after = options.kill_after if options.function else 0  # the process of a command sees to that
+    limits = Limits(options.grace, kill_after or inf)
+    tell = partial(say_last_words, options.ready)
+    supervisor = Supervisor(settings.program(), options.processes or processors(), name, limits, tell)
     handled = signals.on_signals(
         lambda number: supervisor.stop(number.name if number == signal.SIGHUP else ""), supervisor.report
     )

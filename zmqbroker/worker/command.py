@@ -16,6 +16,7 @@ from typing import Any
 
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.wire.chunks import Body
+from zmqbroker.worker.current import CurrentTask, current_task
 from zmqbroker.worker.exchange import Exchange
 from zmqbroker.worker.outcome import Fail, Interrupted
 
@@ -44,9 +45,10 @@ class Command:
     def __call__(self, body: Body) -> bytes:
         """Run the command; several frames are one input."""
         text = body if isinstance(body, bytes) else b"".join(body)
-        with self._start() as process:  # leaving closes the pipes, whoever else has them open, and waits
+        task = current_task()
+        with self._start(task) as process:  # leaving closes the pipes, whoever else has them open, and waits
             try:
-                output, errors = self._exchange(process, text)
+                output, errors = self._exchange(process, text, task)
             except BaseException:
                 kill_group(process)
                 raise
@@ -63,25 +65,40 @@ class Command:
     def interrupt(self) -> None:
         """Kill the command that runs now, if any, and any that would be run after this. For a signal handler."""
         self._interrupted = True
-        if self._running is not None:
-            kill_group(self._running)
+        self.kill()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def kill(self) -> None:
+        """Kill the command that runs now, if any; the attempt fails. For any thread, and a signal handler."""
+        running = self._running
+        if running is not None:
+            kill_group(running)
+
+    def _start(self, task: CurrentTask) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE
+        surroundings = os.environb | _about(task)
         try:
-            return subprocess.Popen(self._arguments, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, **OWN_GROUP)
+            return subprocess.Popen(
+                self._arguments, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=surroundings, **OWN_GROUP
+            )
         except OSError as error:
             raise Fail(f"cannot run {self._arguments[0]:.100}: {error.strerror}") from None
 
-    def _exchange(self, process: "subprocess.Popen[bytes]", text: bytes) -> tuple[bytes, bytes]:
+    def _exchange(self, process: "subprocess.Popen[bytes]", text: bytes, task: CurrentTask) -> tuple[bytes, bytes]:
         """Return what the command has printed and complained of when it ends."""
         self._running = process
-        if self._interrupted:  # between the start and the line above
+        if self._interrupted or task.cancelled:  # between the start and the line above
             kill_group(process)
-        exchange = Exchange(process, text)
+        exchange = Exchange(process, text, task.progress)
         if not exchange.run(self._kill_after):
-            raise Fail(_reason(f"killed after {self._kill_after:g} s", exchange.errors))
-        return bytes(exchange.output), bytes(exchange.errors)
+            raise Fail(_reason(f"killed after {self._kill_after:g} s", exchange.complaints.text))
+        return bytes(exchange.output), bytes(exchange.complaints.text)
+
+
+def _about(task: CurrentTask) -> dict[bytes, bytes]:
+    """Return what the environment of a command says about its task; a key may hold anything."""
+    key = (task.key or "").encode(errors="replace").replace(b"\0", b"?")
+    queue = task.queue.encode(errors="replace").replace(b"\0", b"?")
+    return {b"ZMQBROKER_KEY": key, b"ZMQBROKER_QUEUE": queue, b"ZMQBROKER_ATTEMPT": b"%d" % task.attempt}
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:

@@ -6,9 +6,12 @@ import selectors
 import struct
 import subprocess
 import termios
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import IO, Any
+
+from zmqbroker.worker.complaints import Complaints, OnProgress
 
 LOOK_INTERVAL = 0.05  # seconds between two looks whether it has ended, where nothing tells
 MOST_AT_ONCE = 1 << 20  # bytes
@@ -17,20 +20,24 @@ MOST_AT_ONCE = 1 << 20  # bytes
 class Exchange:
     """The input of a process, its output and its complaints."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", text: bytes) -> None:
-        """Prepare to give it `text`; all three are pipes."""
+    def __init__(self, process: "subprocess.Popen[bytes]", text: bytes, on_progress: OnProgress) -> None:
+        """Prepare to give it `text`, and to tell how far it has come by what it says; all three are pipes."""
         pipes: list[Any] = [process.stdin, process.stdout, process.stderr]
+        self.output = bytearray()
+        self.complaints = Complaints(on_progress)
         self._process = process
         self._rest = memoryview(text)
-        self._input, *outputs = pipes
-        self._collected = {pipe: bytearray() for pipe in outputs}
-        self.output, self.errors = self._collected.values()
+        self._input, output, errors = pipes
+        self._collect: dict[Any, Callable[[bytes], object]] = {
+            output: self.output.extend,
+            errors: self.complaints.add,
+        }
 
     def run(self, most: float | None) -> bool:
         """Pass on what comes until the process has ended; False if it has not after `most` seconds (None: no limit)."""
         until = None if most is None else monotonic() + most
         with selectors.DefaultSelector() as selector, ExitStack() as closing:
-            for pipe in self._collected:
+            for pipe in self._collect:
                 self._register(selector, pipe, selectors.EVENT_READ)
             self._register(selector, self._input, selectors.EVENT_WRITE)
             end = _descriptor_of(self._process)
@@ -43,8 +50,9 @@ class Exchange:
                     return False
                 self._turn(selector, left if end is not None else min(LOOK_INTERVAL, left or LOOK_INTERVAL))
             for key in list(selector.get_map().values()):
-                if key.data in self._collected:
+                if key.data in self._collect:
                     self._read(selector, key.data, _readable(key.fd))
+        self.complaints.close()
         return True
 
     def _register(self, selector: selectors.BaseSelector, pipe: IO[bytes], event: int) -> None:
@@ -71,7 +79,7 @@ class Exchange:
     def _read(self, selector: selectors.BaseSelector, pipe: IO[bytes], most: int) -> None:
         with suppress(BlockingIOError):
             text = os.read(pipe.fileno(), most) if most else b""
-            self._collected[pipe] += text
+            self._collect[pipe](text)
             if not text:
                 selector.unregister(pipe)
 

@@ -7,7 +7,7 @@ in hand nobody uses session and line without the lock; while there is none they 
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from math import ceil, inf
 from time import monotonic
@@ -37,7 +37,9 @@ class Upkeep:
     touch_every: float = inf  # seconds
     touch_until: float = inf  # seconds of the task
     on_touch: Callable[[float | None], object] = _ignore  # the seconds that were asked for, by whomever, in its thread
-    on_cancel: Callable[[], object] = _ignore  # nobody wants what is in hand any more; in the keeper's thread
+    on_begin: Callable[[bytes, Sized, float], object] = _ignore  # the attempt id, what it tells about itself, now
+    on_end: Callable[[], object] = _ignore  # before the outcome is said
+    on_cancel: Callable[[], object] = _ignore  # nobody wants what is in hand; in the keeper's thread, with its lock
 
 
 class Keeper:
@@ -158,9 +160,8 @@ class Keeper:
             line.receive_all(now)
             due = min(line.due, touch_due, session.progress_due(), now + LONGEST_WAIT)
             descriptors = line.descriptors()
-            is_news = session.is_cancelled and not was_cancelled
-        if is_news:
-            self.upkeep.on_cancel()
+            if session.is_cancelled and not was_cancelled:
+                self.upkeep.on_cancel()
         return descriptors, max(0.0, due - now)
 
     def _touch_if_due(self, now: float) -> float:

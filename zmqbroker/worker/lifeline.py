@@ -7,6 +7,7 @@ came about, and is as good as FINISH. The other thing that they share is a slot.
 """
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from zmqbroker.worker.command import kill_group
 from zmqbroker.worker.leftovers import kill_leftovers
+from zmqbroker.worker.limits import InHand
 from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
 
 READY = b"ready\n"  # what a process says that has started; anything else, before or after, is why it cannot go on
@@ -43,6 +45,8 @@ class Process:
         """Start it in a session of its own, which Ctrl-C does not reach; raises OSError."""
         self.started_at = now
         self.silent_at = inf  # since when it can say nothing more
+        self.status: int | None = None  # of its exit, or minus the signal, once `notice_end` has seen it
+        self.has_hung = False  # it was killed for that
         self._said = b""
         self._mark = f"zmqbroker-{os.getpid()}-{next(numbers)}"
         with ExitStack() as undoing, ExitStack() as closing:
@@ -105,14 +109,20 @@ class Process:
         if not text:
             self.silent_at = min(self.silent_at, now)
 
+    def notice_end(self) -> int | None:
+        """See whether it has ended, and return its status; what it has left behind is still there."""
+        if self.status is None:
+            self.status = self._find_status()
+        return self.status
+
     def end(self, now: float) -> int | None:
-        """Return the exit status, or minus the signal, and end what it has left behind; None while it runs."""
-        if self._process.returncode is None and self._has_ended():
+        """Return its status once its end was noticed, having ended what it has left behind; None while it runs."""
+        if self.status is not None and self.lifeline.fileno() >= 0:
             kill_leftovers(self.pid, self._mark)
             self.listen(now)
             self.lifeline.close()
             self._process.wait()
-        return self._process.returncode
+        return self.status
 
     def tell(self, word: bytes) -> None:
         """Say FINISH or AT_ONCE; a process that is still starting has nothing in hand, and just ends."""
@@ -125,11 +135,24 @@ class Process:
         """Kill it with its group."""
         kill_group(self._process)
 
-    def _has_ended(self) -> bool:
-        """Tell whether it has, and leave its number to it until what it left behind was found by that."""
+    def kill_at(self, task: InHand) -> bool:
+        """Kill it as one that hangs, if it is still at a task: frozen meanwhile, as it may just begin another one."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self.has_hung = self.slot.in_hand() == task
+        if self.has_hung:
+            self.kill()
+        else:
+            os.kill(self.pid, signal.SIGCONT)
+        return self.has_hung
+
+    def _find_status(self) -> int | None:
+        """Return how it ended, and leave its number to it until what it left behind was found by that."""
         if not hasattr(os, "waitid"):
-            return self._process.poll() is not None
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            return self._process.poll()
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
 def reap_others(ours: set[int]) -> None:

@@ -56,6 +56,7 @@ class Settings:
     function: str | None  # MODULE:FUNCTION; None: a command
     command: list[str]
     kill_after: float
+    kill_cancelled: bool
     touch: float
     max_tasks: int
     slots: int  # 0: as many as it finds sensible
@@ -78,14 +79,17 @@ class WorkerProcess:
         self._handled = self._failed = 0
         self._is_busy = False
         self._is_leaving = False  # at once
+        self._lifeline: socket.socket | None = None  # None: it does not run yet
         self._interrupt_handler: Callable[[], object]
         self._handler: Handler
         if settings.function is None:
             self._handler = command = Command(settings.command, settings.kill_after or None)
             self._interrupt_handler = command.interrupt
+            on_cancel: Callable[[], object] | None = command.kill
         else:
             self._handler = load(settings.function)
             self._interrupt_handler = sys.exit  # whatever the function is at
+            on_cancel = self._end_cancelled if settings.kill_cancelled else None
         self._worker = Worker(
             settings.ready,
             self._handle,
@@ -93,7 +97,13 @@ class WorkerProcess:
             slots=settings.slots or None,
             connect_timeout=settings.connect_timeout or None,
         )
-        self._worker.upkeep.touch_every = settings.touch or inf
+        upkeep = self._worker.upkeep
+        upkeep.touch_every = settings.touch or inf
+        if settings.function is not None:  # a command has that time for each body of a chunk
+            upkeep.touch_until = settings.kill_after or inf
+        upkeep.on_begin, upkeep.on_touch, upkeep.on_end = slot.begin, slot.touch, slot.end
+        if on_cancel is not None:
+            upkeep.on_cancel = on_cancel
 
     def run(self, lifeline: socket.socket) -> None:
         """Work until told to leave."""
@@ -101,6 +111,7 @@ class WorkerProcess:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
             heeded.append(signal.SIGHUP)
         handle_here_only(dict.fromkeys(heeded, self._heed))
+        self._lifeline = lifeline
         say(lifeline, READY)
         threading.Thread(target=self._obey, args=(lifeline,), daemon=True).start()
         self._worker.run()
@@ -125,6 +136,14 @@ class WorkerProcess:
         self._worker.stop()
         if self._is_leaving and self._is_busy:
             self._interrupt_handler()
+
+    def _end_cancelled(self) -> None:
+        """End this process, whatever its function is at: nobody wants that. Another one takes its place."""
+        log_safely(log.info, "nobody wants the result of its task any more: it ends")
+        self._slot.end()
+        if self._lifeline is not None:
+            say(self._lifeline, LEAVING)
+        os._exit(0)
 
     def _obey(self, lifeline: socket.socket) -> None:
         """Do what the supervisor says, until it is gone."""

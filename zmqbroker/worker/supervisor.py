@@ -5,13 +5,16 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from math import inf
 
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.worker.command import ending
 from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, Process, Program, reap_others
+from zmqbroker.worker.limits import Limits
+from zmqbroker.worker.watch import Failures, Watch
 
 FIRST_DELAY = 0.1  # seconds between a crash and the replacement; doubled with each crash in a row
 LONGEST_DELAY = 30.0  # seconds
@@ -43,6 +46,7 @@ class Totals:
     handled: int = 0
     failed: int = 0
     crashes: int = 0
+    hung: int = 0
 
     def count(self, process: Process) -> None:
         """Add what a process has done so far."""
@@ -51,22 +55,28 @@ class Totals:
         self.failed += failed
 
     def __str__(self) -> str:
-        return f"{self.handled - self.failed} tasks done, {self.failed} failed, {self.crashes} processes crashed"
+        tasks = f"{self.handled - self.failed} tasks done, {self.failed} failed"
+        return f"{tasks}, {self.crashes} processes crashed, {self.hung} hung"
 
 
 class Supervisor:
     """Keeps a number of processes running. Its `run` belongs into the main thread."""
 
-    def __init__(self, program: Program, processes: int, name: str) -> None:
+    def __init__(
+        self, program: Program, processes: int, name: str, limits: Limits, tell: Callable[[Failures], object]
+    ) -> None:
         """Prepare to run a program in so many processes; `name` is what the log calls what they do.
 
-        They start in what is the current directory now, also if another one has taken its place.
+        They start in what is the current directory now, also if another one has taken its place. `tell` has the broker
+        know why attempts failed whose process was killed by the `limits`, or has died.
         """
         directory = None  # what is gone is found out by who needs it
         with suppress(OSError):
             directory = os.getcwd()
         self._program = program._replace(directory=directory)
         self._name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+        self._watch = Watch(limits, tell)
+        self._look_at = inf  # at the tasks in hand
         self._places = [Place() for _ in range(processes)]
         self._leaving: list[Process] = []  # in no place any more
         self._totals = Totals()  # of the processes that are gone
@@ -78,7 +88,7 @@ class Supervisor:
         self._stops_done = 0
         self._reports_asked = 0
         self._reports_done = 0
-        self._kill_at: float | None = None
+        self._kill_at = inf
 
     def run(self) -> None:
         """Keep the processes running until stopped, and return when all have ended.
@@ -91,6 +101,7 @@ class Supervisor:
                 while True:
                     now = time.monotonic()
                     self._stop_further(now)
+                    self._look_at = self._watch.look(self._processes(), now)
                     self._bury_all(now)
                     self._report()
                     if self._stops_done and not self._processes():
@@ -151,11 +162,11 @@ class Supervisor:
             self._kill_at = now + GRACE
             for process in self._processes():
                 process.tell(AT_ONCE)
-        if self._kill_at is not None and now >= self._kill_at:
+        if now >= self._kill_at:
             for process in self._processes():
                 log.warning("process %d does not end: killed", process.pid)
                 process.kill()
-            self._kill_at = None
+            self._kill_at = inf
 
     def _bury_all(self, now: float) -> None:
         """Empty the places of processes that leave or have ended, and take leave of those that have ended."""
@@ -181,9 +192,12 @@ class Supervisor:
             self._leaving.append(process)
             place.process, place.start_at, place.delay = None, now, 0.0
         elif status is not None:
-            place.process = None
+            place.process, place.start_at = None, now
             self._forget(process)
             if self._stops_done:
+                return
+            if process.has_hung:
+                self._totals.hung += 1
                 return
             if process.complaint and process.was_ready:  # as it is with the others
                 self._complaint = process.complaint
@@ -228,22 +242,21 @@ class Supervisor:
             return []
         return [] if self._stops_done else self._places if self._is_proven else self._places[:1]
 
-    def _next_at(self) -> float | None:
-        """Return when there is something to do, come what may."""
-        due = [place.start_at for place in self._open_places() if place.process is None]
+    def _next_at(self) -> float:
+        """Return when there is something to do, come what may; inf: there is not."""
+        due = [self._look_at, self._kill_at]
+        due += [place.start_at for place in self._open_places() if place.process is None]
         due += [process.silent_at + SILENCE for process in self._working() if process.is_silent]
-        if self._kill_at is not None:
-            due.append(self._kill_at)
-        return min(due, default=None)
+        return min(due)
 
-    def _wait(self, until: float | None, now: float) -> None:
+    def _wait(self, until: float, now: float) -> None:
         """Wait for a signal, for a process to start or to end, or for an instant."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._alarm, selectors.EVENT_READ)
             for process in self._processes():
                 if not process.is_silent:
                     selector.register(process.lifeline, selectors.EVENT_READ, process)
-            for key, _ in selector.select(None if until is None else max(0.0, until - now)):
+            for key, _ in selector.select(None if until == inf else max(0.0, until - now)):
                 if key.data is not None:
                     key.data.listen(time.monotonic())
         self._alarm.hear()

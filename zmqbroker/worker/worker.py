@@ -136,7 +136,9 @@ class Worker:
 
     def _do_next(self) -> None:
         """Run the handler on the next task, and say what came of it."""
-        given = self._session.begin(monotonic())
+        now = monotonic()
+        given = self._session.begin(now)
+        self._keeper.upkeep.on_begin(given.attempt_id, given.header, now)
         if self._keeper.is_asleep:
             self._keeper.wake()
         answer = INTERRUPTED
