@@ -20,7 +20,19 @@ MAY_IMPORT = {  # besides its own files
 }
 # What decides, and what travels: no socket, no file, no thread, and time comes in as `now`.
 PURE = ["wire/*.py", "broker/dispatch.py", "broker/task.py", "broker/queues.py", "broker/kept.py"]
-COMPUTES = {"collections", "dataclasses", "enum", "functools", "heapq", "itertools", "json", "math", "struct", "typing"}
+COMPUTES = {
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "heapq",
+    "itertools",
+    "json",
+    "math",
+    "re",
+    "struct",
+    "typing",
+}
 HOUSE = TOP / "zmqbroker"
 FILES = sorted(HOUSE.rglob("*.py"))
 
