@@ -8,7 +8,6 @@ before it. The main thread waits for the end, or for a signal: whoever reads or 
 import io
 import logging
 import os
-import re
 import stat
 import threading
 from collections import Counter
@@ -27,7 +26,6 @@ from zmqbroker.wire.chunks import Body
 
 CHUNK = 1 << 20  # bytes read at once
 BUFFERED = 1 << 16  # bytes of output that wait for more, while there is more
-CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # what no text has
 COMING = -1
 LAST_ANSWERS = 1.0  # seconds for the broker to say what became of the tasks that are to be cancelled
 
@@ -75,12 +73,9 @@ class Input(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a task, or something else that its number says.
+    """What became of a task; or (number 0) how many tasks there are, None when the rest is cancelled."""
 
-    0: how many tasks there are, None when the rest is cancelled. COMING: how far the first one has come.
-    """
-
-    number: int  # of the task, from 1
+    number: int  # of the task, from 1; COMING: how far the first one has come
     result: Any  # the body of its result, or an exception
 
 
@@ -107,7 +102,7 @@ class Output:
         if not self.ordered:
             self._waiting += b"%d\t" % number
         self._waiting += text
-        if not text.endswith(b"\n") and not (self._whole and _is_binary(text)):
+        if not text.endswith(b"\n") and not (self._whole and streams.is_binary(text)):
             self._waiting += b"\n"
         if len(self._waiting) >= BUFFERED:
             self.flush()
@@ -193,7 +188,7 @@ class Submission:
             self._outcomes.put(Outcome(0, number))
 
     def _hear(self, coming: dict[str, Any]) -> None:
-        """Have it shown how far the first task has come."""
+        """Have it shown how far the first task has come; in the client's thread."""
         self._outcomes.put(Outcome(COMING, coming))
 
     def _settle(self, number: int, future: "Future[Any]") -> None:
@@ -290,17 +285,6 @@ class Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print it."""
         self._submission.complain(record.getMessage())
-
-
-def _is_binary(text: bytes) -> bool:
-    """Tell whether a newline at its end might harm it."""
-    if CONTROL.search(text):
-        return True
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
 
 
 def _open(name: str) -> io.BufferedReader:
