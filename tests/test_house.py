@@ -29,7 +29,19 @@ PURE = [
     "worker/session.py",
     "worker/limits.py",
 ]
-COMPUTES = {"collections", "dataclasses", "enum", "functools", "heapq", "itertools", "json", "math", "struct", "typing"}
+COMPUTES = {
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "heapq",
+    "itertools",
+    "json",
+    "math",
+    "re",
+    "struct",
+    "typing",
+}
 HOUSE = TOP / "zmqbroker"
 FILES = sorted(HOUSE.rglob("*.py"))
 

@@ -6,14 +6,14 @@ import pytest
 
 from zmqbroker import wire
 from zmqbroker.client.session import CANCEL, CLOSED, Request, Session
-from zmqbroker.wire import DONE, UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import CANCELLED, DONE, PROGRESS, UNAVAILABLE, Frames, Reply
 
 
 class Told(list[Reply]):
     """Whom replies are given to."""
 
     def request(self, key: str, body: bytes = b"task", fields: str = "") -> Request:
-        return Request(key, [body], fields, self.append)
+        return Request(key, [body], fields, self.extend)
 
 
 def done(key: str | None) -> Reply:
@@ -27,9 +27,9 @@ def keys(requests: list[Request]) -> list[str]:
 def settle(session: Session, *replies: Reply) -> int:
     """Give replies to a session and to whom it says; return how many were told."""
     told = session.receive(replies, 0.0)
-    for tell, reply in told:
-        tell(reply)
-    return len(told)
+    for tell, of in told:
+        tell(of)
+    return sum(len(of) for _, of in told)
 
 
 @pytest.fixture
@@ -96,10 +96,10 @@ def test_who_cancels_may_want_the_answer(session: Session, told: Told):
     session.submit(told.request("sent"))
     session.take(1, 0.0)
     session.submit(told.request("unsent"))
-    assert session.cancel("sent", told.append) == []
+    assert session.cancel("sent", told.extend) == []
     settle(session, done("sent"))
-    ((tell, reply),) = session.cancel("unsent", told.append) or []
-    assert tell == told.append
+    ((tell, (reply,)),) = session.cancel("unsent", told.extend) or []
+    assert tell == told.extend
     assert (reply.key, reply.status) == ("unsent", "cancelled")
     assert told == [done("sent")]
     assert len(session) == 0
@@ -201,4 +201,36 @@ def test_what_is_sent_again_carries_what_is_left_of_its_delay():
         b'ZB1 {"key": "a", "delay": 4.0}',
         b'ZB1 {"key": "a", "delay": 1.0}',
         b'ZB1 {"key": "a", "delay": 0.0}',
+    ]
+
+
+def test_progress_is_told_to_whom_wants_it_and_settles_nothing(session: Session, told: Told):
+    heard = Told()
+    for key, on_progress in (("wants", heard.extend), ("does not", None)):
+        session.submit(Request(key, [b"task"], "", told.extend, on_progress=on_progress))
+    session.take(2, 0.0)
+    for key in ("wants", "does not", "unknown", None):
+        settle(session, Reply(key, PROGRESS, 1, "", [b"{}"]))
+    assert [reply.key for reply in heard] == ["wants"]
+    assert (told, len(session)) == ([], 2)
+    assert settle(session, done("wants"), done("does not")) == 2
+
+
+def test_a_task_that_is_being_cancelled_is_not_settled_by_progress(session: Session, told: Told):
+    session.submit(Request("a", [b"task"], "", told.extend, on_progress=told.extend))
+    session.take(1, 0.0)
+    session.cancel("a", told.extend)
+    assert settle(session, Reply("a", PROGRESS, 1, "", [b"{}"])) == 0
+    assert settle(session, Reply("a", CANCELLED, 1, "", [b""])) == 1
+
+
+def test_replies_for_the_same_are_told_together_and_in_order(session: Session, told: Told):
+    other = Told()
+    for key in "abc":
+        session.submit((other if key == "b" else told).request(key))
+    session.take(3, 0.0)
+    together = session.receive(map(done, "cba"), 0.0)
+    assert [(tell, [reply.key for reply in replies]) for tell, replies in together] == [
+        (told.extend, ["c", "a"]),
+        (other.extend, ["b"]),
     ]

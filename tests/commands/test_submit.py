@@ -1,8 +1,10 @@
 """`zmqbroker submit` as a user runs it, against workers in this process."""
 
 import fcntl
+import json
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -11,10 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Running
+import zmq
+from conftest import PATIENCE_MS, Peers, Running
 from helpers import PATIENCE, TOP, wait_until
 from library_support import working
 from submit_support import SUBMIT, Submit, handle, run, shouting, submit
+
+from zmqbroker import wire
 
 __all__ = ["shouting", "submit"]  # fixtures
 
@@ -237,6 +242,45 @@ def test_progress_is_shown_on_a_terminal_only(
     assert out == b"X\n" * 50
     assert b"50" in shown
     assert (b"50 done, 0 failed" in shown) is not has_tqdm
+
+
+@pytest.mark.parametrize("has_tqdm", [True, False])
+def test_how_far_a_single_task_has_come_is_shown(tmp_path: Path, has_tqdm: bool):
+    if has_tqdm:
+        pytest.importorskip("tqdm")
+    else:
+        (tmp_path / "tqdm.py").write_text("raise ImportError\n")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{TOP}"}
+    with Peers() as peers:
+        broker: zmq.Socket[bytes] = peers.context.socket(zmq.ROUTER)
+        broker.rcvtimeo = PATIENCE_MS
+        command = [*SUBMIT, f"tcp://127.0.0.1:{broker.bind_to_random_port('tcp://127.0.0.1')}"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": theirs}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)  # type: ignore[call-overload]
+        os.close(theirs)
+        try:
+            process.stdin.write(b"task\n")
+            process.stdin.close()
+            client_id, header, *_ = broker.recv_multipart()
+            fields = json.loads(header.removeprefix(wire.HEADER))
+            assert fields["progress"] is True
+            progress = wire.reply_header(fields["key"], wire.PROGRESS, 1, "", 1)
+            broker.send_multipart([client_id, progress, b"", b'{"done": 3, "total": 10, "text": "read\\u001bing"}'])
+            shown = b""
+            while b"3/10 read ing" not in shown:
+                assert select.select([ours], [], [], PATIENCE)[0]
+                shown += os.read(ours, 65536)
+            broker.send_multipart([client_id, wire.reply_header(fields["key"], wire.DONE, 1, "", 1), b"", b"TASK"])
+            assert process.stdout.read() == b"TASK\n"
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            os.close(ours)
+            broker.close(linger=0)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import zmq
 
 from zmqbroker import wire
 from zmqbroker.client import mapping
-from zmqbroker.client.futures import TaskFailed, TaskFuture, outcome_of
+from zmqbroker.client.futures import OnProgress, TaskFailed, TaskFuture, outcome_of
 from zmqbroker.client.link import Link
 from zmqbroker.client.mapping import Sender
 from zmqbroker.client.session import Request, Settle
@@ -79,15 +79,19 @@ class Client:
         tries: int | None = None,
         delay: float | None = None,
         priority: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> TaskFuture:
         """Send a task and return a future of its result, which is bytes, or a list of bytes if `body` is one.
 
         `timeout` and `delay` are in seconds; None leaves it to the broker. The future raises TaskFailed.
-        A result of several frames is a list in any case. Raises RuntimeError when the client is closed.
+        A result of several frames is a list in any case. `on_progress` is called, in the thread that receives replies,
+        with what the worker says of how far it has come, which is the future's `progress` then; None: that is not asked
+        for. What it raises is logged. Raises RuntimeError when the client is closed.
         """
-        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
-        future = TaskFuture(is_list(body), self._check_can_wait)
-        key = self._send(options, frames_of(body), future.settle)
+        asks = None if on_progress is None else True
+        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority, progress=asks)
+        future = TaskFuture(is_list(body), self._check_can_wait, on_progress)
+        key = self._send(options, frames_of(body), future.settle, future.hear if asks else None)
         future.on_cancel.append(partial(self._link.cancel, key))
         return future
 
@@ -109,21 +113,21 @@ class Client:
         options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
         until = inf if wait is None else monotonic() + wait
         # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
-        arrived: SimpleQueue[Reply] = SimpleQueue()
+        arrived: SimpleQueue[list[Reply]] = SimpleQueue()
         request = options.request(self._next_key(), frames_of(body), arrived.put)
         try:
             self._link.call(request, until)
             self._check_can_wait()
-            reply = arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
+            replies = arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
         except Empty:
             self._check_can_wait()
             if self._link.cancel(request.key):
                 raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
-            reply = arrived.get()  # it has come just now
+            replies = arrived.get()  # it has come just now
         except BaseException:
             self._link.cancel(request.key)
             raise
-        outcome = outcome_of(reply, as_list=is_list(body))
+        outcome = outcome_of(replies[0], as_list=is_list(body))
         if isinstance(outcome, TaskFailed):
             raise outcome
         return outcome
@@ -164,9 +168,9 @@ class Client:
         atexit.unregister(self._link.close)
         self._link.close()
 
-    def _send(self, options: "_Options", body: Frames, settle: Settle) -> str:
+    def _send(self, options: "_Options", body: Frames, settle: Settle, on_progress: Settle | None = None) -> str:
         key = self._next_key()
-        self._link.submit(options.request(key, body, settle))
+        self._link.submit(options.request(key, body, settle, on_progress))
         return key
 
 
@@ -188,10 +192,10 @@ class _Options:
         self._delay = fields.pop("delay", None)  # of each from its own submission on, however often it is sent
         self._fields = wire.more_fields(fields)
 
-    def request(self, key: str, body: Frames, settle: Settle) -> Request:
+    def request(self, key: str, body: Frames, settle: Settle, on_progress: Settle | None = None) -> Request:
         """Make a task's request."""
         not_before = None if self._delay is None else monotonic() + self._delay
-        return Request(key, body, self._fields, settle, not_before)
+        return Request(key, body, self._fields, settle, not_before, on_progress)
 
 
 def _number(value: Any) -> Any:

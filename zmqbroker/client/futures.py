@@ -8,7 +8,10 @@ from functools import partial
 from typing import Any
 
 from zmqbroker import wire
+from zmqbroker.client.session import Settle
 from zmqbroker.wire import DONE, Frames, Reply
+
+OnProgress = Callable[[dict[str, Any]], object]
 
 UNREACHABLE = "unreachable"  # the status of a task whose broker did not answer for `connect_timeout`
 
@@ -16,16 +19,20 @@ log = logging.getLogger("zmqbroker.client")
 
 
 class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
-    """A task has no result: `reason` says why in words, `status` in one, `attempts` how often it was tried."""
+    """A task has no result: `reason` says why in words, `status` in one, `attempts` how often it was tried.
 
-    def __init__(self, reason: str, status: str, attempts: int) -> None:
+    `number` is that of the task in the broker's log; None: it was never handed out.
+    """
+
+    def __init__(self, reason: str, status: str, attempts: int, number: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.attempts = attempts
+        self.number = number
 
     def __reduce__(self) -> Any:
-        return type(self), (self.reason, self.status, self.attempts)
+        return type(self), (self.reason, self.status, self.attempts, self.number)
 
 
 class Unreachable(TaskFailed, ConnectionError):  # noqa: N818 (it is a kind of TaskFailed)
@@ -35,12 +42,16 @@ class Unreachable(TaskFailed, ConnectionError):  # noqa: N818 (it is a kind of T
 class TaskFuture(Future[Any]):
     """The result of a task to come. Cancelling it cancels the task, waiting or running."""
 
-    def __init__(self, as_list: bool, check_can_wait: Callable[[], None]) -> None:
+    def __init__(
+        self, as_list: bool, check_can_wait: Callable[[], None], on_progress: OnProgress | None = None
+    ) -> None:
         super().__init__()
+        self.progress: dict[str, Any] | None = None  # how far the task has come, when last heard; None: not heard yet
+        self._on_progress = on_progress
         self._as_list = as_list
         self._check_can_wait = check_can_wait
         # What cancels the task, and gives the answer to whom it is called with; empty once that is done.
-        self.on_cancel: list[Callable[[Callable[[Reply], None] | None], object]] = []
+        self.on_cancel: list[Callable[[Settle | None], object]] = []
 
     def cancel(self) -> bool:
         """Cancel the task; False when it has its reply already."""
@@ -84,9 +95,15 @@ class TaskFuture(Future[Any]):
         """
         super().add_done_callback(partial(_call, fn))
 
-    def settle(self, reply: Reply) -> None:
-        """Become what the reply says, unless cancelled meanwhile."""
-        outcome = outcome_of(reply, self._as_list)
+    def hear(self, replies: list[Reply]) -> None:
+        """Have it known how far the task has come: only the last one counts. What the hook raises is raised."""
+        self.progress = wire.parse_progress(replies[-1].body)
+        if self._on_progress is not None:
+            self._on_progress(self.progress)
+
+    def settle(self, replies: list[Reply]) -> None:
+        """Become what the first reply says, unless cancelled meanwhile."""
+        outcome = outcome_of(replies[0], self._as_list)
         with suppress(InvalidStateError):
             if isinstance(outcome, TaskFailed):
                 self.set_exception(outcome)
@@ -108,7 +125,7 @@ def outcome_of(reply: Reply, as_list: bool) -> Any:
     """Return what a reply means: the result's body, in a list if wanted, or a TaskFailed."""
     if reply.status != DONE:
         kind = Unreachable if reply.status == UNREACHABLE else TaskFailed
-        return kind(reply.reason, reply.status, reply.attempts)
+        return kind(reply.reason, reply.status, reply.attempts, reply.number)
     return body_of(reply.body, as_list)
 
 

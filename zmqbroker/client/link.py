@@ -480,11 +480,11 @@ def _read(messages: Iterable[Frames]) -> Iterator[Reply]:
             log.warning("%s", error)
 
 
-def _settle(settled: Iterable[tuple[Settle, Reply]]) -> None:
+def _settle(settled: Iterable[tuple[Settle, list[Reply]]]) -> None:
     """Tell who waits for replies. What others had called then, a future's callbacks say, may raise anything at all."""
-    for settle, reply in settled:
+    for settle, replies in settled:
         try:
-            settle(reply)
+            settle(replies)
         except BaseException:
             log.exception("a callback failed")
 

@@ -1,7 +1,8 @@
 """`Client.map`: any number of bodies through a bounded window, one task for each body or for a chunk of them.
 
 Bodies may come slowly, as the lines of a log do; replies that are there must not wait for them then. So what is no
-sequence is iterated in a thread of its own, and replies and bodies come by the same queue.
+sequence is iterated in a thread of its own. Replies come by a queue, as many at a time as were received together, and
+the thread says by the same queue that bodies have come: once, for all that come until it is heard.
 """
 
 import threading
@@ -18,6 +19,7 @@ from zmqbroker.client.session import Settle
 from zmqbroker.wire import FAILED, Frames, Reply, chunks, frames_of, is_list
 from zmqbroker.wire.chunks import Failure
 
+COME = None  # among arrivals: there are requests
 PARTS = 8  # of the window; the thread that iterates is woken when there is room for one: to wake it is dear
 
 
@@ -42,7 +44,7 @@ class End(NamedTuple):
     error: BaseException | None  # that the iterable raised; None: it ended
 
 
-Arrivals = SimpleQueue[Any]  # of replies, each with the number of its task, and of requests and their end
+Arrivals = SimpleQueue[Any]  # of lists of replies, and of what is said of requests: COME or an End
 
 
 def requests_for(bodies: Iterable[Any], chunk: int) -> Iterator[Request]:
@@ -52,7 +54,7 @@ def requests_for(bodies: Iterable[Any], chunk: int) -> Iterator[Request]:
 
 def _single_requests(bodies: Iterable[Any]) -> Iterator[Request]:
     for body in bodies:
-        yield Request(frames_of(body), partial(_single_outcome, as_list=is_list(body)))
+        yield Request(frames_of(body), _outcome_as_list if is_list(body) else _outcome)
 
 
 def _chunk_requests(bodies: Iterable[Any], size: int) -> Iterator[Request]:
@@ -75,6 +77,9 @@ class _AtHand:
         self.has_ended = request is None
         return request
 
+    def hear(self, _: "End | None") -> None:
+        """Be told what was said of requests, which nobody does."""
+
     def make_room(self) -> None:
         """Be told that a task is finished."""
 
@@ -90,20 +95,22 @@ class _Coming:
         self._requests = requests
         self._arrivals = arrivals
         self._came: deque[Request] = deque()
-        self._room = threading.Semaphore(window)
+        self._is_told = False  # that requests have come, or will be as soon as it looks
+        self._window = window
+        self._room: SimpleQueue[int] = SimpleQueue()  # for so many more
         self._part = -(-window // PARTS)
         self._finished = 0  # for which no room was made yet
         self._is_left = False
         threading.Thread(target=self._iterate, name="zmqbroker map", daemon=True).start()
 
-    def come(self, what: Request | End) -> None:
-        """Take in what has arrived; raises what the iterable raised."""
-        if isinstance(what, Request):
-            self._came.append(what)
-        elif what.error is None:
+    def hear(self, end: End | None) -> None:
+        """Be told what was said of requests, None is COME; raises what the iterable raised."""
+        if end is None:
+            self._is_told = False
+        elif end.error is None:
             self.has_ended = True
         else:
-            raise what.error
+            raise end.error
 
     def take(self) -> Request | None:
         """Return the next one that has come; None: there is none now."""
@@ -114,18 +121,29 @@ class _Coming:
         self._finished += 1
         if self._finished == self._part:
             self._finished = 0
-            self._room.release(self._part)
+            self._room.put(self._part)
 
     def close(self) -> None:
         """Be told that no more are wanted. What the iterable is at it may finish; nobody waits for that."""
         self._is_left = True
-        self._room.release()
+        self._room.put(0)
 
     def _iterate(self) -> None:
         end = End(None)
         try:
-            while self._room.acquire() and not self._is_left and (request := next(self._requests, None)) is not None:
-                self._arrivals.put(request)
+            room = self._window
+            while not self._is_left:
+                if not room:
+                    room = self._room.get()
+                    continue
+                request = next(self._requests, None)
+                if request is None:
+                    break
+                room -= 1
+                self._came.append(request)
+                if not self._is_told:
+                    self._is_told = True
+                    self._arrivals.put(COME)
         except BaseException as error:
             end = End(error)
         self._arrivals.put(end)
@@ -138,29 +156,33 @@ def outcomes(sender: Sender, bodies: Iterable[Any], chunk: int, window: int, ord
     as many are ahead as the window allows. Those left when the generator is closed are cancelled.
     """
     arrivals: Arrivals = SimpleQueue()
+    settle = arrivals.put  # one for all, so that one call tells of all that come together
     requests = requests_for(bodies, chunk)
     source = _AtHand(requests) if isinstance(bodies, Sequence) else _Coming(requests, window, arrivals)
-    ahead: dict[int, tuple[str, Request]] = {}  # by number, those without a reply: the key, and what was asked
+    ahead: dict[str, tuple[int, Request]] = {}  # by key, those without a reply: the number, and what was asked
+    replies: deque[Reply] = deque()  # that have arrived
     early: dict[int, list[Any]] = {}  # outcomes that cannot be yielded yet
     sent = finished = 0
     try:
         while True:
             before = sent
-            while sent - finished < window and (sent - before < 2 or arrivals.empty()):
+            while sent - finished < window and (sent - before < 2 or (not replies and arrivals.empty())):
                 request = source.take()
                 if request is None:
                     break
-                ahead[sent] = sender.send(request.body, partial(_put, arrivals, sent)), request
+                ahead[sender.send(request.body, settle)] = sent, request
                 sent += 1
             if not ahead and source.has_ended:
                 return
-            sender.check()
-            arrived = arrivals.get()
-            if isinstance(source, _Coming) and type(arrived) is not tuple:
-                source.come(arrived)
-                continue
-            number, reply = arrived
-            _, request = ahead.pop(number)
+            if not replies:
+                sender.check()
+                arrived = arrivals.get()
+                if not isinstance(arrived, list):
+                    source.hear(arrived)
+                    continue
+                replies.extend(arrived)
+            reply = replies.popleft()
+            number, request = ahead.pop(reply.key or "")
             early[number] = request.outcomes(reply)
             next_number = finished if ordered else number
             while next_number in early:
@@ -170,7 +192,7 @@ def outcomes(sender: Sender, bodies: Iterable[Any], chunk: int, window: int, ord
                 source.make_room()
     finally:
         source.close()
-        for key, _ in ahead.values():
+        for key in ahead:
             sender.cancel(key)
 
 
@@ -183,12 +205,12 @@ def raise_failures(found: Generator[Any]) -> Iterator[Any]:
             yield outcome
 
 
-def _put(arrivals: Arrivals, number: int, reply: Reply) -> None:
-    arrivals.put((number, reply))
+def _outcome(reply: Reply) -> list[Any]:
+    return [outcome_of(reply, as_list=False)]
 
 
-def _single_outcome(reply: Reply, as_list: bool) -> list[Any]:
-    return [outcome_of(reply, as_list)]
+def _outcome_as_list(reply: Reply) -> list[Any]:
+    return [outcome_of(reply, as_list=True)]
 
 
 def _chunk_outcomes(reply: Reply, as_lists: list[bool]) -> list[Any]:
@@ -200,11 +222,11 @@ def _chunk_outcomes(reply: Reply, as_lists: list[bool]) -> list[Any]:
         if len(found) != len(as_lists):
             raise ValueError(f"{len(found)} results for a chunk of {len(as_lists)}")
     except ValueError as error:
-        return [TaskFailed(str(error), FAILED, reply.attempts)] * len(as_lists)
-    return [_chunk_outcome(*pair, reply.attempts) for pair in zip(found, as_lists, strict=True)]
+        return [TaskFailed(str(error), FAILED, reply.attempts, reply.number)] * len(as_lists)
+    return [_chunk_outcome(*pair, reply) for pair in zip(found, as_lists, strict=True)]
 
 
-def _chunk_outcome(outcome: Frames | Failure, as_list: bool, attempts: int) -> Any:
+def _chunk_outcome(outcome: Frames | Failure, as_list: bool, reply: Reply) -> Any:
     if isinstance(outcome, Failure):
-        return TaskFailed(outcome.reason, FAILED, attempts)
+        return TaskFailed(outcome.reason, FAILED, reply.attempts, reply.number)
     return body_of(outcome, as_list)

@@ -21,7 +21,7 @@ from itertools import count
 from math import inf
 
 from zmqbroker import wire
-from zmqbroker.wire import CANCELLED, UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import CANCELLED, PROGRESS, UNAVAILABLE, Frames, Reply
 
 FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same connection; doubled each time
 LONGEST_PAUSE = 10.0  # seconds
@@ -30,22 +30,29 @@ LONGEST_SILENCE = 600.0  # seconds
 CLOSED = "closed"  # the status of a task whose client was closed
 CANCEL = wire.more_fields({"cancel": True})
 
-Settle = Callable[[Reply], None]
+Settle = Callable[[list[Reply]], None]  # takes all that came for it at once: one of a `map` has many
 
 
 class Request:
     """A task that has no answer yet, or a cancel of one."""
 
-    __slots__ = ("body", "fields", "key", "not_before", "pause", "sent", "settle")
+    __slots__ = ("body", "fields", "key", "not_before", "on_progress", "pause", "sent", "settle")
 
     def __init__(
-        self, key: str, body: Frames, fields: str, settle: Settle | None, not_before: float | None = None
+        self,
+        key: str,
+        body: Frames,
+        fields: str,
+        settle: Settle | None,
+        not_before: float | None = None,
+        on_progress: Settle | None = None,
     ) -> None:
         self.key = key
         self.body = body
         self.fields = fields  # of its header, but for the key and the delay: see `wire.more_fields`
         self.settle = settle  # whom to tell; None: nobody
         self.not_before = not_before  # the instant of its first attempt; None: as soon as can be
+        self.on_progress = on_progress  # whom to tell how far it has come; None: nobody
         self.pause = 0.0  # seconds since it was refused last; 0: it was not
         self.sent = 0  # how often; 0: the broker cannot know it
 
@@ -96,7 +103,7 @@ class Session:
         request.sent = 1
         self._unanswered[request.key] = request
 
-    def cancel(self, key: str, settle: Settle | None = None) -> list[tuple[Settle, Reply]] | None:
+    def cancel(self, key: str, settle: Settle | None = None) -> list[tuple[Settle, list[Reply]]] | None:
         """Forget a task that was never sent, and have the broker told of another.
 
         Returns whom to tell of it now, if it is `settle` that wants the answer; None when the task has its own.
@@ -109,7 +116,7 @@ class Session:
             return []
         del self._unanswered[key]
         reply = Reply(key, CANCELLED, 0, "cancelled before it was sent", [])
-        return [] if settle is None else [(settle, reply)]
+        return [] if settle is None else [(settle, [reply])]
 
     def next_due(self) -> float:
         """Return the instant at which there is more to send by itself; inf: there is none."""
@@ -133,19 +140,33 @@ class Session:
             request.sent -= 1
             self._outbox.appendleft(request)
 
-    def receive(self, replies: Iterable[Reply], now: float) -> list[tuple[Settle, Reply]]:
+    def receive(self, replies: Iterable[Reply], now: float) -> list[tuple[Settle, list[Reply]]]:
         """Take in replies, and return whom to tell of which: of those to cancels and to what is not known, nobody."""
-        told: list[tuple[Settle, Reply]] = []
+        told: dict[Settle, list[Reply]] = {}
         for reply in replies:
-            request = self._unanswered.pop(reply.key or "", None)
-            if request is None or request.settle is None:
+            settle = self._take_in(reply, now)
+            if settle is None:
                 continue
-            if reply.status == UNAVAILABLE and not request.is_cancel:
-                self._send_later(request, now)
-                self._refusal = reply.reason
+            if settle in told:
+                told[settle].append(reply)
             else:
-                told.append((request.settle, reply))
-        return told
+                told[settle] = [reply]
+        return list(told.items())
+
+    def _take_in(self, reply: Reply, now: float) -> Settle | None:
+        """Return whom to tell of a reply; None: nobody."""
+        key = reply.key or ""
+        if reply.status == PROGRESS:
+            request = self._unanswered.get(key)
+            return None if request is None else request.on_progress
+        request = self._unanswered.pop(key, None)
+        if request is None:
+            return None
+        if reply.status == UNAVAILABLE and request.settle is not None and not request.is_cancel:
+            self._send_later(request, now)
+            self._refusal = reply.reason
+            return None
+        return request.settle
 
     def _send_later(self, request: Request, now: float) -> None:
         self._unanswered[request.key] = request
@@ -169,13 +190,13 @@ class Session:
         for request in self._outbox:
             request.pause = 0.0
 
-    def give_up(self, status: str, reason: str) -> list[tuple[Settle, Reply]]:
+    def give_up(self, status: str, reason: str) -> list[tuple[Settle, list[Reply]]]:
         """Give up every task, and return whom to tell so by which reply; cancels are still to be sent."""
-        given_up: list[tuple[Settle, Reply]] = []
+        given_up: list[tuple[Settle, list[Reply]]] = []
         for request in list(self._unanswered.values()):
             if request.settle is None:
                 continue
-            given_up.append((request.settle, Reply(request.key, status, 0, reason, [])))
+            given_up.append((request.settle, [Reply(request.key, status, 0, reason, [])]))
             request.settle = None
             if not request.is_cancel:
                 self._unanswered.pop(request.key, None)

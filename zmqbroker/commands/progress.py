@@ -13,6 +13,7 @@ except ImportError:
     tqdm = None
 
 INTERVAL = 0.2  # seconds between two pictures
+LONGEST_TEXT = 60  # characters of what a worker says of how far it has come
 CLEAR_LINE = "\r\x1b[K"
 
 
@@ -21,7 +22,7 @@ class Progress:
 
     def __init__(self, shown: bool, total: int | None) -> None:
         """Prepare; `total` is the number of tasks, None where that is not known."""
-        self._shown = shown
+        self.is_shown = shown
         self._total = total
         self._started = monotonic()
         self._next = 0.0
@@ -32,10 +33,15 @@ class Progress:
 
     def show(self, done: int, failed: int) -> None:
         """Draw anew, if that is due."""
-        if not self._shown or (now := monotonic()) < self._next:
+        if not self.is_shown or (now := monotonic()) < self._next:
             return
         self._next = now + INTERVAL
         self._draw(done, failed, now)
+
+    def show_coming(self, coming: dict[str, Any]) -> None:
+        """Draw how far the only task has come, as its worker says it."""
+        if self.is_shown:
+            self._draw(0, 0, monotonic(), _describe(coming))
 
     def clear(self, descriptor: int) -> None:
         """Take the line away where something is to be printed on the same terminal."""
@@ -48,17 +54,17 @@ class Progress:
 
     def close(self, done: int, failed: int) -> None:
         """Draw for the last time."""
-        if self._shown:
+        if self.is_shown:
             self._draw(done, failed, monotonic())
             if self._bar is not None:
                 self._bar.close()
             else:
                 streams.complain("")
 
-    def _draw(self, done: int, failed: int, now: float) -> None:
+    def _draw(self, done: int, failed: int, now: float, coming: str = "") -> None:
         self._is_drawn = True
         if self._bar is not None:
-            self._bar.set_postfix(failed=failed, refresh=False)
+            self._bar.set_postfix_str(", ".join(filter(None, (f"failed={failed}", coming))), refresh=False)
             self._bar.n = done + failed
             self._bar.refresh()
             return
@@ -66,7 +72,16 @@ class Progress:
         text = f"{done:,} done, {failed:,} failed, {rate:,.0f}/s"
         if self._total is not None and rate:
             text += f", {(self._total - done - failed) / rate:,.0f} s left"
+        if coming:
+            text += f", at {coming}"
         streams.complain(CLEAR_LINE + text, end="")
+
+
+def _describe(coming: dict[str, Any]) -> str:
+    """Say how far a task has come: `3/10 reading`, or what there is of that, in characters that a terminal can bear."""
+    steps = "/".join(f"{coming[name]}" for name in ("done", "total") if coming.get(name) is not None)
+    said = " ".join(filter(None, (steps, str(coming.get("text") or ""))))
+    return "".join(letter if letter.isprintable() else " " for letter in said)[:LONGEST_TEXT]
 
 
 class _Terminal:

@@ -7,6 +7,7 @@ A stream that does not block is waited for, not made to block: others may share 
 import errno
 import io
 import os
+import re
 import select
 import sys
 from contextlib import suppress
@@ -20,6 +21,7 @@ STDIN_NAME = "-"  # among files
 OUTPUT_ERROR = 2  # exit status
 PIECE = 1 << 16  # bytes written at once
 SURE_PIECE = 512  # bytes that a pipe or a terminal takes without blocking once it says that it takes any
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # what no text has
 
 
 class OutputError(Exception):
@@ -127,3 +129,14 @@ def _wait(descriptor: int, event: int, patience: float | None) -> None:
     poller.register(descriptor, event)
     if not poller.poll(None if patience is None else 1000 * patience):
         raise TimeoutError(errno.ETIMEDOUT, "it takes nothing")
+
+
+def is_binary(text: bytes) -> bool:
+    """Tell whether a newline at the end of this might harm it."""
+    if CONTROL.search(text):
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return True
+    return False

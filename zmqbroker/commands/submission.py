@@ -8,7 +8,6 @@ before it. The main thread waits for the end, or for a signal: whoever reads or 
 import io
 import logging
 import os
-import re
 import stat
 import threading
 from collections import Counter
@@ -27,7 +26,7 @@ from zmqbroker.wire.chunks import Body
 
 CHUNK = 1 << 20  # bytes read at once
 BUFFERED = 1 << 16  # bytes of output that wait for more, while there is more
-CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # what no text has
+COMING = -1
 LAST_ANSWERS = 1.0  # seconds for the broker to say what became of the tasks that are to be cancelled
 
 
@@ -76,7 +75,7 @@ class Input(NamedTuple):
 class Outcome(NamedTuple):
     """What became of a task; or (number 0) how many tasks there are, None when the rest is cancelled."""
 
-    number: int  # of the task, from 1
+    number: int  # of the task, from 1; COMING: how far the first one has come
     result: Any  # the body of its result, or an exception
 
 
@@ -103,7 +102,7 @@ class Output:
         if not self.ordered:
             self._waiting += b"%d\t" % number
         self._waiting += text
-        if not text.endswith(b"\n") and not (self._whole and _is_binary(text)):
+        if not text.endswith(b"\n") and not (self._whole and streams.is_binary(text)):
             self._waiting += b"\n"
         if len(self._waiting) >= BUFFERED:
             self.flush()
@@ -178,7 +177,8 @@ class Submission:
                 with self._submitting:
                     if self._is_cancelled:
                         return
-                    future = self._client.submit(body, **self._options)
+                    on_progress = self._hear if number == 1 and self._progress.is_shown else None
+                    future = self._client.submit(body, on_progress=on_progress, **self._options)
                     self._pending[number] = Pending(place, future)
                     self._submitted = number
                 future.add_done_callback(partial(self._settle, number))
@@ -186,6 +186,10 @@ class Submission:
             tell(error)
         else:
             self._outcomes.put(Outcome(0, number))
+
+    def _hear(self, coming: dict[str, Any]) -> None:
+        """Have it shown how far the first task has come; in the client's thread."""
+        self._outcomes.put(Outcome(COMING, coming))
 
     def _settle(self, number: int, future: "Future[Any]") -> None:
         """Count a task that is done, failed or cancelled, and have it printed; in any thread."""
@@ -244,10 +248,15 @@ class Submission:
             self._print(early[number])
 
     def _next_outcome(self) -> Outcome:
-        """Wait for the next outcome; meanwhile, what was printed can be read."""
-        if self._outcomes.empty():
-            self._output.flush()
-        return self._outcomes.get()
+        """Wait for the next outcome; meanwhile, what was printed can be read, and how far the only task has come."""
+        while True:
+            if self._outcomes.empty():
+                self._output.flush()
+            outcome = self._outcomes.get()
+            if outcome.number != COMING:
+                return outcome
+            if self._submitted == 1:
+                self._progress.show_coming(outcome.result)
 
     def _print(self, outcome: Outcome) -> None:
         """Print one outcome, and make room for another task."""
@@ -276,17 +285,6 @@ class Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print it."""
         self._submission.complain(record.getMessage())
-
-
-def _is_binary(text: bytes) -> bool:
-    """Tell whether a newline at its end might harm it."""
-    if CONTROL.search(text):
-        return True
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
 
 
 def _open(name: str) -> io.BufferedReader:

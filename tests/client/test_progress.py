@@ -1,0 +1,116 @@
+"""How far a task has come, from a broker that tells it to a client that asked."""
+
+import json
+import logging
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import zmq
+from conftest import PATIENCE_MS, Peers
+from helpers import PATIENCE, wait_until
+
+from zmqbroker import Client, TaskFailed, wire
+from zmqbroker.wire import CANCELLED, DONE, FAILED, PROGRESS
+
+
+class ToldBroker:
+    """A broker that says what it is told to."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._socket: zmq.Socket[bytes] = peers.context.socket(zmq.ROUTER)
+        self._socket.rcvtimeo = PATIENCE_MS
+        self.address = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
+        self.fields: dict[str, Any] = {}  # of the last request
+        self._client = b""
+
+    def receive(self) -> dict[str, Any]:
+        """Take one request, and return the fields of its header."""
+        self._client, header, *_ = self._socket.recv_multipart()
+        self.fields = json.loads(header.removeprefix(wire.HEADER))
+        return self.fields
+
+    def reply(self, status: str, body: bytes = b"", reason: str = "") -> None:
+        """Reply to the last request."""
+        header = wire.reply_header(self.fields["key"], status, 1, reason, 17)
+        self._socket.send_multipart([self._client, header, b"", body])
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+
+
+@pytest.fixture
+def broker() -> Iterator[ToldBroker]:
+    with Peers() as peers:
+        broker = ToldBroker(peers)
+        yield broker
+        broker.close()
+
+
+@pytest.fixture
+def client(broker: ToldBroker) -> Iterator[Client]:
+    with Client(broker.address) as client:
+        yield client
+
+
+def test_progress_is_told_as_it_comes_before_the_result(client: Client, broker: ToldBroker):
+    told: list[dict[str, Any]] = []
+    future = client.submit(b"task", on_progress=told.append)
+    assert broker.receive()["progress"] is True
+    assert future.progress is None
+    for done in (1, 2):
+        broker.reply(PROGRESS, b'{"done": %d}' % done)
+        wait_until(lambda number=done: future.progress == {"done": number})  # type: ignore[misc]
+        assert not future.done()
+    broker.reply(DONE, b"result")
+    assert future.result(PATIENCE) == b"result"
+    assert told == [{"done": 1}, {"done": 2}]
+    assert future.progress == {"done": 2}
+
+
+def test_who_does_not_ask_is_not_told(client: Client, broker: ToldBroker):
+    future = client.submit(b"task")
+    assert "progress" not in broker.receive()
+    broker.reply(PROGRESS, b'{"done": 1}')
+    broker.reply(DONE, b"result")
+    assert future.result(PATIENCE) == b"result"
+    assert future.progress is None
+
+
+@pytest.mark.parametrize("body", [b'{"done": 1}', b"no JSON"])
+def test_what_a_hook_raises_ends_nothing(
+    client: Client, broker: ToldBroker, caplog: pytest.LogCaptureFixture, body: bytes
+):
+    def fail(_: dict[str, Any]) -> None:
+        raise SystemExit("hook")
+
+    future = client.submit(b"task", on_progress=fail)
+    broker.receive()
+    with caplog.at_level(logging.ERROR, "zmqbroker.client"):
+        broker.reply(PROGRESS, body)
+        broker.reply(DONE, b"result")
+        assert future.result(PATIENCE) == b"result"
+    assert len(caplog.records) == 1
+
+
+def test_a_task_that_is_cancelled_tells_nothing_more(client: Client, broker: ToldBroker):
+    told: list[dict[str, Any]] = []
+    future = client.submit(b"task", on_progress=told.append)
+    broker.receive()
+    future.withdraw()
+    assert broker.receive()["cancel"] is True
+    broker.reply(PROGRESS, b'{"done": 1}')
+    broker.reply(CANCELLED, reason="cancelled by its client")
+    with pytest.raises(TaskFailed, match="cancelled by its client"):
+        future.result(PATIENCE)
+    assert told == []
+
+
+def test_a_failure_tells_the_number_of_its_task(client: Client, broker: ToldBroker):
+    future = client.submit(b"task")
+    broker.receive()
+    broker.reply(FAILED, reason="no luck")
+    error = future.exception(PATIENCE)
+    assert isinstance(error, TaskFailed)
+    assert pickle.loads(pickle.dumps(error)).number == error.number == 17
