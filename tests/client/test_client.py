@@ -34,7 +34,7 @@ from library_support import (
 )
 
 from zmqbroker import Client, TaskFailed
-from zmqbroker.client import link
+from zmqbroker.client import conversation
 
 Start = Callable[..., Running]
 
@@ -612,7 +612,7 @@ def test_closing_the_context_first_fails_what_is_outstanding():
 def test_what_was_cancelled_just_before_closing_is_cancelled_at_the_broker(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(link, "LAST_CANCELS", PATIENCE)  # a second is not much for a machine that is busy
+    monkeypatch.setattr(conversation, "LAST_CANCELS", PATIENCE)  # a second is not much for a machine that is busy
     with Client(running.addresses.requests) as client:
         futures = [client.submit(body) for body in bodies(500)]
         running.wait_for("accepted", 500)
@@ -898,12 +898,12 @@ def test_an_interpreter_ends_whatever_waits(running: Running, what: str):
     before = """
 import sys, threading, time
 from zmqbroker import Client
-from zmqbroker.client import link
-link.LAST_REPLIES, link.LOOK = 0.3, 0.1
+from zmqbroker.client import program
+program.LAST_REPLIES, program.LOOK = 0.3, 0.1
 client = Client(sys.argv[1])
 """
     behind = """
-while not client._link._session: time.sleep(0.01)
+while not client._link._shared.session: time.sleep(0.01)
 """
     ended = run_script(before + EXITS[what] + behind, running.addresses.requests)
     assert (ended.returncode, ended.stdout) == (0, "")
@@ -913,8 +913,8 @@ def test_a_program_whose_main_thread_has_ended_waits_for_replies_that_come(runni
     script = """
 import sys, threading, time
 from zmqbroker import Client
-from zmqbroker.client import link
-link.LAST_REPLIES, link.LOOK = 0.3, 0.05
+from zmqbroker.client import program
+program.LAST_REPLIES, program.LOOK = 0.3, 0.05
 client = Client(sys.argv[1])
 def work():
     threading.main_thread().join()

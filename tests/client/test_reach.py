@@ -59,7 +59,7 @@ def test_a_client_whose_broker_is_not_there_fails_its_tasks_and_does_the_next_wh
         with pytest.raises(ConnectionError):
             list(client.map([b"never done"], chunk=2))
         running = start(requests=address)
-        wait_until(lambda: client._link._connection.state == CONNECTED)
+        wait_until(lambda: client._link._shared.connection.state == CONNECTED)
         with working(running.addresses.ready, running.addresses.results, echo):
             assert client.call(b"task", wait=PATIENCE) == b"task"
         assert running.count("accepted") == 1
