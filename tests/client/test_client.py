@@ -898,8 +898,8 @@ def test_an_interpreter_ends_whatever_waits(running: Running, what: str):
     before = """
 import sys, threading, time
 from zmqbroker import Client
-from zmqbroker.client import program
-program.LAST_REPLIES, program.LOOK = 0.3, 0.1
+from zmqbroker.client import last_wait
+last_wait.LAST_REPLIES, last_wait.LOOK = 0.3, 0.1
 client = Client(sys.argv[1])
 """
     behind = """
@@ -913,8 +913,8 @@ def test_a_program_whose_main_thread_has_ended_waits_for_replies_that_come(runni
     script = """
 import sys, threading, time
 from zmqbroker import Client
-from zmqbroker.client import program
-program.LAST_REPLIES, program.LOOK = 0.3, 0.05
+from zmqbroker.client import last_wait
+last_wait.LAST_REPLIES, last_wait.LOOK = 0.3, 0.05
 client = Client(sys.argv[1])
 def work():
     threading.main_thread().join()

@@ -5,7 +5,8 @@ from math import inf
 import pytest
 
 from zmqbroker import wire
-from zmqbroker.client.session import CANCEL, CLOSED, Request, Session
+from zmqbroker.client.futures import CLOSED
+from zmqbroker.client.session import CANCEL, Request, Session
 from zmqbroker.wire import DONE, UNAVAILABLE, Frames, Reply
 
 

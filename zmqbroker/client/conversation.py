@@ -11,9 +11,8 @@ from time import monotonic
 
 import zmq
 
-from zmqbroker.client import program
-from zmqbroker.client.futures import UNREACHABLE
-from zmqbroker.client.session import CLOSED
+from zmqbroker.client import last_wait
+from zmqbroker.client.futures import CLOSED, UNREACHABLE
 from zmqbroker.client.shared import Shared, tell
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.connection import LOST, Connection
@@ -141,16 +140,16 @@ class Conversation:
     def _wait_ms(self, now: float, due: float) -> int | None:
         """Return how long to wait, None: until something happens; the connection is to be seen to when `due`."""
         if self._shared.session:
-            due = min(due, self._shared.session.next_due(), self._shared.program.next_look(now))
+            due = min(due, self._shared.session.next_due(), self._shared.last_wait.next_look(now))
         return None if due == inf else ceil(1000 * max(due - now, 0.0))
 
     def _is_program_over(self, now: float) -> bool:
         """Tell whether all that keeps this program from its end is threads that wait here, and wait in vain."""
         shared = self._shared
-        if not shared.session or not shared.program.is_over(now):
+        if not shared.session or not shared.last_wait.is_over(now):
             return False
         why = "the main thread has ended, and for %g s no reply has come from %s: giving up %d tasks; join your threads"
-        log.warning(why, program.LAST_REPLIES, shared.address, len(shared.session))
+        log.warning(why, last_wait.LAST_REPLIES, shared.address, len(shared.session))
         return True
 
     def _send_batch(self, to: zmq.Socket[bytes]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from zmqbroker import wire
 from zmqbroker.wire import DONE, Frames, Reply
 
+CLOSED = "closed"  # the status of a task whose client was closed
 UNREACHABLE = "unreachable"  # the status of a task whose broker did not answer for `connect_timeout`
 
 log = logging.getLogger("zmqbroker.client")

@@ -4,7 +4,7 @@
     driving         a call that drives the socket from its own thread
     conversation    the background thread, which drives it at all other times
     shared          what these have in common, and the lock for it
-    program         notices that nobody but this background thread keeps the program from its end
+    last_wait       how long replies are waited for when the main thread has ended
 
 A background thread drives the socket, a DEALER; other threads hand it what to send by the session and an alarm. While
 every task has its reply it leaves the socket alone, and a call that comes then drives it.

@@ -27,7 +27,6 @@ FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same c
 LONGEST_PAUSE = 10.0  # seconds
 FIRST_SILENCE = 10.0  # seconds between saying so and saying so again; doubled each time
 LONGEST_SILENCE = 600.0  # seconds
-CLOSED = "closed"  # the status of a task whose client was closed
 CANCEL = wire.more_fields({"cancel": True})
 
 Settle = Callable[[Reply], None]

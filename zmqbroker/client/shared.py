@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from time import monotonic
 
 from zmqbroker import wire
-from zmqbroker.client.program import Program
+from zmqbroker.client.last_wait import LastWait
 from zmqbroker.client.session import Request, Session, Settle
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import Connection
@@ -36,7 +36,7 @@ class Shared:
         self.is_watching = True  # it waits for the socket too, or may do so
         self.bell: Alarm | None = None  # of the call that drives; None: none does
         self.in_doubt = False  # a call is in the middle of a message, or was interrupted there
-        self.program = Program()
+        self.last_wait = LastWait()
         self._process_id = os.getpid()
 
     def is_forked(self) -> bool:
@@ -53,7 +53,7 @@ class Shared:
         replies = list(_read(messages))
         with self.lock:
             now = monotonic()
-            self.program.replied()
+            self.last_wait.replied()
             settled = self.session.receive(replies, now)
             refusal = self.session.complaint(now)
         if refusal:

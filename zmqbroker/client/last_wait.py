@@ -1,4 +1,4 @@
-"""Noticing that a program has ended but for the threads that wait here for replies, and that they wait in vain."""
+"""How long threads wait for replies when the main thread of their program has ended: they may keep it from its end."""
 
 import threading
 
@@ -6,13 +6,11 @@ LAST_REPLIES = 10.0  # seconds without any that a program waits whose main threa
 LOOK = 2.0  # seconds between two looks whether it has
 
 
-class Program:
-    """The program that waits for replies. It is told when one came."""
+class LastWait:
+    """Tells when to give up. It is told when a reply came."""
 
     def __init__(self) -> None:
-        self._since = (
-            0.0  # when it was noticed that the main thread has ended, and since when no reply came; 0: neither
-        )
+        self._since = 0.0  # when it was noticed that the main thread has ended, or last a reply came; 0: neither
 
     def replied(self) -> None:
         """Note that there are replies yet."""
