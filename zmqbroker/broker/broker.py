@@ -20,9 +20,9 @@ from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Addresses, Sockets
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import refuse_inproc
-from zmqbroker.transport.alarm import ctrl_c_calls
 from zmqbroker.transport.binding import LONGEST_HEARTBEAT, SocketOptions
 from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.signals import ctrl_c_calls
 
 DEFAULT_DRAIN = 10.0  # seconds
 DEFAULT_IO_THREADS = 1

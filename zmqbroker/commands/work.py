@@ -12,7 +12,7 @@ from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
-LONGEST_SPAN = 1_000_000  # seconds
+LONGEST_WAIT = 1_000_000  # seconds; a poll takes milliseconds, in 31 bits
 WORK = "run a function of yours, or a command, on tasks"
 USAGE = """zmqbroker work [options] READY RESULTS MODULE:FUNCTION
        zmqbroker work [options] READY RESULTS -- COMMAND [ARG ...]"""
@@ -112,8 +112,8 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     log_to_stderr(log_level(options))
     if options.kill_after and options.function:
         parser.error("--kill-after is for a command; a function that hangs is up to the broker's timeout")
-    if max(options.kill_after, options.touch) > LONGEST_SPAN:
-        parser.error(f"--kill-after and --touch take {LONGEST_SPAN:,} seconds at most")
+    if max(options.kill_after, options.touch) > LONGEST_WAIT:
+        parser.error(f"--kill-after and --touch take {LONGEST_WAIT:,} seconds at most")
     settings = Settings(
         ready=options.ready,
         results=options.results,

@@ -25,7 +25,7 @@ FINISH = b"f"
 AT_ONCE = b"a"
 LEAVE_WITHIN = 5  # seconds from LEAVING to the end; whole ones, see alarm(2)
 
-numbers = count()
+_next_number = count().__next__
 
 
 class Program(NamedTuple):
@@ -44,7 +44,7 @@ class Process:
         self.started_at = now
         self.silent_at = inf  # since when it can say nothing more
         self._said = b""
-        self._mark = f"zmqbroker-{os.getpid()}-{next(numbers)}"
+        self._mark = f"zmqbroker-{os.getpid()}-{_next_number()}"
         with ExitStack() as undoing, ExitStack() as closing:
             self.lifeline, theirs = socket.socketpair()
             undoing.callback(self.lifeline.close)

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
+from zmqbroker.transport import signals
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.wire.chunks import Body
@@ -97,9 +98,7 @@ class WorkerProcess:
 
     def run(self, lifeline: socket.socket) -> None:
         """Work until told to leave."""
-        heeded = [signal.SIGTERM, signal.SIGINT]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
-            heeded.append(signal.SIGHUP)
+        heeded = {*signals.heeded(), signal.SIGTERM, signal.SIGINT}  # AT_ONCE comes as the last, ignored or not
         handle_here_only(dict.fromkeys(heeded, self._heed))
         say(lifeline, READY)
         ended = threading.Event()
