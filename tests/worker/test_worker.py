@@ -467,6 +467,8 @@ def test_workers_that_come_and_go_lose_nothing(running: Running, client: Client)
     tasks = [b"%d" % number for number in range(400)]
     futures = [client.submit(task, tries=1) for task in tasks]
 
+    workers: list[Worker] = []
+
     def work_for_a_while() -> None:
         def handle(body: bytes) -> bytes:
             if worker.tasks == 20:
@@ -474,15 +476,23 @@ def test_workers_that_come_and_go_lose_nothing(running: Running, client: Client)
             return body
 
         worker = Worker(running.addresses.ready, running.addresses.results, handle, slots=2)
+        workers.append(worker)
         worker.run()
 
     def come_and_go() -> None:
         while not all(future.done() for future in futures):
             work_for_a_while()
 
-    for _ in range(3):
-        threading.Thread(target=come_and_go, daemon=True).start()
+    def all_have_gone() -> bool:
+        for worker in workers:
+            worker.stop()
+        return not any(thread.is_alive() for thread in threads)
+
+    threads = [threading.Thread(target=come_and_go, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
     assert [future.result(PATIENCE) for future in futures] == tasks
+    wait_until(all_have_gone)
 
 
 SCRIPT = """
