@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import zmq
+from helpers import Program
 
 from zmqbroker import Broker
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # in the background it is ignored, so our programs would ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, our programs would ignore it too
 
 PATIENCE_MS = 20_000  # how long a test waits for what must come, on a machine however loaded
 LOOPBACK = "tcp://127.0.0.1:*"
@@ -170,6 +169,19 @@ def start() -> Iterator[Callable[..., Running]]:
 def running(start: Callable[..., Running]) -> Running:
     """Return a broker with the default options."""
     return start()
+
+
+@pytest.fixture
+def start_program() -> Iterator[Callable[..., Program]]:
+    """Return a function that starts a program of ours, which ends with the test."""
+    with ExitStack() as stack:
+
+        def start_program(script: str, *arguments: object) -> Program:
+            program = Program(script, *arguments)
+            stack.callback(program.clean_up)
+            return program
+
+        yield start_program
 
 
 @pytest.hookimpl(wrapper=True)

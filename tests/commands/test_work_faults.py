@@ -22,6 +22,8 @@ import asyncio, atexit, logging, multiprocessing, os, signal, subprocess, sys, t
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from tasks import gated, process_id
+
 forking = multiprocessing.get_context("fork")
 SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
 
@@ -160,17 +162,8 @@ def broken_logging(body):
     logging.getLogger().addHandler(Broken())
     raise ValueError("after it was broken")
 
-def gated(body):
-    print("got a task", flush=True)
-    with open("gate", "rb", 0) as gate:
-        gate.read(1)
-    return b"done"
-
 def bad(body):
     raise ValueError(body.decode())
-
-def process_id(body):
-    return b"%d" % os.getpid()
 """
 
 

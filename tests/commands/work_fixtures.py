@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import Running
-from helpers import TOP, Program
+from helpers import TOP
 from work_support import Fifo, Work
 
 from zmqbroker import Client
@@ -94,16 +94,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(directory: Path) -> Iterator[Work]:
+def run(directory: Path, start_program: Work) -> Work:
     """Return a function that starts `zmqbroker work`; it ends with the test."""
-    with ExitStack() as stack:
-
-        def run(*arguments: object) -> Program:
-            program = Program(str(directory.parent / "bin" / "zmqbroker"), "work", *arguments)
-            stack.callback(program.clean_up)
-            return program
-
-        yield run
+    return partial(start_program, str(directory.parent / "bin" / "zmqbroker"), "work")
 
 
 @pytest.fixture
