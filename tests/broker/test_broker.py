@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import zmq
 from conftest import LOOPBACK, Peers, Running
+from helpers import PATIENCE
 
 from zmqbroker import Broker
 
@@ -320,6 +321,17 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path, start: Start):
 def test_an_address_that_cannot_be_bound_says_what_to_do(address: str, reason: str):
     with pytest.raises(ValueError, match=f"cannot listen on .*{reason}"):
         Broker(address, "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
+
+
+def test_a_name_whose_server_is_silent_is_refused_in_time(monkeypatch: pytest.MonkeyPatch):
+    may_answer = threading.Event()
+    monkeypatch.setattr("zmqbroker.transport.binding.NAME_PATIENCE", 0.1)
+    monkeypatch.setattr("zmqbroker.transport.binding.addresses_of", lambda _: may_answer.wait(PATIENCE) and [])
+    try:
+        with pytest.raises(ValueError, match="cannot listen on tcp://name:4161: its name server is silent"):
+            Broker("tcp://name:4161", LOOPBACK, LOOPBACK)
+    finally:
+        may_answer.set()
 
 
 def test_a_taken_address_says_so(running: Running):
