@@ -12,13 +12,11 @@ handler cannot do in the middle of a message is wait for a reply. When it raises
 in doubt, and is replaced as if it were lost.
 """
 
-import _thread
 import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from inspect import isbuiltin
 from math import ceil, inf
 from time import monotonic
 from typing import Any
@@ -28,7 +26,7 @@ import zmq
 from zmqbroker import wire
 from zmqbroker.client.futures import UNREACHABLE
 from zmqbroker.client.session import CLOSED, Request, Session, Settle
-from zmqbroker.transport import descriptors
+from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import LOST, Connection
@@ -65,7 +63,7 @@ class Link:
         Tasks fail when nobody has answered there for `connect_timeout` seconds; None: they wait. Raises ValueError for
         what is no address, OSError without descriptors, and RuntimeError where there are no threads.
         """
-        _check_threads()
+        threads.need_real("a Client")
         if context is None:
             refuse_inproc(address)
         self._patience = Patience(address, connect_timeout, monotonic())
@@ -266,7 +264,7 @@ class Link:
             if message is not None:
                 self._receive([message])
             left = until - monotonic()
-            if left <= 0 or not threading.main_thread().is_alive():
+            if left <= 0 or threads.has_main_ended():
                 return
             if message is None:
                 wait_ms = ceil(min(1000 * left, LONGEST_WAIT_MS))
@@ -399,7 +397,7 @@ class Link:
 
     def _is_program_over(self, now: float) -> bool:
         """Tell whether all that keeps this program from its end is threads that wait here, and wait in vain."""
-        if not self._session or threading.main_thread().is_alive():
+        if not self._session or not threads.has_main_ended():
             return False
         self._since = self._since or now
         if now < self._since + LAST_REPLIES:
@@ -463,15 +461,6 @@ class Link:
             self._context.term()
 
 
-def _check_threads() -> None:
-    """Raise RuntimeError where gevent or its like has replaced threads: one would wait here for ever."""
-    if not isbuiltin(_thread.start_new_thread):
-        raise RuntimeError(
-            "a Client needs real threads, and this program has replaced them (by gevent, say): "
-            "patch all but threads, as gevent.monkey.patch_all(thread=False) does, or use it in a process of its own"
-        )
-
-
 def _read(messages: Iterable[Frames]) -> Iterator[Reply]:
     for message in messages:
         try:
@@ -487,11 +476,3 @@ def _settle(settled: Iterable[tuple[Settle, Reply]]) -> None:
             settle(reply)
         except BaseException:
             log.exception("a callback failed")
-
-
-def _disconnect(connection: Connection) -> None:
-    """Close a connection, also one whose context is being closed, which would wait for it for ever."""
-    with suppress(zmq.ZMQError):
-        connection.close()
-    connection.monitor.close(linger=0)
-    connection.socket.close(linger=0)

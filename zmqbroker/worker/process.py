@@ -71,7 +71,10 @@ class WorkerProcess:
     """A Worker that leaves after its share of tasks, touches the task in hand, and heeds signals and the lifeline."""
 
     def __init__(self, settings: Settings, slot: Slot) -> None:
-        """Load the handler; raises ValueError for what is no function, command or address."""
+        """Load the handler; raises ValueError for what is no function, command or address.
+
+        Raises RuntimeError where the handler's module has replaced threads.
+        """
         self._max_tasks = settings.max_tasks
         self._touch = settings.touch
         self._slot = slot
@@ -208,7 +211,7 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     handle_here_only({signal.SIGUSR1: lambda *_: None})  # a question to the supervisor
     try:
         process = WorkerProcess(Settings(**settings), slot)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         complain(lifeline, error)
         bound_the_end()
         return CANNOT_START

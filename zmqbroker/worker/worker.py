@@ -15,7 +15,7 @@ from typing import Any
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.transport import descriptors
+from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import parse, refuse_inproc
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import LOST, Connection, connect
@@ -61,8 +61,9 @@ class Worker:
         makes tasks wait behind each other where they do not. `keep_alive` says when TCP takes the broker's host for
         dead. `connect_timeout` is how many seconds `run` goes on without a broker that answers; None: for ever.
         `context` is needed for inproc; None makes one. Raises ValueError for what is no address, and for less than one
-        slot, and OSError where no file descriptors are left.
+        slot, OSError where no file descriptors are left, and RuntimeError where there are no threads.
         """
+        threads.need_real("a Worker")
         if slots < 1:
             raise ValueError(f"slots must be 1 or more, not {slots}")
         if context is None:
