@@ -4,6 +4,7 @@ import asyncio
 import enum
 import gc
 import itertools
+import logging
 import os
 import pickle
 import re
@@ -835,6 +836,25 @@ def test_a_callback_that_raises_ends_nothing(client: Client, error: BaseExceptio
     assert called == ["first", "second", "first"]
 
 
+def test_a_log_that_raises_ends_nothing(running: Running, caplog: pytest.LogCaptureFixture):
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(record.msg)
+
+    log, broken = logging.getLogger("zmqbroker.client"), Broken()
+    caplog.set_level(logging.INFO, log.name)
+    log.addHandler(broken)
+    try:
+        with Proxy(running.addresses.requests) as proxy, Client(proxy.address) as client:
+            future = client.submit(b"task")
+            running.wait_for("accepted", 1)
+            proxy.cut()  # which is worth a line
+            with working(running.addresses.ready, running.addresses.results, echo):
+                assert future.result(PATIENCE) == b"task"
+    finally:
+        log.removeHandler(broken)
+
+
 def test_a_client_says_where_it_is_and_what_is_outstanding():
     client = Client(NOBODY)
     assert repr(client) == f"<Client of {NOBODY}, 0 tasks outstanding>"
@@ -924,15 +944,18 @@ client = Client(sys.argv[1])
 print(next(client.map(sys.stdin.buffer)))
 """
     command = [sys.executable, "-c", script, running.addresses.requests]
-    with working(running.addresses.ready, running.addresses.results, echo):
-        with subprocess.Popen(command, cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(b"one\n")
-            process.stdin.flush()  # and it stays open
-            try:
-                assert (process.wait(PATIENCE), process.stdout.read()) == (0, b"b'one\\n'\n")
-            finally:
-                process.kill()
+    with (
+        working(running.addresses.ready, running.addresses.results, echo),
+        subprocess.Popen(command, cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"one\n")
+        process.stdin.flush()  # and it stays open
+        try:
+            assert (process.wait(PATIENCE), process.stdout.read()) == (0, b"b'one\\n'\n")
+        finally:
+            process.kill()
 
 
 def test_a_program_whose_main_thread_has_ended_waits_for_replies_that_come(running: Running):

@@ -31,7 +31,7 @@ from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import LOST, Connection
 from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.transport.limited_log import LimitedLog
+from zmqbroker.transport.limited_log import LimitedLog, log_safely
 from zmqbroker.transport.messages import EVENTS, NOBLOCK, READABLE, Inbox, send
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import Frames, Reply
@@ -295,7 +295,8 @@ class Link:
             settled = self._session.receive(replies, now)
             refusal = self._session.complaint(now)
         if refusal:
-            log.warning("the broker at %s takes no tasks now, they are sent again later: %s", self._address, refusal)
+            text = "the broker at %s takes no tasks now, they are sent again later: %s"
+            log_safely(log.warning, text, self._address, refusal)
         _settle(settled)
 
     # In the background thread
@@ -305,7 +306,8 @@ class Link:
             while self._talk():
                 if self._connection.state == LOST:
                     count = len(self._session)
-                    log.info("the connection to %s was lost: sending %d tasks again", self._address, count)
+                    text = "the connection to %s was lost: sending %d tasks again"
+                    log_safely(log.info, text, self._address, count)
                 if not self._reconnect():
                     return
             self._end()
@@ -313,7 +315,7 @@ class Link:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.ETERM, zmq.ENOTSOCK):
                 raise
-            log.warning("the client's context was closed before the client")
+            log_safely(log.warning, "the client's context was closed before the client")
         finally:
             self._end()
             self._connection.close()
@@ -403,7 +405,7 @@ class Link:
         if now < self._since + LAST_REPLIES:
             return False
         why = "the main thread has ended, and for %g s no reply has come from %s: giving up %d tasks; join your threads"
-        log.warning(why, LAST_REPLIES, self._address, len(self._session))
+        log_safely(log.warning, why, LAST_REPLIES, self._address, len(self._session))
         return True
 
     def _send_batch(self, to: zmq.Socket[bytes]) -> bool:
@@ -466,7 +468,7 @@ def _read(messages: Iterable[Frames]) -> Iterator[Reply]:
         try:
             yield wire.parse_reply(message)
         except wire.MalformedError as error:
-            log.warning("%s", error)
+            log_safely(log.warning, "%s", error)
 
 
 def _settle(settled: Iterable[tuple[Settle, Reply]]) -> None:
@@ -474,5 +476,5 @@ def _settle(settled: Iterable[tuple[Settle, Reply]]) -> None:
     for settle, reply in settled:
         try:
             settle(reply)
-        except BaseException:
-            log.exception("a callback failed")
+        except BaseException as error:
+            log_safely(log.error, "a callback failed", exc_info=error)

@@ -6,6 +6,7 @@ connection is lost, and it can be stopped without losing a task.
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Sized
 from math import ceil, inf, nan
@@ -15,7 +16,7 @@ from typing import Any
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.transport import descriptors, threads
+from zmqbroker.transport import descriptors, signals, threads
 from zmqbroker.transport.addresses import parse, refuse_inproc
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import LOST, Connection, connect
@@ -27,10 +28,11 @@ from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import LONGEST_SPAN, Frames, chunks
 from zmqbroker.wire.chunks import Body, Failure
 from zmqbroker.worker.forks import end_child
-from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, is_of_a_signal, reason_of, text_of
+from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, reason_of, text_of
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
 DESCRIPTORS = 16  # that one takes: an alarm, ZeroMQ's own, two sockets with their connections, and what watches them
+MAY_END = signal.valid_signals() - signals.TIMERS  # whose handlers may end the program by a SystemExit
 LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosses with its leaving
 
 Handler = Callable[[Any], "Body | None"]
@@ -279,7 +281,7 @@ class Worker:
         except Fail as failure:
             return Failure(text_of(failure) or "failed")
         except BaseException as error:
-            if isinstance(error, SystemExit) and is_of_a_signal(error):
+            if isinstance(error, SystemExit) and signals.is_of_a_handler(error, MAY_END):
                 raise
             reason = reason_of(error)
             self._complaints.warn("failed", f"the handler failed: {reason}", monotonic(), error)
