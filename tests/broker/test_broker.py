@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -339,14 +340,14 @@ def test_a_taken_address_says_so(running: Running):
         Broker(running.addresses.requests, "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
 
 
-@pytest.mark.parametrize("limits", [{"tries": -1}, {"timeout": float("nan")}, {"drain": float("inf")}])
-def test_a_limit_that_is_none_is_refused(limits: dict[str, float]):
+@pytest.mark.parametrize("limits", [{"tries": -1}, {"timeout": float("nan")}, {"drain": float("inf")}, {"tries": "3"}])
+def test_a_limit_that_is_none_is_refused(limits: dict[str, Any]):
     with pytest.raises(ValueError, match="must be 0 or more"):
         Broker("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*", **limits)
 
 
-@pytest.mark.parametrize("number", [0, 65])
-def test_a_number_of_io_threads_that_makes_no_sense_is_refused(number: int):
+@pytest.mark.parametrize("number", [0, 65, "2"])
+def test_a_number_of_io_threads_that_makes_no_sense_is_refused(number: Any):
     with pytest.raises(ValueError, match="io_threads must be 1 to 64"):
         Broker(LOOPBACK, LOOPBACK, LOOPBACK, io_threads=number)
 

@@ -33,7 +33,7 @@ BAD_USAGE = {
     (SOME, "tcp://localhost:70000", "tasks:echo"): "its port must be a number from 1 to 65535",
     ("inproc://ready", SOME, "tasks:echo"): "use tcp:// or ipc://",
     (SOME, OTHER, "tasks:echo", "--processes", "many"): "'many' is no whole number",
-    (SOME, OTHER, "tasks:echo", "--slots", "0"): "slots must be 1 or more",
+    (SOME, OTHER, "tasks:echo", "--slots", "0"): "slots must be a whole number, 1 or more",
     (SOME, OTHER, "tasks:echo", "--kill-after", "1"): "--kill-after is for a command",
     (SOME, OTHER, "tasks:echo", "--touch", "1e9"): "1,000,000 seconds at most",
     (SOME, OTHER, "--"): "a command is missing",

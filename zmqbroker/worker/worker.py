@@ -23,6 +23,7 @@ from zmqbroker.transport.connection import LOST, Connection, connect
 from zmqbroker.transport.contexts import terminate
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limited_log import LimitedLog, log_safely
+from zmqbroker.transport.limits import is_whole
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import LONGEST_SPAN, Frames, chunks
@@ -62,12 +63,14 @@ class Worker:
         done one after the other, so more than one saves the way to the broker where tasks take microseconds, and
         makes tasks wait behind each other where they do not. `keep_alive` says when TCP takes the broker's host for
         dead. `connect_timeout` is how many seconds `run` goes on without a broker that answers; None: for ever.
-        `context` is needed for inproc; None makes one. Raises ValueError for what is no address, and for less than one
-        slot, OSError where no file descriptors are left, and RuntimeError where there are no threads.
+        `context` is needed for inproc; None makes one. Raises ValueError for what is no address, no function
+        and no number of slots, OSError where no file descriptors are left, and RuntimeError where there are no threads.
         """
         threads.need_real("a Worker")
-        if slots < 1:
-            raise ValueError(f"slots must be 1 or more, not {slots}")
+        if not is_whole(slots, 1):
+            raise ValueError(f"slots must be a whole number, 1 or more, not {slots!r:.50}")
+        if not callable(handler):
+            raise ValueError(f"the handler must be a function, not {handler!r:.50}")
         if context is None:
             refuse_inproc(ready, results)
         self._patience = Patience(ready, connect_timeout, monotonic())
