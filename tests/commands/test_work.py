@@ -26,6 +26,7 @@ BAD_USAGE = {
     (SOME, OTHER, "nothing:echo"): "cannot import nothing: ModuleNotFoundError: No module named 'nothing'",
     (SOME, OTHER, "broken:echo"): r"cannot import broken: NameError: .* \(.*broken.py, line 2\)",
     (SOME, OTHER, "leaves:echo"): "cannot import leaves: SystemExit: 0",
+    (SOME, OTHER, "greedy:echo"): "no file descriptors are left for a worker",
     (SOME, OTHER, "greens:echo"): "a Worker needs real threads, and this program has replaced them",
     (SOME, OTHER, "tasks:nothing"): "cannot find tasks:nothing",
     (SOME, OTHER, "tasks:number"): "tasks:number is no function but int",
