@@ -162,6 +162,17 @@ def broken_logging(body):
     logging.getLogger().addHandler(Broken())
     raise ValueError("after it was broken")
 
+def leaving_logging(body):
+    def leave(*arguments, **options):
+        raise SystemExit(3)
+    logging.Logger._log = leave
+    raise ValueError("after it was broken")
+
+def timer(body):
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit("too slow"))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    time.sleep(1000)
+
 def bad(body):
     raise ValueError(body.decode())
 """
@@ -300,9 +311,17 @@ def test_an_exception_that_is_no_exception_fails_the_attempt_and_the_process_liv
     assert len(re.findall("process [0-9]+ starts", program.output)) == 1
 
 
+def test_a_function_whose_own_timer_calls_exit_has_failed_and_the_process_lives(work: Work, client: Client):
+    program = work("faults:timer", "-v")
+    for _ in range(2):
+        assert failure(client, b"", tries=1).reason == "the function called sys.exit(too slow)"
+    assert program.end() == 0
+    assert len(re.findall("process [0-9]+ starts", program.output)) == 1
+
+
 @pytest.mark.parametrize(
     ("function", "what"),
-    [("closed_stderr", "closed"), ("no_stderr", "closed"), ("broken_logging", "broken")],
+    [("closed_stderr", "closed"), ("no_stderr", "closed"), ("broken_logging", "broken"), ("leaving_logging", "broken")],
 )
 def test_a_function_that_breaks_the_log_ends_nothing(work: Work, client: Client, function: str, what: str):
     program = work(f"faults:{function}", "-v")

@@ -88,6 +88,10 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (work / "package" / "deep.py").write_text("import tasks\nthings = tasks.Things(b'more ')\n")
     (work / "broken.py").write_text("\nundefined\n")
     (work / "leaves.py").write_text("raise SystemExit(0)\n")
+    (work / "greens.py").write_text("import _thread\n_thread.start_new_thread = lambda *_: 0\nfrom tasks import echo\n")
+    (work / "greedy.py").write_text(
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))\nfrom tasks import echo\n"
+    )
     (work / "queue.py").write_text("raise RuntimeError('not the one of Python')\n")
     monkeypatch.chdir(work)
     return work

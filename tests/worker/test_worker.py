@@ -310,9 +310,16 @@ def test_four_slots_are_four_tasks_in_hand(bare: BareBroker):
             assert [bare.answer()[0] for _ in range(4)] == tasks
 
 
-def test_less_than_one_slot_is_refused():
-    with pytest.raises(ValueError, match="slots must be 1 or more, not 0"):
-        Worker(NOBODY, NOBODY, echo, slots=0)
+@pytest.mark.parametrize("slots", [0, 1.5, "2"])
+def test_what_is_no_number_of_slots_is_refused(slots: Any):
+    with pytest.raises(ValueError, match=f"slots must be a whole number, 1 or more, not {slots!r}"):
+        Worker(NOBODY, NOBODY, echo, slots=slots)
+
+
+def test_a_handler_that_is_no_function_is_refused():
+    handler: Any = "tasks:echo"
+    with pytest.raises(ValueError, match="the handler must be a function, not 'tasks:echo'"):
+        Worker(NOBODY, NOBODY, handler)
 
 
 @pytest.mark.parametrize("address", ["", "nowhere", "localhost:4162", "tcp://127.0.0.1", "tcp://*:4162"])
@@ -366,6 +373,12 @@ def test_a_worker_runs_once(bare: BareBroker):
             worker.run()
         worker.stop()
         assert ended(thread)
+
+
+def test_a_worker_without_real_threads_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("_thread.start_new_thread", lambda *_: 0)
+    with pytest.raises(RuntimeError, match="a Worker needs real threads"):
+        Worker(NOBODY, NOBODY, echo)
 
 
 def test_a_task_that_is_touched_outlives_its_timeout(running: Running, client: Client):

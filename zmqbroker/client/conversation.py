@@ -16,7 +16,7 @@ from zmqbroker.client.futures import CLOSED, UNREACHABLE
 from zmqbroker.client.shared import Shared, tell
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.connection import LOST, Connection
-from zmqbroker.transport.limited_log import LimitedLog
+from zmqbroker.transport.limited_log import LimitedLog, log_safely
 from zmqbroker.transport.messages import Inbox, send
 from zmqbroker.transport.patience import Patience
 
@@ -45,7 +45,8 @@ class Conversation:
             while self._talk():
                 if shared.connection.state == LOST:
                     count = len(shared.session)
-                    log.info("the connection to %s was lost: sending %d tasks again", shared.address, count)
+                    text = "the connection to %s was lost: sending %d tasks again"
+                    log_safely(log.info, text, shared.address, count)
                 if not self._reconnect():
                     return
             self._end()
@@ -53,7 +54,7 @@ class Conversation:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.ETERM, zmq.ENOTSOCK):
                 raise
-            log.warning("the client's context was closed before the client")
+            log_safely(log.warning, "the client's context was closed before the client")
         finally:
             self._end()
             shared.connection.close()
@@ -149,7 +150,7 @@ class Conversation:
         if not shared.session or not shared.last_wait.is_over(now):
             return False
         why = "the main thread has ended, and for %g s no reply has come from %s: giving up %d tasks; join your threads"
-        log.warning(why, last_wait.LAST_REPLIES, shared.address, len(shared.session))
+        log_safely(log.warning, why, last_wait.LAST_REPLIES, shared.address, len(shared.session))
         return True
 
     def _send_batch(self, to: zmq.Socket[bytes]) -> bool:

@@ -8,7 +8,6 @@ When a signal handler raises an exception in the middle of a message, the connec
 it were lost.
 """
 
-import threading
 from contextlib import suppress
 from math import ceil
 from time import monotonic
@@ -17,6 +16,7 @@ import zmq
 
 from zmqbroker.client.session import Request
 from zmqbroker.client.shared import Shared
+from zmqbroker.transport import threads
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.messages import EVENTS, NOBLOCK, READABLE, send
 from zmqbroker.wire import Frames
@@ -93,7 +93,7 @@ class Driving:
             if message is not None:
                 shared.receive([message])
             left = until - monotonic()
-            if left <= 0 or not threading.main_thread().is_alive():
+            if left <= 0 or threads.has_main_ended():
                 return
             if message is None:
                 wait_ms = ceil(min(1000 * left, LONGEST_WAIT_MS))

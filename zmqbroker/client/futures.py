@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from zmqbroker import wire
+from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.wire import DONE, Frames, Reply
 
 CLOSED = "closed"  # the status of a task whose client was closed
@@ -101,8 +102,8 @@ def _call(callback: "Callable[[Future[Any]], object]", future: "Future[Any]") ->
         callback(future)
     except (Exception, KeyboardInterrupt):
         raise
-    except BaseException:
-        log.exception("a callback of a future failed")
+    except BaseException as error:
+        log_safely(log.error, "a callback of a future failed", exc_info=error)
 
 
 def outcome_of(reply: Reply, as_list: bool) -> Any:

@@ -1,6 +1,6 @@
 """How long threads wait for replies when the main thread of their program has ended: they may keep it from its end."""
 
-import threading
+from zmqbroker.transport import threads
 
 LAST_REPLIES = 10.0  # seconds without any that a program waits whose main thread has ended
 LOOK = 2.0  # seconds between two looks whether it has
@@ -22,7 +22,7 @@ class LastWait:
 
     def is_over(self, now: float) -> bool:
         """Tell whether the main thread has ended, and no reply has come for LAST_REPLIES since."""
-        if threading.main_thread().is_alive():
+        if not threads.has_main_ended():
             return False
         self._since = self._since or now
         return now >= self._since + LAST_REPLIES

@@ -13,10 +13,8 @@ A signal handler, or the garbage collector, may use the link in the middle of al
 middle of a message is wait for a reply.
 """
 
-import _thread
 import threading
 from functools import partial
-from inspect import isbuiltin
 from time import monotonic
 from typing import Any
 
@@ -27,7 +25,7 @@ from zmqbroker.client.conversation import Conversation
 from zmqbroker.client.driving import Driving
 from zmqbroker.client.session import Request, Settle
 from zmqbroker.client.shared import Shared, tell
-from zmqbroker.transport import descriptors
+from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.keep_alive import KeepAlive
@@ -52,7 +50,7 @@ class Link:
         Tasks fail when nobody has answered there for `connect_timeout` seconds; None: they wait. Raises ValueError for
         what is no address, OSError without descriptors, and RuntimeError where there are no threads.
         """
-        _check_threads()
+        threads.need_real("a Client")
         if context is None:
             refuse_inproc(address)
         patience = Patience(address, connect_timeout, monotonic())
@@ -181,12 +179,3 @@ class Link:
         self._driving.close()
         if self._own_context:
             self._context.term()
-
-
-def _check_threads() -> None:
-    """Raise RuntimeError where gevent or its like has replaced threads: one would wait here for ever."""
-    if not isbuiltin(_thread.start_new_thread):
-        raise RuntimeError(
-            "a Client needs real threads, and this program has replaced them (by gevent, say): "
-            "patch all but threads, as gevent.monkey.patch_all(thread=False) does, or use it in a process of its own"
-        )

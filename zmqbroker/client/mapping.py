@@ -4,6 +4,7 @@ Bodies may come slowly, as the lines of a log do; replies that are there must no
 sequence is iterated in a thread of its own, and replies and bodies come by the same queue.
 """
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -122,6 +123,8 @@ class _Coming:
         self._room.release()
 
     def _iterate(self) -> None:
+        # Python aborts when it closes, at its end, a stdin that a thread reads: that is kept from it with this frame.
+        _stdin = sys.stdin, sys.__stdin__
         end = End(None)
         try:
             while self._room.acquire() and not self._is_left and (request := next(self._requests, None)) is not None:

@@ -14,6 +14,7 @@ from zmqbroker.client.last_wait import LastWait
 from zmqbroker.client.session import Request, Session, Settle
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import Connection
+from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.wire import Frames, Reply
 
 log = logging.getLogger("zmqbroker.client")
@@ -57,7 +58,8 @@ class Shared:
             settled = self.session.receive(replies, now)
             refusal = self.session.complaint(now)
         if refusal:
-            log.warning("the broker at %s takes no tasks now, they are sent again later: %s", self.address, refusal)
+            text = "the broker at %s takes no tasks now, they are sent again later: %s"
+            log_safely(log.warning, text, self.address, refusal)
         tell(settled)
 
     # With the lock held
@@ -85,8 +87,8 @@ def tell(settled: Iterable[tuple[Settle, Reply]]) -> None:
     for settle, reply in settled:
         try:
             settle(reply)
-        except BaseException:
-            log.exception("a callback failed")
+        except BaseException as error:
+            log_safely(log.error, "a callback failed", exc_info=error)
 
 
 def _read(messages: Iterable[Frames]) -> Iterator[Reply]:
@@ -94,4 +96,4 @@ def _read(messages: Iterable[Frames]) -> Iterator[Reply]:
         try:
             yield wire.parse_reply(message)
         except wire.MalformedError as error:
-            log.warning("%s", error)
+            log_safely(log.warning, "%s", error)

@@ -9,6 +9,7 @@ from time import monotonic
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STATUS = signal.SIGUSR1
+TIMERS = {signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF}  # that who uses them has set for what it does itself
 INTERRUPTED = 128  # added to the number of a signal, for an exit status, as shells do
 ONE = 0.5  # seconds in which signals are one: a terminal and a wrapper both send it
 
@@ -95,3 +96,15 @@ def ctrl_c_calls(stop: Callable[[], None], times: int) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if heard:
         raise KeyboardInterrupt
+
+
+def is_of_a_handler(error: BaseException, numbers: Iterable[int]) -> bool:
+    """Tell whether a handler of one of these signals has raised it."""
+    handlers = [signal.getsignal(number) for number in numbers]
+    codes = [getattr(handler, "__code__", None) for handler in handlers]
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False

@@ -1,6 +1,5 @@
 """What comes of a handler: what it raises to say something, and how anything that it returns or raises is told."""
 
-import signal
 from typing import Any
 
 from zmqbroker.wire import Frames
@@ -29,18 +28,6 @@ def frames_of(result: Any) -> Frames:
     if not all(isinstance(frame, (bytes, bytearray, memoryview)) for frame in frames):
         raise TypeError(f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None")
     return [bytes(frame) for frame in frames] or [b""]
-
-
-def is_of_a_signal(error: BaseException) -> bool:
-    """Tell whether a signal handler has raised it: that is no failure of a task."""
-    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-    codes = [getattr(handler, "__code__", None) for handler in handlers]
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in codes:
-            return True
-        trace = trace.tb_next
-    return False
 
 
 def reason_of(error: BaseException) -> str:

@@ -72,7 +72,10 @@ class WorkerProcess:
     """A Worker that leaves after its share of tasks, touches the task in hand, and heeds signals and the lifeline."""
 
     def __init__(self, settings: Settings, slot: Slot) -> None:
-        """Load the handler; raises ValueError for what is no function, command or address."""
+        """Load the handler; raises ValueError for what is no function, command or address.
+
+        Raises RuntimeError where the handler's module has replaced threads, OSError without descriptors.
+        """
         self._max_tasks = settings.max_tasks
         self._touch = settings.touch
         self._slot = slot
@@ -207,7 +210,7 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     handle_here_only({signal.SIGUSR1: lambda *_: None})  # a question to the supervisor
     try:
         process = WorkerProcess(Settings(**settings), slot)
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:
         complain(lifeline, error)
         bound_the_end()
         return CANNOT_START
@@ -230,7 +233,8 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
 
 def complain(lifeline: socket.socket, error: Exception) -> None:
     """Tell the supervisor why this process cannot start, or go on."""
-    say(lifeline, str(error).replace("\n", " ").encode(errors="replace"))
+    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    say(lifeline, text.replace("\n", " ").encode(errors="replace"))
 
 
 def bound_the_end() -> None:

@@ -6,6 +6,7 @@ connection is lost, and it can be stopped without losing a task.
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Sized
 from math import ceil, inf, nan
@@ -15,22 +16,24 @@ from typing import Any
 import zmq
 
 from zmqbroker import wire
-from zmqbroker.transport import descriptors
+from zmqbroker.transport import descriptors, signals, threads
 from zmqbroker.transport.addresses import parse, refuse_inproc
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import LOST, Connection, connect
 from zmqbroker.transport.contexts import terminate
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limited_log import LimitedLog, log_safely
+from zmqbroker.transport.limits import is_whole
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import LONGEST_SPAN, Frames, chunks
 from zmqbroker.wire.chunks import Body, Failure
 from zmqbroker.worker.forks import end_child
-from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, is_of_a_signal, reason_of, text_of
+from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, reason_of, text_of
 
 PAUSE_MS = 500  # between losing the broker and asking again, should it hang up at every call
 DESCRIPTORS = 16  # that one takes: an alarm, ZeroMQ's own, two sockets with their connections, and what watches them
+MAY_END = signal.valid_signals() - signals.TIMERS  # whose handlers may end the program by a SystemExit
 LAST_LOOK_MS = 100  # how long a worker that leaves looks for a task that crosses with its leaving
 
 Handler = Callable[[Any], "Body | None"]
@@ -60,11 +63,14 @@ class Worker:
         done one after the other, so more than one saves the way to the broker where tasks take microseconds, and
         makes tasks wait behind each other where they do not. `keep_alive` says when TCP takes the broker's host for
         dead. `connect_timeout` is how many seconds `run` goes on without a broker that answers; None: for ever.
-        `context` is needed for inproc; None makes one. Raises ValueError for what is no address, and for less than one
-        slot, and OSError where no file descriptors are left.
+        `context` is needed for inproc; None makes one. Raises ValueError for what is no address, no function
+        and no number of slots, OSError where no file descriptors are left, and RuntimeError where there are no threads.
         """
-        if slots < 1:
-            raise ValueError(f"slots must be 1 or more, not {slots}")
+        threads.need_real("a Worker")
+        if not is_whole(slots, 1):
+            raise ValueError(f"slots must be a whole number, 1 or more, not {slots!r:.50}")
+        if not callable(handler):
+            raise ValueError(f"the handler must be a function, not {handler!r:.50}")
         if context is None:
             refuse_inproc(ready, results)
         self._patience = Patience(ready, connect_timeout, monotonic())
@@ -278,7 +284,7 @@ class Worker:
         except Fail as failure:
             return Failure(text_of(failure) or "failed")
         except BaseException as error:
-            if isinstance(error, SystemExit) and is_of_a_signal(error):
+            if isinstance(error, SystemExit) and signals.is_of_a_handler(error, MAY_END):
                 raise
             reason = reason_of(error)
             self._complaints.warn("failed", f"the handler failed: {reason}", monotonic(), error)
