@@ -23,6 +23,10 @@ from zmqbroker.transport.patience import Patience
 BATCH = 256  # replies read before requests are sent again
 PAUSE_MS = 200  # between losing the broker and connecting again, should it hang up at every call
 LAST_CANCELS = 1.0  # seconds to tell the broker of cancelled tasks when the link is closed
+OFTEN_CUT = (
+    "the connection to %s has ended %d times in a row without a reply, and everything was sent again: "
+    "is a task larger than its broker takes (--max-size)?"
+)
 
 log = logging.getLogger("zmqbroker.client")
 
@@ -80,6 +84,9 @@ class Conversation:
                 continue
             with shared.lock:
                 shared.session.reconnect()
+                cuts = shared.session.cuts_to_tell()
+            if cuts:
+                log_safely(log.warning, OFTEN_CUT, shared.address, cuts)
             return True
         return False
 
