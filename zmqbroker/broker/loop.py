@@ -230,7 +230,7 @@ class Loop:
     def _send_replies(self) -> None:
         settled = self._dispatcher.settled
         for task in settled:
-            if task.status in WENT_WRONG:
+            if task.status in WENT_WRONG and not _is_late_cancel(task):
                 self._report.failure(task, self._now)
             elif self._report.is_verbose:
                 self._report.outcome(task)
@@ -253,6 +253,11 @@ class Loop:
         while self._requests.poll(QUIET_MS) and monotonic() < until:
             self._receive_requests()
             self._send_replies()
+
+
+def _is_late_cancel(task: Task) -> bool:
+    """Tell a cancel that has crossed with its task's reply: its sender is told, and there is nothing wrong."""
+    return task.header is not None and task.header.cancel and task.status is INVALID
 
 
 def _reply(task: Task) -> Frames:
