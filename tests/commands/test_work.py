@@ -295,3 +295,13 @@ def test_help_says_what_both_forms_take(run: Work):
     program.wait_for("READY RESULTS MODULE:FUNCTION$")
     program.wait_for(r"READY RESULTS -- COMMAND \[ARG \.\.\.\]$")
     program.wait_for("^  zmqbroker work tcp://localhost:4162 tcp://localhost:4163 tasks:shrink --processes 4$")
+
+
+def test_a_command_that_complains_without_end_has_its_last_lines_logged_and_its_result_at_once(
+    work: Work, client: Client
+):
+    working = work("-v", "--", "sh", "-c", "seq 200000 >&2; echo done")
+    assert client.call(b"", PATIENCE) == b"done\n"
+    working.wait_for("stderr: 200000 lines, of which these are the last:$")
+    working.wait_for("stderr: 200000$")
+    assert not any(line.endswith("stderr: 199000") for line in working.lines)
