@@ -37,6 +37,7 @@ def report(directory: Path, passes: bool, *options: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "in another process"])
 def test_what_a_fixture_finds_at_its_end_stands_below_what_the_test_found(tmp_path, options):
     printed = report(tmp_path, False, *options)

@@ -99,6 +99,7 @@ def test_the_three_programs_work_together_and_every_reply_arrives(start_program,
     assert all(worker.wait_for(r"^Task \d+: answering it$") for worker in workers)
 
 
+@pytest.mark.slow
 def test_a_task_that_every_worker_drops_ends_in_a_failure(start_program, start_broker):
     requests, ready, results = bound_addresses(start_broker("-t", 2, "-T", "0.05"))
     worker = start_program("testworker.py", ready, results, 1)

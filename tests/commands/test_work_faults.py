@@ -269,6 +269,7 @@ def test_what_a_command_left_in_the_background_ends_with_its_process(work: Work,
 # What is waited for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["lingering_thread", "lingering_exit", "lingering_child"])
 def test_a_process_that_does_not_end_is_replaced_and_then_killed(work: Work, client: Client, function: str):
     program = work(f"faults:{function}", "--max-tasks", 1)
@@ -355,6 +356,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing(directory: Path, running: Runn
         assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.slow
 def test_failures_are_logged_at_a_limited_rate_and_the_rest_is_told(work: Work, client: Client):
     program = work("faults:bad")
     for number in range(5):
