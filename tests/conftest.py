@@ -12,7 +12,9 @@ from helpers import Program
 
 from zmqbroker import Broker
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, our programs would ignore it too
+# Where these are ignored, as in the background and under nohup, our programs would ignore them too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 PATIENCE_MS = 20_000  # how long a test waits for what must come, on a machine however loaded
 LOOPBACK = "tcp://127.0.0.1:*"
