@@ -121,9 +121,11 @@ class Loop:
             due = latest
         if due < self._pause.until:
             due = self._pause.until
-        for other in (self._report.due, self._shutdown.until):
-            if other is not None and other < due:
-                due = other
+        if due > self._report.due:
+            due = self._report.due
+        end = self._shutdown.until
+        if end is not None and due > end:
+            due = end
         self._wait = due - self._now if due > self._now else 0.0
 
     def _look_for_descriptors(self) -> None:
