@@ -78,13 +78,13 @@ def _parse_tcp(text: str, rest: str) -> Address:
         raise ValueError(
             f"{text!r} is no address to connect to: its port must be a number from 1 to {LAST_PORT}; {EXAMPLE}"
         )
-    number = is_number(host)
+    number = is_numeric(host)
     if not number and not _is_name(host):
         raise ValueError(f"{text!r} is no address to connect to: it names no host; {EXAMPLE}")
     return Address(text, TCP, host, int(port), source + semicolon, not number)
 
 
-def is_number(host: str) -> bool:
+def is_numeric(host: str) -> bool:
     """Tell whether a host is given by its number, of IPv4 or IPv6, with or without a scope."""
     try:
         ipaddress.ip_address(host)

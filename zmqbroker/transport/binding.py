@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import zmq
 
-from zmqbroker.transport.addresses import LAST_PORT, TCP, Address, is_number
+from zmqbroker.transport.addresses import LAST_PORT, TCP, Address, is_numeric
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.inquiry import Inquiry, addresses_of
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
@@ -108,7 +108,7 @@ def _bind_name(opened: zmq.Socket[Any], address: str) -> None:
 def _refuse_silence(address: str) -> None:
     """Raise ValueError where a name server is silent: libzmq would wait for it for minutes, and heed no signal."""
     host = address.removeprefix(TCP).rpartition(":")[0].strip("[]")
-    if host in ("", "*") or is_number(host) or host in (name for _, name in socket.if_nameindex()):
+    if host in ("", "*") or is_numeric(host) or host in (name for _, name in socket.if_nameindex()):
         return
     alarm = Alarm()
     inquiry = Inquiry(partial(addresses_of, Address(address, TCP, host)), alarm)

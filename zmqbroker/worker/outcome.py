@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from zmqbroker import wire
 from zmqbroker.wire import Frames
 
 
@@ -22,12 +23,13 @@ def frames_of(result: Any) -> Frames:
 
     They are copies, as the handler may use its buffer for the next body of a chunk before this one is sent.
     """
-    if isinstance(result, bytes):
-        return [result]
-    frames = [b""] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]
-    if not all(isinstance(frame, (bytes, bytearray, memoryview)) for frame in frames):
-        raise TypeError(f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None")
-    return [bytes(frame) for frame in frames] or [b""]
+    if result is None or (wire.is_list(result) and not result):
+        return [wire.EMPTY]
+    try:
+        return wire.frames_of(result)
+    except TypeError:
+        text = f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None"
+        raise TypeError(text) from None
 
 
 def reason_of(error: BaseException) -> str:
