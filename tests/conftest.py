@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import zmq
+from helpers import Program
 
 from zmqbroker import Broker
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # in the background it is ignored, so our programs would ignore it
+# Where these are ignored, as in the background and under nohup, our programs would ignore them too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 PATIENCE_MS = 20_000  # how long a test waits for what must come, on a machine however loaded
 LOOPBACK = "tcp://127.0.0.1:*"
@@ -170,6 +171,19 @@ def start() -> Iterator[Callable[..., Running]]:
 def running(start: Callable[..., Running]) -> Running:
     """Return a broker with the default options."""
     return start()
+
+
+@pytest.fixture
+def start_program() -> Iterator[Callable[..., Program]]:
+    """Return a function that starts a program of ours, which ends with the test."""
+    with ExitStack() as stack:
+
+        def start_program(script: str, *arguments: object) -> Program:
+            program = Program(script, *arguments)
+            stack.callback(program.clean_up)
+            return program
+
+        yield start_program
 
 
 @pytest.hookimpl(wrapper=True)

@@ -48,7 +48,8 @@ def run_in_threads(count: int, use: Callable[[int], None]) -> None:
 
 def wait_until_idle(used: Link) -> None:
     """Wait until the background thread has left the socket to the next call, which then sends by itself."""
-    wait_until(lambda: used._asleep and not used._session and used._connection.state == CONNECTED)
+    shared = used._shared
+    wait_until(lambda: shared.asleep and not shared.session and shared.connection.state == CONNECTED)
 
 
 def echo(body: Any) -> Any:

@@ -4,10 +4,12 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 from conftest import LOOPBACK, Peers, Running
+from helpers import PATIENCE
 
 from zmqbroker import Broker
 
@@ -322,19 +324,30 @@ def test_an_address_that_cannot_be_bound_says_what_to_do(address: str, reason: s
         Broker(address, "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
 
 
+def test_a_name_whose_server_is_silent_is_refused_in_time(monkeypatch: pytest.MonkeyPatch):
+    may_answer = threading.Event()
+    monkeypatch.setattr("zmqbroker.transport.binding.NAME_PATIENCE", 0.1)
+    monkeypatch.setattr("zmqbroker.transport.binding.addresses_of", lambda _: may_answer.wait(PATIENCE) and [])
+    try:
+        with pytest.raises(ValueError, match="cannot listen on tcp://name:4161: its name server is silent"):
+            Broker("tcp://name:4161", LOOPBACK, LOOPBACK)
+    finally:
+        may_answer.set()
+
+
 def test_a_taken_address_says_so(running: Running):
     with pytest.raises(ValueError, match="something else listens there"):
         Broker(running.addresses.requests, "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
 
 
-@pytest.mark.parametrize("limits", [{"tries": -1}, {"timeout": float("nan")}, {"drain": float("inf")}])
-def test_a_limit_that_is_none_is_refused(limits: dict[str, float]):
+@pytest.mark.parametrize("limits", [{"tries": -1}, {"timeout": float("nan")}, {"drain": float("inf")}, {"tries": "3"}])
+def test_a_limit_that_is_none_is_refused(limits: dict[str, Any]):
     with pytest.raises(ValueError, match="must be 0 or more"):
         Broker("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*", **limits)
 
 
-@pytest.mark.parametrize("number", [0, 65])
-def test_a_number_of_io_threads_that_makes_no_sense_is_refused(number: int):
+@pytest.mark.parametrize("number", [0, 65, "2"])
+def test_a_number_of_io_threads_that_makes_no_sense_is_refused(number: Any):
     with pytest.raises(ValueError, match="io_threads must be 1 to 64"):
         Broker(LOOPBACK, LOOPBACK, LOOPBACK, io_threads=number)
 

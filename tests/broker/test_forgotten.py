@@ -8,6 +8,8 @@ import pytest
 from helpers import PATIENCE, TOP
 
 PREPARATION = """
+import warnings
+warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)  # of Python 3.12 on
 import gc, logging, os, sys, threading, zmq
 from zmqbroker import Broker
 

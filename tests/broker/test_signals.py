@@ -48,6 +48,18 @@ def serve() -> Iterator[StartBroker]:
         served.close()
 
 
+def one_runs_and_others_wait(served: Served, others: int) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """Have the broker take in tasks; return the client of the one that runs, and that of the others."""
+    running, waiting, worker = served.client(), served.client(zmq.DEALER), served.worker()
+    running.send(b"running")
+    worker.take()
+    for _ in range(others):
+        waiting.send_multipart([b"", b"waiting"])
+    waiting.send(b"malformed: its answer tells that the others have been taken in")
+    assert waiting.recv_multipart() == [b"", b""]
+    return running, waiting
+
+
 def test_sigterm_lets_the_running_task_finish_and_ends_with_status_0(serve: StartBroker):
     served = serve("--drain", 30)
     client, worker = served.client(), served.worker()
@@ -63,13 +75,7 @@ def test_sigterm_lets_the_running_task_finish_and_ends_with_status_0(serve: Star
 
 def test_at_the_end_of_the_drain_what_waits_and_what_runs_fails(serve: StartBroker):
     served = serve("--drain", 0.2)
-    running, waiting, worker = served.client(), served.client(zmq.DEALER), served.worker()
-    running.send(b"running")
-    worker.take()
-    for _ in range(3):
-        waiting.send_multipart([b"", b"waiting"])
-    waiting.send(b"malformed: its answer tells that the others have been taken in")
-    assert waiting.recv_multipart() == [b"", b""]
+    running, waiting = one_runs_and_others_wait(served, 3)
     served.signal(signal.SIGTERM)
     assert running.recv() == b""
     assert [waiting.recv_multipart() for _ in range(3)] == [[b"", b""]] * 3
@@ -143,14 +149,8 @@ def test_a_hangup_is_told_however_quiet_the_log_is():
 
 
 def test_sigusr1_has_the_state_logged_and_ends_nothing(serve: StartBroker):
-    served = serve()
-    running, waiting, worker = served.client(), served.client(zmq.DEALER), served.worker()
-    running.send(b"running")
-    worker.take()
-    for _ in range(2):
-        waiting.send_multipart([b"", b"waiting"])
-    waiting.send(b"malformed: its answer tells that the others have been taken in")
-    assert waiting.recv_multipart() == [b"", b""]
+    served = serve("--drain", 0)
+    one_runs_and_others_wait(served, 2)
     served.signal(signal.SIGUSR1)
     served.program.wait_for("2 tasks waiting, 0 delayed, 1 running; 0 workers idle; so far 0 tasks done, 0 failed")
 

@@ -4,10 +4,13 @@ import asyncio
 import enum
 import gc
 import itertools
+import logging
 import os
 import pickle
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +23,7 @@ from typing import Any
 import pytest
 import zmq
 from conftest import Running
-from helpers import PATIENCE, bound_addresses, wait_until
+from helpers import PATIENCE, TOP, bound_addresses, wait_until
 from library_support import (
     NOBODY,
     Gate,
@@ -34,7 +37,7 @@ from library_support import (
 )
 
 from zmqbroker import Client, TaskFailed
-from zmqbroker.client import link
+from zmqbroker.client import conversation
 
 Start = Callable[..., Running]
 
@@ -611,7 +614,7 @@ def test_closing_the_context_first_fails_what_is_outstanding():
 def test_what_was_cancelled_just_before_closing_is_cancelled_at_the_broker(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(link, "LAST_CANCELS", PATIENCE)  # a second is not much for a machine that is busy
+    monkeypatch.setattr(conversation, "LAST_CANCELS", PATIENCE)  # a second is not much for a machine that is busy
     with Client(running.addresses.requests) as client:
         futures = [client.submit(body) for body in bodies(500)]
         running.wait_for("accepted", 500)
@@ -832,6 +835,25 @@ def test_a_callback_that_raises_ends_nothing(client: Client, error: BaseExceptio
     assert called == ["first", "second", "first"]
 
 
+def test_a_log_that_raises_ends_nothing(running: Running, caplog: pytest.LogCaptureFixture):
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(record.msg)
+
+    log, broken = logging.getLogger("zmqbroker.client"), Broken()
+    caplog.set_level(logging.INFO, log.name)
+    log.addHandler(broken)
+    try:
+        with Proxy(running.addresses.requests) as proxy, Client(proxy.address) as client:
+            future = client.submit(b"task")
+            running.wait_for("accepted", 1)
+            proxy.cut()  # which is worth a line
+            with working(running.addresses.ready, running.addresses.results, echo):
+                assert future.result(PATIENCE) == b"task"
+    finally:
+        log.removeHandler(broken)
+
+
 def test_a_client_says_where_it_is_and_what_is_outstanding():
     client = Client(NOBODY)
     assert repr(client) == f"<Client of {NOBODY}, 0 tasks outstanding>"
@@ -881,6 +903,10 @@ threading.Thread(target=client.call, args=(b"task",)).start()
     "a thread waits for a future": """
 threading.Thread(target=client.submit(b"task").result).start()
 """,
+    "an executor waits for a call": """
+executor = ThreadPoolExecutor(1)
+executor.submit(client.call, b"task")
+""",
     "a map is at a slow body": """
 client.submit(b"task")
 results = client.map(iter(threading.Event().wait, None))
@@ -896,24 +922,47 @@ client.submit(b"task")
 def test_an_interpreter_ends_whatever_waits(running: Running, what: str):
     before = """
 import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from zmqbroker import Client
-from zmqbroker.client import link
-link.LAST_REPLIES, link.LOOK = 0.3, 0.1
+from zmqbroker.client import last_wait
+last_wait.LAST_REPLIES, last_wait.LOOK = 0.3, 0.1
 client = Client(sys.argv[1])
 """
     behind = """
-while not client._link._session: time.sleep(0.01)
+while not client._link._shared.session: time.sleep(0.01)
 """
     ended = run_script(before + EXITS[what] + behind, running.addresses.requests)
     assert (ended.returncode, ended.stdout) == (0, "")
+
+
+def test_an_interpreter_ends_while_a_map_waits_for_stdin(running: Running):
+    script = """
+import sys
+from zmqbroker import Client
+client = Client(sys.argv[1])
+print(next(client.map(sys.stdin.buffer)))
+"""
+    command = [sys.executable, "-c", script, running.addresses.requests]
+    with (
+        working(running.addresses.ready, running.addresses.results, echo),
+        subprocess.Popen(command, cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"one\n")
+        process.stdin.flush()  # and it stays open
+        try:
+            assert (process.wait(PATIENCE), process.stdout.read()) == (0, b"b'one\\n'\n")
+        finally:
+            process.kill()
 
 
 def test_a_program_whose_main_thread_has_ended_waits_for_replies_that_come(running: Running):
     script = """
 import sys, threading, time
 from zmqbroker import Client
-from zmqbroker.client import link
-link.LAST_REPLIES, link.LOOK = 0.3, 0.05
+from zmqbroker.client import last_wait
+last_wait.LAST_REPLIES, last_wait.LOOK = 0.3, 0.05
 client = Client(sys.argv[1])
 def work():
     threading.main_thread().join()

@@ -20,7 +20,7 @@ from helpers import PATIENCE, bound_addresses, wait_until
 from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_broker, wait_until_idle, working
 
 from zmqbroker import Client, TaskFailed, wire
-from zmqbroker.client import link
+from zmqbroker.client import driving
 from zmqbroker.client.link import Link
 from zmqbroker.client.session import Request
 from zmqbroker.transport.keep_alive import KeepAlive
@@ -183,8 +183,8 @@ def test_a_call_without_descriptors_for_its_bell_is_left_to_the_background_threa
     def fail() -> Any:
         raise OSError(errno.EMFILE, "too many open files")
 
-    client._link._spare_bell = None
-    monkeypatch.setattr(link, "Alarm", fail)
+    client._link._driving._spare_bell = None
+    monkeypatch.setattr(driving, "Alarm", fail)
     assert client.call(b"task", wait=PATIENCE) == b"task"
 
 
@@ -221,7 +221,7 @@ def test_a_call_interrupted_in_the_middle_of_a_message_spoils_no_other(
         raise Interruption
 
     if where == "send":
-        monkeypatch.setattr(link, "send", send_half)
+        monkeypatch.setattr(driving, "send", send_half)
     else:
         monkeypatch.setattr(zmq.Socket, "recv_multipart", receive_half)
     with pytest.raises(Interruption):
@@ -237,7 +237,7 @@ def test_a_client_whose_wake_up_was_interrupted_can_be_woken_again(client: Clien
         monkeypatch.undo()
         raise Interruption
 
-    monkeypatch.setattr(client._link._alarm, "ring", interrupt)
+    monkeypatch.setattr(client._link._shared.alarm, "ring", interrupt)
     with pytest.raises(Interruption):
         client.submit(b"first")
     assert client.call(b"second", wait=PATIENCE) == b"second"
@@ -268,7 +268,7 @@ def test_a_map_that_is_collected_in_the_middle_of_a_call_harms_nothing(
         assert next(replies[0]) == b"mapped"
         running.wait_until(lambda: running.count("done") == running.count("accepted"))
         wait_until_idle(client._link)
-        monkeypatch.setattr(link, "send", send_with_a_collection_in_between)
+        monkeypatch.setattr(driving, "send", send_with_a_collection_in_between)
         assert client.call(b"task", wait=PATIENCE) == b"task"
 
 
@@ -290,7 +290,7 @@ def test_a_signal_handler_in_the_middle_of_a_message_may_do_all_but_wait(
             client.close()
         return send(opened, message[1:])
 
-    monkeypatch.setattr(link, "send", send_with_a_handler_in_between)
+    monkeypatch.setattr(driving, "send", send_with_a_handler_in_between)
     if closes:
         with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
             client.call(b"task")
@@ -355,9 +355,9 @@ def test_closing_in_another_thread_ends_a_call(client: Client, running: Running)
 def test_closing_the_context_ends_a_call():
     context: zmq.Context[Any] = zmq.Context()
     client = Client(NOBODY, context=context)
-    wait_until(lambda: client._link._asleep)
+    wait_until(lambda: client._link._shared.asleep)
     closing = threading.Thread(target=context.term, daemon=True)
-    threading.Thread(target=lambda: (wait_until(lambda: bool(client._link._session)), closing.start())).start()
+    threading.Thread(target=lambda: (wait_until(lambda: bool(client._link._shared.session)), closing.start())).start()
     with pytest.raises(TaskFailed, match="the client was closed before the reply came"):
         client.call(b"task")
     closing.join(PATIENCE)
@@ -385,7 +385,7 @@ def test_a_reply_that_came_with_the_end_of_the_connection_is_read(monkeypatch: p
             assert future.result(PATIENCE) == b"first"
             wait_until_idle(client._link)
             # The call reads nothing before the background thread has noticed the end.
-            monkeypatch.setattr(zmq, "zmq_poll", lambda *_: wait_until(lambda: client._link._bell is None))
+            monkeypatch.setattr(zmq, "zmq_poll", lambda *_: wait_until(lambda: client._link._shared.bell is None))
 
             def answer_and_leave() -> None:
                 answer()

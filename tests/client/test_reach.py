@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import LOOPBACK, Running
@@ -24,6 +25,17 @@ from zmqbroker.transport.connection import CONNECTED
 def test_inproc_without_a_context_of_the_users_is_refused(make: Callable[[], object]):
     with pytest.raises(ValueError, match=r"give both sides the same one \(context=...\), or use tcp:// or ipc://"):
         make()
+
+
+@pytest.mark.parametrize("address", [b"tcp://127.0.0.1:1", None, 4161])
+def test_an_address_that_is_no_text_is_refused(address: Any):
+    for make in (
+        lambda: Client(address),
+        lambda: Worker(NOBODY, address, echo),
+        lambda: Broker(address, NOBODY, NOBODY),
+    ):
+        with pytest.raises(ValueError, match=f"an address is text, not {type(address).__name__}; one looks like"):
+            make()
 
 
 def test_a_silent_name_server_holds_up_nobody(monkeypatch: pytest.MonkeyPatch):
@@ -58,7 +70,7 @@ def test_a_client_whose_broker_is_not_there_fails_its_tasks_and_does_the_next_wh
         with pytest.raises(ConnectionError):
             list(client.map([b"never done"], chunk=2))
         running = start(requests=address)
-        wait_until(lambda: client._link._connection.state == CONNECTED)
+        wait_until(lambda: client._link._shared.connection.state == CONNECTED)
         with working(running.addresses.ready, echo):
             assert client.call(b"task", wait=PATIENCE) == b"task"
         assert running.count("accepted") == 1

@@ -55,7 +55,7 @@ def test_a_broker_that_drains_refuses_a_task_once_and_not_in_a_loop(draining: tu
 
 def test_a_task_may_be_joined_and_cancelled_while_the_broker_drains(draining: tuple[Running, Client, Gate]):
     running, client, _ = draining
-    (key,) = client._link._session._unanswered
+    (key,) = client._link._shared.session._unanswered
     with Client(running.addresses.requests) as other:
         other._next_key = iter([key]).__next__
         future = other.submit(b"long")

@@ -5,7 +5,8 @@ from math import inf
 import pytest
 
 from zmqbroker import wire
-from zmqbroker.client.session import CANCEL, CLOSED, Request, Session
+from zmqbroker.client.futures import CLOSED
+from zmqbroker.client.session import CANCEL, Request, Session
 from zmqbroker.wire import CANCELLED, DONE, PROGRESS, UNAVAILABLE, Frames, Reply
 
 
@@ -193,6 +194,25 @@ def test_refusals_are_said_at_intervals_that_grow(session: Session, told: Told):
         if session.complaint(float(second)):
             said.append(second)
     assert said == [0, 10, 30, 70]
+
+
+def test_connections_that_end_without_a_reply_again_and_again_are_worth_saying(session: Session, told: Told):
+    session.submit(told.request("a"))
+    said = []
+    for cut in range(1, 14):
+        session.reconnect()
+        if cuts := session.cuts_to_tell():
+            said.append((cut, cuts))
+    assert said == [(3, 3), (6, 6), (12, 12)]
+    settle(session, done("unknown"))
+    session.reconnect()
+    assert session.cuts_to_tell() == 0
+
+
+def test_a_client_that_has_nothing_outstanding_may_be_cut_off_as_often_as_one_likes(session: Session):
+    for _ in range(10):
+        session.reconnect()
+    assert session.cuts_to_tell() == 0
 
 
 def test_what_is_sent_again_carries_what_is_left_of_its_delay():

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -67,22 +66,9 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Program]]:
-    """Start programs that have ended when the test has, whatever its outcome."""
-    with ExitStack() as stack:
-
-        def start_one(script: str, *arguments: object) -> Program:
-            program = Program(script, *arguments)
-            stack.callback(program.clean_up)
-            return program
-
-        yield start_one
-
-
-@pytest.fixture
-def start_broker(start: Callable[..., Program]) -> Callable[..., Program]:
+def start_broker(start_program: Callable[..., Program]) -> Callable[..., Program]:
     def start_one(*options: object, addresses: tuple[str, ...] = ANY_PORTS) -> Program:
-        return start("broker.py", "--drain", 0, *options, *addresses)
+        return start_program("broker.py", "--drain", 0, *options, *addresses)
 
     return start_one
 
@@ -95,13 +81,13 @@ def unheard() -> Iterator[str]:
         yield f"tcp://127.0.0.1:{bound.getsockname()[1]}"
 
 
-def test_the_three_programs_work_together_and_every_reply_arrives(start, start_broker):
+def test_the_three_programs_work_together_and_every_reply_arrives(start_program, start_broker):
     broker = start_broker("-T", "0.2")
     requests, ready, results = bound_addresses(broker)
-    workers = [start("testworker.py", ready, results, 0.1) for _ in range(2)]
+    workers = [start_program("testworker.py", ready, results, 0.1) for _ in range(2)]
     for worker in workers:  # else one may come when the other has done it all
         worker.wait_for("^Asking for tasks$")
-    client = start("testclient.py", "-n", 3, "-c", 20, requests)
+    client = start_program("testclient.py", "-n", 3, "-c", 20, requests)
     assert client.wait() == 0
     assert client.wait_for(r"^60 tasks: (\d+) answered, (\d+) failures, in \d+\.\d+ seconds$")
     replies = [line for line in client.lines if line.startswith("Client ")]
@@ -113,45 +99,46 @@ def test_the_three_programs_work_together_and_every_reply_arrives(start, start_b
     assert all(worker.wait_for(r"^Task \d+: answering it$") for worker in workers)
 
 
-def test_a_task_that_every_worker_drops_ends_in_a_failure(start, start_broker):
+@pytest.mark.slow
+def test_a_task_that_every_worker_drops_ends_in_a_failure(start_program, start_broker):
     requests, ready, results = bound_addresses(start_broker("-t", 2, "-T", "0.05"))
-    worker = start("testworker.py", ready, results, 1)
-    client = start("testclient.py", "-c", 2, requests)
+    worker = start_program("testworker.py", ready, results, 1)
+    client = start_program("testclient.py", "-c", 2, requests)
     assert client.wait() == 0
     assert client.lines[:2] == ["Client 0: 0 -> failure", "Client 0: 1 -> failure"]
     assert client.wait_for("^2 tasks: 0 answered, 2 failures, in ")
     assert worker.wait_for("^Task 0: dropping it$", times=2)
 
 
-def test_a_worker_goes_on_after_a_restart_of_the_broker(start, start_broker):
+def test_a_worker_goes_on_after_a_restart_of_the_broker(start_program, start_broker):
     broker = start_broker()
     requests, ready, results = addresses = bound_addresses(broker)
-    worker = start("testworker.py", ready, results, 0)
-    assert start("testclient.py", "-c", 1, requests).wait() == 0
+    worker = start_program("testworker.py", ready, results, 0)
+    assert start_program("testclient.py", "-c", 1, requests).wait() == 0
     broker.end(signal.SIGKILL)
     worker.wait_for("^The connection to the broker was lost")
     bound_addresses(start_broker(addresses=addresses))
-    assert start("testclient.py", "-c", 5, requests).wait() == 0
+    assert start_program("testclient.py", "-c", 5, requests).wait() == 0
     assert worker.end() == 0
 
 
-def test_a_client_sends_again_what_a_restarted_broker_has_forgotten(start, start_broker):
+def test_a_client_sends_again_what_a_restarted_broker_has_forgotten(start_program, start_broker):
     broker = start_broker()
     requests, ready, results = addresses = bound_addresses(broker)
-    dropper = start("testworker.py", ready, results, 1)
-    client = start("testclient.py", "-c", 2, requests)
+    dropper = start_program("testworker.py", ready, results, 1)
+    client = start_program("testclient.py", "-c", 2, requests)
     dropper.wait_for("^Task 0: dropping it$")
     dropper.end()
     broker.end(signal.SIGKILL)
     client.wait_for("^Client 0: the connection was lost, sending 0 again$")
     bound_addresses(start_broker(addresses=addresses))
-    start("testworker.py", ready, results, 0)
+    start_program("testworker.py", ready, results, 0)
     assert client.wait() == 0
     assert client.wait_for("^2 tasks: 2 answered, 0 failures, in ")
 
 
-def test_a_client_says_that_no_broker_answers_and_ends_at_ctrl_c(start, unheard):
-    client = start("testclient.py", "-n", 2, "-c", 3, unheard)
+def test_a_client_says_that_no_broker_answers_and_ends_at_ctrl_c(start_program, unheard):
+    client = start_program("testclient.py", "-n", 2, "-c", 3, unheard)
     client.wait_for(f"^no reply yet from {unheard}: is the broker running")
     assert client.end(signal.SIGINT) == 130
     assert client.wait_for("^6 tasks: 0 answered, 0 failures, 6 without a reply, in ")
@@ -179,8 +166,8 @@ def without_path() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("script", BAD_OPTIONS)
-def test_a_bad_option_is_one_line_and_status_2(start, script):
-    programs = {arguments: start(script, *arguments) for arguments in BAD_OPTIONS[script]}
+def test_a_bad_option_is_one_line_and_status_2(start_program, script):
+    programs = {arguments: start_program(script, *arguments) for arguments in BAD_OPTIONS[script]}
     statuses = {arguments: program.wait() for arguments, program in programs.items()}
     assert statuses == dict.fromkeys(programs, 2)
     for arguments, program in programs.items():
@@ -188,7 +175,7 @@ def test_a_bad_option_is_one_line_and_status_2(start, script):
         assert program.lines[0].startswith(f"{script}: "), arguments
 
 
-def test_a_taken_address_is_one_line_and_status_2(start, start_broker):
+def test_a_taken_address_is_one_line_and_status_2(start_program, start_broker):
     taken, *_ = bound_addresses(start_broker())
     second = start_broker(addresses=(ANY_PORT, taken, ANY_PORT))
     assert second.wait() == 2
@@ -197,47 +184,47 @@ def test_a_taken_address_is_one_line_and_status_2(start, start_broker):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_broker_ends_at_a_signal_with_its_totals(start, start_broker, number):
+def test_a_broker_ends_at_a_signal_with_its_totals(start_program, start_broker, number):
     broker = start_broker()
     requests, ready, results = bound_addresses(broker)
-    start("testworker.py", ready, results, 0)
-    assert start("testclient.py", "-c", 3, requests).wait() == 0
+    start_program("testworker.py", ready, results, 0)
+    assert start_program("testclient.py", "-c", 3, requests).wait() == 0
     assert broker.end(number) == 0
     assert broker.lines[-1].startswith("3 tasks done, 0 failed, ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_waits_for_a_task_ends_at_a_signal(start, start_broker, number):
+def test_a_worker_that_waits_for_a_task_ends_at_a_signal(start_program, start_broker, number):
     _, ready, results = bound_addresses(start_broker())
-    worker = start("testworker.py", ready, results, 0)
+    worker = start_program("testworker.py", ready, results, 0)
     worker.wait_for("^Asking for tasks$")
     assert worker.end(number) == 0
     assert worker.lines == ["Asking for tasks"]
 
 
-def test_a_worker_that_is_told_to_end_still_delivers_its_result(start, start_broker):
+def test_a_worker_that_is_told_to_end_still_delivers_its_result(start_program, start_broker):
     requests, ready, results = bound_addresses(start_broker())
-    worker = start("testworker.py", ready, results, 0)
-    client = start("testclient.py", "-c", 1, requests)
+    worker = start_program("testworker.py", ready, results, 0)
+    client = start_program("testclient.py", "-c", 1, requests)
     worker.wait_for("^Task 0: answering it$")
     assert worker.end() == 0
     assert client.wait() == 0
     assert "Client 0: 0 -> -0" in client.lines
 
 
-def test_a_worker_ends_at_a_signal_where_no_broker_listens(start, unheard):
-    worker = start("testworker.py", unheard, SOME, 0)
+def test_a_worker_ends_at_a_signal_where_no_broker_listens(start_program, unheard):
+    worker = start_program("testworker.py", unheard, SOME, 0)
     worker.wait_for("^Asking for tasks$")
     assert worker.end() == 0
     assert worker.lines == ["Asking for tasks"]
 
 
 @pytest.mark.parametrize("script", ["testworker.py", "testclient.py"])
-def test_output_that_nobody_reads_is_no_traceback(start, start_broker, script):
+def test_output_that_nobody_reads_is_no_traceback(start_program, start_broker, script):
     requests, ready, results = bound_addresses(start_broker())
     other = ("testclient.py", requests) if script == "testworker.py" else ("testworker.py", ready, results, 0)
     arguments = (ready, results, "0") if script == "testworker.py" else (requests,)
-    start(*other)
+    start_program(*other)
     with subprocess.Popen(
         [sys.executable, TOP / script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -252,8 +239,8 @@ def test_output_that_nobody_reads_is_no_traceback(start, start_broker, script):
     assert process.returncode == 128 + signal.SIGPIPE
 
 
-def test_the_demo_ends_by_itself_and_leaves_nothing_behind(start, mark):
-    demo = start("tests/demo.py", "0.1")
+def test_the_demo_ends_by_itself_and_leaves_nothing_behind(start_program, mark):
+    demo = start_program("tests/demo.py", "0.1")
     assert demo.wait() == 0
     assert demo.wait_for(r"^client +\| 100 tasks: \d+ answered, \d+ failures, in ")
     assert demo.wait_for(r"^broker +\| \d+ tasks done, ")
@@ -261,8 +248,8 @@ def test_the_demo_ends_by_itself_and_leaves_nothing_behind(start, mark):
     assert processes_with(mark) == []
 
 
-def test_the_demo_leaves_nothing_behind_when_it_is_interrupted(start, mark):
-    demo = start("tests/demo.py", "1")
+def test_the_demo_leaves_nothing_behind_when_it_is_interrupted(start_program, mark):
+    demo = start_program("tests/demo.py", "1")
     demo.wait_for(r"^client +\| Client 0: 0 -> ")
     assert demo.end(signal.SIGINT) == 130
     assert "Traceback" not in demo.output

@@ -195,6 +195,7 @@ def test_a_pipe_that_is_closed_early_ends_it_quietly(shouting: Running, submit: 
     assert (err, process.returncode) == (b"", 128 + signal.SIGPIPE)
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_not_there_is_complained_of(submit: Submit):
     process = submit("tcp://127.0.0.1:1")
     assert process.stdin is not None

@@ -29,6 +29,8 @@ BAD_USAGE = {
     (SOME, "nothing:echo"): "cannot import nothing: ModuleNotFoundError: No module named 'nothing'",
     (SOME, "broken:echo"): r"cannot import broken: NameError: .* \(.*broken.py, line 2\)",
     (SOME, "leaves:echo"): "cannot import leaves: SystemExit: 0",
+    (SOME, "greedy:echo"): "no file descriptors are left for a worker",
+    (SOME, "greens:echo"): "a Worker needs real threads, and this program has replaced them",
     (SOME, "tasks:nothing"): "cannot find tasks:nothing",
     (SOME, "tasks:number"): "tasks:number is no function but int",
     ("nowhere", "tasks:echo"): "'nowhere' is no address",
@@ -297,3 +299,13 @@ def test_help_says_what_both_forms_take(run: Work):
     program.wait_for("READY MODULE:FUNCTION$")
     program.wait_for(r"READY -- COMMAND \[ARG \.\.\.\]$")
     program.wait_for("^  zmqbroker work tcp://localhost:4162 tasks:shrink --processes 4$")
+
+
+def test_a_command_that_complains_without_end_has_its_last_lines_logged_and_its_result_at_once(
+    work: Work, client: Client
+):
+    working = work("-v", "--", "sh", "-c", "seq 200000 >&2; echo done")
+    assert client.call(b"", PATIENCE) == b"done\n"
+    working.wait_for("stderr: 200000 lines, of which these are the last:$")
+    working.wait_for("stderr: 200000$")
+    assert not any(line.endswith("stderr: 199000") for line in working.lines)

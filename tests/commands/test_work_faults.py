@@ -22,6 +22,8 @@ import asyncio, atexit, logging, multiprocessing, os, signal, subprocess, sys, t
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from tasks import gated, process_id
+
 forking = multiprocessing.get_context("fork")
 SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
 
@@ -160,17 +162,19 @@ def broken_logging(body):
     logging.getLogger().addHandler(Broken())
     raise ValueError("after it was broken")
 
-def gated(body):
-    print("got a task", flush=True)
-    with open("gate", "rb", 0) as gate:
-        gate.read(1)
-    return b"done"
+def leaving_logging(body):
+    def leave(*arguments, **options):
+        raise SystemExit(3)
+    logging.Logger._log = leave
+    raise ValueError("after it was broken")
+
+def timer(body):
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit("too slow"))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    time.sleep(1000)
 
 def bad(body):
     raise ValueError(body.decode())
-
-def process_id(body):
-    return b"%d" % os.getpid()
 """
 
 
@@ -265,6 +269,7 @@ def test_what_a_command_left_in_the_background_ends_with_its_process(work: Work,
 # What is waited for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["lingering_thread", "lingering_exit", "lingering_child"])
 def test_a_process_that_does_not_end_is_replaced_and_then_killed(work: Work, client: Client, function: str):
     program = work(f"faults:{function}", "--max-tasks", 1)
@@ -307,9 +312,17 @@ def test_an_exception_that_is_no_exception_fails_the_attempt_and_the_process_liv
     assert len(re.findall("process [0-9]+ starts", program.output)) == 1
 
 
+def test_a_function_whose_own_timer_calls_exit_has_failed_and_the_process_lives(work: Work, client: Client):
+    program = work("faults:timer", "-v")
+    for _ in range(2):
+        assert failure(client, b"", tries=1).reason == "the function called sys.exit(too slow)"
+    assert program.end() == 0
+    assert len(re.findall("process [0-9]+ starts", program.output)) == 1
+
+
 @pytest.mark.parametrize(
     ("function", "what"),
-    [("closed_stderr", "closed"), ("no_stderr", "closed"), ("broken_logging", "broken")],
+    [("closed_stderr", "closed"), ("no_stderr", "closed"), ("broken_logging", "broken"), ("leaving_logging", "broken")],
 )
 def test_a_function_that_breaks_the_log_ends_nothing(work: Work, client: Client, function: str, what: str):
     program = work(f"faults:{function}", "-v")
@@ -343,6 +356,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing(directory: Path, running: Runn
         assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.slow
 def test_failures_are_logged_at_a_limited_rate_and_the_rest_is_told(work: Work, client: Client):
     program = work("faults:bad")
     for number in range(5):

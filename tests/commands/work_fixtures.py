@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import Running
-from helpers import TOP, Program
+from helpers import TOP
 from work_support import Fifo, Work
 
 from zmqbroker import Client
@@ -88,22 +88,19 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (work / "package" / "deep.py").write_text("import tasks\nthings = tasks.Things(b'more ')\n")
     (work / "broken.py").write_text("\nundefined\n")
     (work / "leaves.py").write_text("raise SystemExit(0)\n")
+    (work / "greens.py").write_text("import _thread\n_thread.start_new_thread = lambda *_: 0\nfrom tasks import echo\n")
+    (work / "greedy.py").write_text(
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))\nfrom tasks import echo\n"
+    )
     (work / "queue.py").write_text("raise RuntimeError('not the one of Python')\n")
     monkeypatch.chdir(work)
     return work
 
 
 @pytest.fixture
-def run(directory: Path) -> Iterator[Work]:
+def run(directory: Path, start_program: Work) -> Work:
     """Return a function that starts `zmqbroker work`; it ends with the test."""
-    with ExitStack() as stack:
-
-        def run(*arguments: object) -> Program:
-            program = Program(str(directory.parent / "bin" / "zmqbroker"), "work", *arguments)
-            stack.callback(program.clean_up)
-            return program
-
-        yield run
+    return partial(start_program, str(directory.parent / "bin" / "zmqbroker"), "work")
 
 
 @pytest.fixture

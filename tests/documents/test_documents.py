@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +37,6 @@ CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PAT
 Run = Callable[..., Program]
 
 
-@pytest.fixture
-def programs() -> Iterator[Run]:
-    """Return a function that starts a program which ends with the test."""
-    with ExitStack() as stack:
-
-        def run(script: str, *arguments: str) -> Program:
-            program = Program(script, *arguments)
-            stack.callback(program.clean_up)
-            return program
-
-        yield run
-
-
 # The commands of the README
 
 
@@ -66,17 +52,17 @@ def on_other_addresses(arguments: list[str], addresses: dict[str, str]) -> list[
     return [re.sub(r"tcp://[^:\"]*:(\d+)", lambda found: addresses[found[1]], argument) for argument in arguments]
 
 
-def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(programs):
+def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(start_program):
     (broker_script, *broker_options), (worker_script, *worker_options), (client_script, *client_options) = (
         THREE_PROGRAMS
     )
     ports = re.findall(r":(\d+)", " ".join(broker_options))
     any_port = on_other_addresses(broker_options, dict.fromkeys(ports, "tcp://127.0.0.1:*"))
     any_port[any_port.index("-T") + 1] = SHORT_TIMEOUT
-    broker = programs(broker_script, *any_port)
+    broker = start_program(broker_script, *any_port)
     addresses = dict(zip(ports, bound_addresses(broker), strict=True))
-    workers = [programs(worker_script, *on_other_addresses(worker_options, addresses)) for _ in range(2)]
-    client = programs(client_script, *on_other_addresses(client_options, addresses))
+    workers = [start_program(worker_script, *on_other_addresses(worker_options, addresses)) for _ in range(2)]
+    client = start_program(client_script, *on_other_addresses(client_options, addresses))
 
     assert client.wait() == 0
     replies = dict(re.findall(r"^Client 0: (\d+) -> (.*)$", client.output, re.MULTILINE))
@@ -95,11 +81,11 @@ def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(prog
     assert retried >= len(attempts) - len(replies)
 
 
-def test_the_readme_shows_what_the_programs_print(programs):
+def test_the_readme_shows_what_the_programs_print(start_program):
     shown, totals = section(README, "Try it").blocks["text"]
     broker_script, *options = THREE_PROGRAMS[0]
     limits = re.search(r"limits .*(?=, \.\.\.)", shown)
-    broker = programs(broker_script, *options[:-3], *["tcp://127.0.0.1:*"] * 3)
+    broker = start_program(broker_script, *options[:-3], *["tcp://127.0.0.1:*"] * 3)
     assert limits is not None
     broker.wait_for(re.escape(limits[0]))
     broker.end()
@@ -138,20 +124,21 @@ def zmqbroker_script(tmp_path, monkeypatch) -> str:
 
 
 @pytest.fixture
-def broker_addresses(programs, zmqbroker_script) -> dict[str, str]:
+def broker_addresses(start_program, zmqbroker_script) -> dict[str, str]:
     """Start the broker as the README does, and return its addresses by the README's ports."""
     _, *arguments = commands(README, OWN)[0]
     ports = re.findall(r":(\d+)", " ".join(arguments))
     any_port = on_other_addresses(arguments, dict.fromkeys(ports, "tcp://127.0.0.1:*"))
-    return dict(zip(ports, bound_addresses(programs(zmqbroker_script, *any_port)), strict=True))
+    return dict(zip(ports, bound_addresses(start_program(zmqbroker_script, *any_port)), strict=True))
 
 
 @pytest.fixture
-def counting(programs, broker_addresses, zmqbroker_script) -> dict[str, str]:
+def counting(start_program, broker_addresses, zmqbroker_script) -> dict[str, str]:
     """Have the README's function at work, and return the broker's addresses."""
     Path("words.py").write_text(section(README, "A function").block("python"))
     (_, *work), _ = commands(README, "A function")
-    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses)).wait_for(r" 2 processes for words:count$")
+    worker = start_program(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+    worker.wait_for(r" 2 processes for words:count$")
     return broker_addresses
 
 
@@ -198,9 +185,9 @@ def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqb
 
 
 @pytest.mark.skipif(shutil.which("factor") is None, reason="there is no factor command")
-def test_the_command_of_the_guide_factors_a_thousand_numbers(programs, broker_addresses, zmqbroker_script):
+def test_the_command_of_the_guide_factors_a_thousand_numbers(start_program, broker_addresses, zmqbroker_script):
     (_, *work), (_, last, _, _, *submit) = commands(GUIDE, "A command as a worker")
-    programs(zmqbroker_script, *on_other_addresses(work, broker_addresses)).wait_for(" 1 process for factor$")
+    start_program(zmqbroker_script, *on_other_addresses(work, broker_addresses)).wait_for(" 1 process for factor$")
     lines = "".join(f"{number}\n" for number in range(1, int(last) + 1))
     command = [sys.executable, zmqbroker_script, *on_other_addresses(submit, broker_addresses)]
     ran = subprocess.run(command, input=lines, **CAPTURED)

@@ -250,9 +250,9 @@ def test_silence_for_the_whole_timeout_is_the_end():
     assert patience.verdict(102.0, "")
 
 
-@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
-def test_a_timeout_that_is_no_span_of_time_is_refused(timeout: float):
-    with pytest.raises(ValueError, match="connect_timeout must be more than 0"):
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), "5"])
+def test_a_timeout_that_is_no_span_of_time_is_refused(timeout: Any):
+    with pytest.raises(ValueError, match="connect_timeout must be seconds, more than 0"):
         Patience(ADDRESS, timeout, now=0.0)
 
 

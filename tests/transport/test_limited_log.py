@@ -17,7 +17,7 @@ class Kept(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.error is not None:
@@ -93,8 +93,10 @@ def test_a_line_moves_no_cursor_and_its_error_has_a_traceback(limited: LimitedLo
     assert kept.lines == ["a\\nb\nValueError: why"]
 
 
-@pytest.mark.parametrize("error", [ValueError("I/O operation on closed file"), OSError(5, "gone"), RuntimeError()])
-def test_a_log_that_raises_is_no_reason_to_end(limited: LimitedLog, kept: Kept, error: Exception):
+@pytest.mark.parametrize(
+    "error", [ValueError("I/O operation on closed file"), OSError(5, "gone"), RuntimeError(), SystemExit(3)]
+)
+def test_a_log_that_raises_is_no_reason_to_end(limited: LimitedLog, kept: Kept, error: BaseException):
     kept.error = error
     limited.warn(BAD, "one", 1.0)
     limited.warn(BAD, "two", 2.0)

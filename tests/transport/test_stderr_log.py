@@ -121,13 +121,27 @@ def test_a_log_that_nobody_reads_goes_on_and_says_what_was_lost(ends: Ends, text
         reader.read()
         return NOT_LOGGED.search(reader.text) is not None
 
+    def there_is_room() -> bool:
+        """Log short lines until one was read: all before it has been, though a terminal passes things on late."""
+        nonlocal logged
+        logged += 1
+        log.warning("short of the last: %d", logged)
+        reader.read()
+        return re.search(r"\nshort of the last: \d+\n", reader.text) is not None
+
     wait_until(says_so)
+    wait_until(there_is_room)
     log.warning("the last")
     lines = reader.read_until("the last\n").splitlines()[:-1]
     assert lines[0] == f"0 {text}"
-    lost = sum(int(number) for number in NOT_LOGGED.findall(reader.text))
-    whole = sum(bool(re.fullmatch(rf"(\d+|the next) {text}( \(.*\))?", line)) for line in lines)
-    assert logged <= lost + whole <= logged + 1  # one that lacked no more than its end counts as both
+    said = [int(number) for number in NOT_LOGGED.findall(reader.text)]
+    # What was said by a line that lacked its end is said again by the next one, which counts that line too.
+    is_again = [following > number for number, following in zip(said, [*said[1:], 0], strict=True)]
+    lost = sum(number for number, again in zip(said, is_again, strict=True) if not again)
+    whole = sum(
+        bool(re.fullmatch(rf"((\d+|the next) {text}|short of the last: \d+)( \(.*\))?", line)) for line in lines
+    )
+    assert logged <= lost + whole <= logged + 1 + sum(is_again)  # one that lacked no more than its end counts as both
 
 
 def test_a_line_of_any_length_is_whole_or_cut_and_the_next_begins_a_line(ends: Ends):

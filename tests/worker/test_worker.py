@@ -291,9 +291,16 @@ def test_a_worker_of_short_tasks_asks_ahead(bare: BareBroker):
                 bare.said()
 
 
-def test_less_than_one_slot_is_refused():
-    with pytest.raises(ValueError, match="slots must be 1 or more, not 0"):
-        Worker(NOBODY, echo, slots=0)
+@pytest.mark.parametrize("slots", [0, 1.5, "2"])
+def test_what_is_no_number_of_slots_is_refused(slots: Any):
+    with pytest.raises(ValueError, match=f"slots must be a whole number, 1 or more, not {slots!r}"):
+        Worker(NOBODY, echo, slots=slots)
+
+
+def test_a_handler_that_is_no_function_is_refused():
+    handler: Any = "tasks:echo"
+    with pytest.raises(ValueError, match="the handler must be a function, not 'tasks:echo'"):
+        Worker(NOBODY, handler)
 
 
 @pytest.mark.parametrize("address", ["", "nowhere", "localhost:4162", "tcp://127.0.0.1", "tcp://*:4162"])
@@ -344,6 +351,12 @@ def test_a_worker_runs_once(bare: BareBroker):
             worker.run()
         worker.stop()
         assert ended(thread)
+
+
+def test_a_worker_without_real_threads_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("_thread.start_new_thread", lambda *_: 0)
+    with pytest.raises(RuntimeError, match="a Worker needs real threads"):
+        Worker(NOBODY, NOBODY, echo)
 
 
 def test_a_task_that_is_touched_outlives_its_timeout(running: Running, client: Client):
@@ -466,22 +479,32 @@ def test_workers_that_come_and_go_lose_nothing(running: Running, client: Client)
     tasks = [b"%d" % number for number in range(400)]
     futures = [client.submit(task, tries=1) for task in tasks]
 
+    workers: list[Worker] = []
+
     def work_for_a_while() -> None:
         def handle(body: bytes) -> bytes:
             if worker.tasks == 20:
                 worker.stop()
             return body
 
-        worker = Worker(running.addresses.ready, handle)
+        worker = Worker(running.addresses.ready, handle, slots=2)
+        workers.append(worker)
         worker.run()
 
     def come_and_go() -> None:
         while not all(future.done() for future in futures):
             work_for_a_while()
 
-    for _ in range(3):
-        threading.Thread(target=come_and_go, daemon=True).start()
+    def all_have_gone() -> bool:
+        for worker in workers:
+            worker.stop()
+        return not any(thread.is_alive() for thread in threads)
+
+    threads = [threading.Thread(target=come_and_go, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
     assert [future.result(PATIENCE) for future in futures] == tasks
+    wait_until(all_have_gone)
 
 
 SCRIPT = """

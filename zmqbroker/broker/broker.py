@@ -20,9 +20,10 @@ from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Addresses, Sockets
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import refuse_inproc
-from zmqbroker.transport.alarm import ctrl_c_calls
 from zmqbroker.transport.binding import LONGEST_HEARTBEAT, SocketOptions
 from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.limits import is_number, is_whole
+from zmqbroker.transport.signals import ctrl_c_calls
 
 DEFAULT_DRAIN = 10.0  # seconds
 DEFAULT_IO_THREADS = 1
@@ -64,10 +65,10 @@ class Broker:
         limits = {"tries": tries, "timeout": timeout, "retry_delay": retry_delay, "max_waiting": max_waiting}
         limits |= {"max_size": max_size, "drain": drain, "heartbeat": heartbeat}
         for name, limit in limits.items():
-            if limit is not None and not 0 <= limit < float("inf"):
-                raise ValueError(f"{name} must be 0 or more, not {limit}")
-        if not 1 <= io_threads <= MOST_IO_THREADS:
-            raise ValueError(f"io_threads must be 1 to {MOST_IO_THREADS}, not {io_threads}")
+            if limit is not None and not is_number(limit):
+                raise ValueError(f"{name} must be 0 or more, not {limit!r:.50}")
+        if not is_whole(io_threads, 1, MOST_IO_THREADS):
+            raise ValueError(f"io_threads must be 1 to {MOST_IO_THREADS}, not {io_threads!r:.50}")
         keep_alive.check()
         if context is None:
             refuse_inproc(requests, ready, results)

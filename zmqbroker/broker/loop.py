@@ -128,9 +128,11 @@ class Loop:
             due = latest
         if due < self._pause.until:
             due = self._pause.until
-        for other in (self._report.due, self._shutdown.until):
-            if other is not None and other < due:
-                due = other
+        if due > self._report.due:
+            due = self._report.due
+        end = self._shutdown.until
+        if end is not None and due > end:
+            due = end
         self._wait = due - self._now if due > self._now else 0.0
 
     def _look_for_descriptors(self) -> None:
@@ -280,7 +282,7 @@ class Loop:
     def _send_replies(self) -> None:
         settled = self._dispatcher.settled
         for task in settled:
-            if task.status in WENT_WRONG:
+            if task.status in WENT_WRONG and not _is_late_cancel(task):
                 self._report.failure(task, self._now)
             elif self._report.is_verbose:
                 self._report.outcome(task)
@@ -329,6 +331,11 @@ class Loop:
         while self._requests.poll(QUIET_MS) and monotonic() < until:
             self._receive_requests()
             self._send_replies()
+
+
+def _is_late_cancel(task: Task) -> bool:
+    """Tell a cancel that has crossed with its task's reply: its sender is told, and there is nothing wrong."""
+    return task.header is not None and task.header.cancel and task.status is INVALID
 
 
 def _reply(task: Task, envelope: Frames, header: Header | None) -> Frames:

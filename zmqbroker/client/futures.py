@@ -9,10 +9,12 @@ from typing import Any
 
 from zmqbroker import wire
 from zmqbroker.client.session import Settle
+from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.wire import DONE, Frames, Reply
 
 OnProgress = Callable[[dict[str, Any]], object]
 
+CLOSED = "closed"  # the status of a task whose client was closed
 UNREACHABLE = "unreachable"  # the status of a task whose broker did not answer for `connect_timeout`
 
 log = logging.getLogger("zmqbroker.client")
@@ -117,8 +119,8 @@ def _call(callback: "Callable[[Future[Any]], object]", future: "Future[Any]") ->
         callback(future)
     except (Exception, KeyboardInterrupt):
         raise
-    except BaseException:
-        log.exception("a callback of a future failed")
+    except BaseException as error:
+        log_safely(log.error, "a callback of a future failed", exc_info=error)
 
 
 def outcome_of(reply: Reply, as_list: bool) -> Any:

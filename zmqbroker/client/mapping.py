@@ -5,6 +5,7 @@ sequence is iterated in a thread of its own. Replies come by a queue, as many at
 the thread says by the same queue that bodies have come: once, for all that come until it is heard.
 """
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -129,6 +130,8 @@ class _Coming:
         self._room.put(0)
 
     def _iterate(self) -> None:
+        # Python aborts when it closes, at its end, a stdin that a thread reads: that is kept from it with this frame.
+        _stdin = sys.stdin, sys.__stdin__
         end = End(None)
         try:
             room = self._window

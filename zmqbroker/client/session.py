@@ -25,9 +25,9 @@ from zmqbroker.wire import CANCELLED, PROGRESS, UNAVAILABLE, Frames, Reply
 
 FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same connection; doubled each time
 LONGEST_PAUSE = 10.0  # seconds
+MANY_CUTS = 3  # connections in a row that ended without a reply; from here on that is worth saying
 FIRST_SILENCE = 10.0  # seconds between saying so and saying so again; doubled each time
 LONGEST_SILENCE = 600.0  # seconds
-CLOSED = "closed"  # the status of a task whose client was closed
 CANCEL = wire.more_fields({"cancel": True})
 
 Settle = Callable[[list[Reply]], None]  # takes all that came for it at once: one of a `map` has many
@@ -80,6 +80,8 @@ class Session:
         self._refusal = ""  # why the last one was refused, if that has not been said
         self._silent_until = 0.0
         self._silence = FIRST_SILENCE
+        self._cuts = 0  # connections in a row that ended without a reply
+        self._say_cuts = MANY_CUTS  # when it is worth saying
 
     def __len__(self) -> int:
         return len(self._unanswered)
@@ -144,6 +146,7 @@ class Session:
         """Take in replies, and return whom to tell of which: of those to cancels and to what is not known, nobody."""
         told: dict[Settle, list[Reply]] = {}
         for reply in replies:
+            self._cuts, self._say_cuts = 0, MANY_CUTS
             settle = self._take_in(reply, now)
             if settle is None:
                 continue
@@ -183,8 +186,16 @@ class Session:
         self._silence = min(2 * self._silence, LONGEST_SILENCE)
         return refusal
 
+    def cuts_to_tell(self) -> int:
+        """Return how many connections in a row ended without a reply, if that is to be said now; else 0."""
+        if self._cuts < self._say_cuts:
+            return 0
+        self._say_cuts = 2 * self._cuts
+        return self._cuts
+
     def reconnect(self) -> None:
         """Have everything sent again that has no answer: the connection is a new one."""
+        self._cuts += bool(self._unanswered)
         self._refused = []
         self._outbox = deque(self._unanswered.values())
         for request in self._outbox:

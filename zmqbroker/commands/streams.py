@@ -82,8 +82,10 @@ class Source(io.RawIOBase):
         """Open a file, or take stdin for STDIN_NAME. Raises OSError, as reading does, with the name."""
         is_stdin = name == STDIN_NAME
         self._name = "stdin" if is_stdin else name
-        self._descriptor = STDIN if is_stdin else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        if is_stdin and sys.stdin is None:
+        self._descriptor = STDIN  # for `close`, which Python calls also when a file cannot be opened
+        if not is_stdin:
+            self._descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        elif sys.stdin is None:
             raise self._named(OSError(errno.EBADF, os.strerror(errno.EBADF)))
 
     def readable(self) -> bool:

@@ -16,7 +16,7 @@ from zmqbroker.worker.limits import DEFAULT_GRACE, Limits
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
-LONGEST_SPAN = 1_000_000  # seconds
+LONGEST_WAIT = 1_000_000  # seconds; a poll takes milliseconds, in 31 bits
 WORK = "run a function of yours, or a command, on tasks"
 USAGE = """zmqbroker work [options] READY MODULE:FUNCTION
        zmqbroker work [options] READY -- COMMAND [ARG ...]"""
@@ -140,8 +140,8 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     log_to_stderr(log_level(options))
     if options.function and options.command_line:
         parser.error(f"either a function, {options.function}, or a command")
-    if max(options.kill_after, options.grace, options.touch) > LONGEST_SPAN:
-        parser.error(f"--kill-after, --grace and --touch take {LONGEST_SPAN:,} seconds at most")
+    if max(options.kill_after, options.grace, options.touch) > LONGEST_WAIT:
+        parser.error(f"--kill-after, --grace and --touch take {LONGEST_WAIT:,} seconds at most")
     settings = Settings(
         ready=options.ready,
         function=options.function,

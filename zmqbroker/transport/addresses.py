@@ -33,6 +33,7 @@ def parse(text: str) -> Address:
 
     What is neither TCP nor ipc nor inproc is left to ZeroMQ.
     """
+    _refuse_other_than_text(text)
     for transport in (TCP, IPC, INPROC):
         if text.startswith(transport):
             rest = text.removeprefix(transport)
@@ -48,8 +49,9 @@ def is_port(text: str) -> bool:
 
 
 def refuse_inproc(*addresses: str) -> None:
-    """Raise ValueError for an inproc address, where there is no context but our own, in which nobody else is."""
+    """Raise ValueError for an inproc address, where there is no context but our own, and for what is no text."""
     for address in addresses:
+        _refuse_other_than_text(address)
         if address.startswith(INPROC):
             raise ValueError(
                 f"{address} is for who shares a ZeroMQ context: give both sides the same one (context=...), "
@@ -57,13 +59,9 @@ def refuse_inproc(*addresses: str) -> None:
             )
 
 
-def is_number(host: str) -> bool:
-    """Tell whether a host is given by its number, of IPv4 or IPv6, with or without a scope."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+def _refuse_other_than_text(address: object) -> None:
+    if not isinstance(address, str):
+        raise ValueError(f"an address is text, not {type(address).__name__}; {EXAMPLE}")
 
 
 def _parse_tcp(text: str, rest: str) -> Address:
@@ -80,10 +78,19 @@ def _parse_tcp(text: str, rest: str) -> Address:
         raise ValueError(
             f"{text!r} is no address to connect to: its port must be a number from 1 to {LAST_PORT}; {EXAMPLE}"
         )
-    number = is_number(host)
+    number = is_numeric(host)
     if not number and not _is_name(host):
         raise ValueError(f"{text!r} is no address to connect to: it names no host; {EXAMPLE}")
     return Address(text, TCP, host, int(port), source + semicolon, not number)
+
+
+def is_numeric(host: str) -> bool:
+    """Tell whether a host is given by its number, of IPv4 or IPv6, with or without a scope."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_name(host: str) -> bool:

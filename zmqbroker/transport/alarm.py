@@ -1,9 +1,9 @@
-"""Waking a poll: from another thread, from a signal handler, by Ctrl-C."""
+"""Waking a poll: from another thread, from a signal handler, by a signal."""
 
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import zmq
@@ -55,29 +55,3 @@ class Alarm:
         """Close both ends."""
         self._heard.close()
         self._ring.close()
-
-
-@contextmanager
-def ctrl_c_calls(stop: Callable[[], None], times: int) -> Iterator[None]:
-    """Have Ctrl-C call `stop` so often, and raise KeyboardInterrupt at the end of the `with` block.
-
-    Only where it would raise it anywhere: in the main thread of a program that handles it in no other way.
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    heard: list[int] = []
-
-    def hear(number: int, _: object) -> None:
-        heard.append(number)
-        for _ in range(times):
-            stop()
-
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if heard:
-        raise KeyboardInterrupt

@@ -7,12 +7,15 @@ import errno
 import os
 import socket
 import stat
+from functools import partial
 from math import ceil
 from typing import Any, NamedTuple
 
 import zmq
 
-from zmqbroker.transport.addresses import LAST_PORT
+from zmqbroker.transport.addresses import LAST_PORT, TCP, Address, is_numeric
+from zmqbroker.transport.alarm import Alarm
+from zmqbroker.transport.inquiry import Inquiry, addresses_of
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
 from zmqbroker.transport.messages import LINGER_MS
 
@@ -21,6 +24,7 @@ LONGEST_HEARTBEAT = 6553.0  # seconds; ZMTP tells them to the peer in tenths, in
 BACKLOG = 4096  # connections that may wait to be accepted, after a restart say
 LARGEST_FRAME_FACTOR = 4  # a frame this many times the largest task cuts its sender off, see PROTOCOL.md
 LARGEST_FRAME_LEAST = 64 << 20  # bytes; nobody is cut off below this
+NAME_PATIENCE = 5.0  # seconds for a name server to say which address a name has
 
 NO_TRANSPORT = "no such transport here; use tcp://, ipc:// or inproc://"
 WHAT_TO_DO = {
@@ -79,6 +83,7 @@ def bind(opened: zmq.Socket[Any], address: str) -> str:
             port.isascii() and port.isdecimal() and int(port) <= LAST_PORT
         ):  # libzmq would take 70000 for 4464
             raise ValueError(f"cannot listen on {address}: {WHAT_TO_DO[errno.EINVAL]}")
+        _refuse_silence(address)
         opened.ipv6 = "[" in address  # tcp://[::]:PORT listens on IPv4 as well, tcp://*:PORT on IPv4 only
     try:
         _bind_name(opened, address)
@@ -98,6 +103,22 @@ def _bind_name(opened: zmq.Socket[Any], address: str) -> None:
             raise
         opened.ipv6 = True
         opened.bind(address)
+
+
+def _refuse_silence(address: str) -> None:
+    """Raise ValueError where a name server is silent: libzmq would wait for it for minutes, and heed no signal."""
+    host = address.removeprefix(TCP).rpartition(":")[0].strip("[]")
+    if host in ("", "*") or is_numeric(host) or host in (name for _, name in socket.if_nameindex()):
+        return
+    alarm = Alarm()
+    inquiry = Inquiry(partial(addresses_of, Address(address, TCP, host)), alarm)
+    alarm.wait(ceil(1000 * NAME_PATIENCE))
+    inquiry.abandon()
+    alarm.close()
+    if inquiry.answer is None:
+        raise ValueError(
+            f"cannot listen on {address}: its name server is silent; use tcp://*:PORT, or a number as tcp://127.0.0.1:PORT"
+        )
 
 
 def _leave_others_alone(address: str) -> None:

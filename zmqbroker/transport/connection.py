@@ -17,6 +17,7 @@ from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import EXAMPLE, INPROC, parse
 from zmqbroker.transport.inquiry import Inquiry, reason_at
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
+from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.messages import EVENTS, READABLE
 from zmqbroker.transport.monitor import next_event, open_monitor
 from zmqbroker.transport.name import Name
@@ -183,7 +184,7 @@ class Connection:
                 self._inquiry = Inquiry(partial(reason_at, self._target))
         complaint = patience.complaint(now, self.reason)
         if complaint is not None:
-            log.warning("%s", complaint)
+            log_safely(log.warning, "%s", complaint)
             self._inquiry = None
 
 

@@ -1,9 +1,11 @@
 """A log that malformed traffic at full speed cannot flood, and that foreign code cannot break."""
 
+import signal
 from collections.abc import Callable
-from contextlib import suppress
 from logging import Logger
 from math import inf
+
+from zmqbroker.transport import signals
 
 INTERVAL = 5.0  # seconds between two lines of a kind
 
@@ -47,9 +49,17 @@ class LimitedLog:
 
 
 def log_safely(log: Callable[..., None], text: str, *arguments: object, exc_info: BaseException | None = None) -> None:
-    """Log, unless that fails: a function of the user's may have closed the stream, or set up what raises."""
-    with suppress(Exception):
+    """Log, unless that fails: a function of the user's may have closed the stream, or set up what raises anything.
+
+    What a signal handler raises meanwhile is raised.
+    """
+    try:
         log(text, *arguments, exc_info=exc_info)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if signals.is_of_a_handler(error, signal.valid_signals()):
+            raise
 
 
 def printable(text: str) -> str:

@@ -5,6 +5,8 @@ It outlives the connections to that address, so that one after another that fail
 
 from math import inf
 
+from zmqbroker.transport.limits import is_number
+
 FIRST_COMPLAINT = 5.0  # seconds without an answer before saying so
 FIRST_PAUSE = 10.0  # seconds between the first complaint and the second; doubled for each that follows
 LONGEST_PAUSE = 600.0
@@ -15,9 +17,9 @@ class Patience:
     """Waits for an answer at one address."""
 
     def __init__(self, address: str, timeout: float | None, now: float) -> None:
-        """Begin to wait. `timeout` is how long, in seconds; None: for ever. Raises ValueError for less than 0."""
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"connect_timeout must be more than 0, not {timeout}")
+        """Begin to wait. `timeout` is how long, in seconds; None: for ever. Raises ValueError for what is none."""
+        if timeout is not None and (timeout == 0 or not is_number(timeout)):
+            raise ValueError(f"connect_timeout must be seconds, more than 0, not {timeout!r:.50}")
         self._address = address
         self._timeout = inf if timeout is None else timeout
         self._since = now  # inf: it is answered

@@ -1,12 +1,15 @@
 """Signals that ask for something: for the end, of which several may be one, or for the state of things."""
 
 import signal
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import inf
 from time import monotonic
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STATUS = signal.SIGUSR1
+TIMERS = {signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF}  # that who uses them has set for what it does itself
 INTERRUPTED = 128  # added to the number of a signal, for an exit status, as shells do
 ONE = 0.5  # seconds in which signals are one: a terminal and a wrapper both send it
 
@@ -67,3 +70,41 @@ def ignore(numbers: Iterable[signal.Signals]) -> None:
     """Ignore these from now on, while Python ends too: what they ask for is being done."""
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def ctrl_c_calls(stop: Callable[[], None], times: int) -> Iterator[None]:
+    """Have Ctrl-C call `stop` so often, and raise KeyboardInterrupt at the end of the `with` block.
+
+    Only where it would raise it anywhere: in the main thread of a program that handles it in no other way.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    heard: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
+        for _ in range(times):
+            stop()
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if heard:
+        raise KeyboardInterrupt
+
+
+def is_of_a_handler(error: BaseException, numbers: Iterable[int]) -> bool:
+    """Tell whether a handler of one of these signals has raised it."""
+    handlers = [signal.getsignal(number) for number in numbers]
+    codes = [getattr(handler, "__code__", None) for handler in handlers]
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False

@@ -22,6 +22,7 @@ from zmqbroker.worker.outcome import Fail, Interrupted
 
 # Python 3.10 has no word for it.
 OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
+MOST_LINES = 1000  # of what a command complained of that are logged
 INTERRUPTED = "interrupted: the worker was told to leave at once"
 
 log = logging.getLogger("zmqbroker.command")
@@ -54,8 +55,8 @@ class Command:
                 raise
             finally:
                 self._running = None
-        for line in errors.decode(errors="replace").splitlines():
-            log_safely(log.debug, "stderr: %s", line)
+        if log.isEnabledFor(logging.DEBUG):
+            _log_lines(errors)
         if self._interrupted:
             raise Interrupted(INTERRUPTED)
         if process.returncode:
@@ -116,6 +117,15 @@ def ending(status: int) -> str:
         return f"killed by {signal.Signals(-status).name}"
     except ValueError:  # a real-time signal
         return f"killed by signal {-status}"
+
+
+def _log_lines(errors: bytes) -> None:
+    """Log what a command complained of: the last lines, as a task is not to wait for millions of them."""
+    lines = errors.decode(errors="replace").splitlines()
+    if len(lines) > MOST_LINES:
+        log_safely(log.debug, "stderr: %d lines, of which these are the last:", len(lines))
+    for line in lines[-MOST_LINES:]:
+        log_safely(log.debug, "stderr: %s", line)
 
 
 def _reason(what: str, errors: bytes | bytearray) -> str:

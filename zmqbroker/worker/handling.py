@@ -1,17 +1,21 @@
 """Running a handler on the body of a task, or on each body of a chunk, and telling what came of it."""
 
 import os
+import signal
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from zmqbroker import wire
+from zmqbroker.transport import signals
 from zmqbroker.transport.limited_log import LimitedLog
 from zmqbroker.wire import FAIL, REJECT, Frames, chunks
 from zmqbroker.wire.announced import DONE
 from zmqbroker.wire.chunks import Body, Failure
 from zmqbroker.worker.forks import end_child
-from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, is_of_a_signal, reason_of, text_of
+from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, reason_of, text_of
+
+MAY_END = signal.valid_signals() - signals.TIMERS  # whose handlers may end the program by a SystemExit
 
 Handler = Callable[[Any], "Body | None"]
 Answer = tuple[bytes, Frames]  # a verb, and a result's body or a reason
@@ -60,7 +64,7 @@ class Handling:
         except Fail as failure:
             return Failure(text_of(failure) or "failed")
         except BaseException as error:
-            if isinstance(error, SystemExit) and is_of_a_signal(error):
+            if isinstance(error, SystemExit) and signals.is_of_a_handler(error, MAY_END):
                 raise
             reason = reason_of(error)
             self._complaints.warn("failed", f"the handler failed: {reason}", monotonic(), error)

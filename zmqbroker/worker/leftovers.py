@@ -29,9 +29,7 @@ def kill_leftovers(process_id: int, mark: str) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(leftover, signal.SIGKILL)
         empty_passes = 0 if found else empty_passes + 1
-        if (
-            empty_passes == 2
-        ):  # one is not enough: a process may have forked since the look began, and ended before its turn
+        if empty_passes == 2:  # one is not enough: a process may have forked during it, and ended before its turn
             return
 
 

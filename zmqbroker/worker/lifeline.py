@@ -27,7 +27,7 @@ FINISH = b"f"
 AT_ONCE = b"a"
 LEAVE_WITHIN = 5  # seconds from LEAVING to the end; whole ones, see alarm(2)
 
-numbers = count()
+_next_number = count().__next__
 
 
 class Program(NamedTuple):
@@ -48,7 +48,7 @@ class Process:
         self.status: int | None = None  # of its exit, or minus the signal, once `notice_end` has seen it
         self.has_hung = False  # it was killed for that
         self._said = b""
-        self._mark = f"zmqbroker-{os.getpid()}-{next(numbers)}"
+        self._mark = f"zmqbroker-{os.getpid()}-{_next_number()}"
         with ExitStack() as undoing, ExitStack() as closing:
             self.lifeline, theirs = socket.socketpair()
             undoing.callback(self.lifeline.close)

@@ -1,8 +1,8 @@
 """What comes of a handler: what it raises to say something, and how anything that it returns or raises is told."""
 
-import signal
 from typing import Any
 
+from zmqbroker import wire
 from zmqbroker.wire import Frames
 
 
@@ -23,24 +23,13 @@ def frames_of(result: Any) -> Frames:
 
     They are copies, as the handler may use its buffer for the next body of a chunk before this one is sent.
     """
-    if isinstance(result, bytes):
-        return [result]
-    frames = [b""] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]
-    if not all(isinstance(frame, (bytes, bytearray, memoryview)) for frame in frames):
-        raise TypeError(f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None")
-    return [bytes(frame) for frame in frames] or [b""]
-
-
-def is_of_a_signal(error: BaseException) -> bool:
-    """Tell whether a signal handler has raised it: that is no failure of a task."""
-    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-    codes = [getattr(handler, "__code__", None) for handler in handlers]
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in codes:
-            return True
-        trace = trace.tb_next
-    return False
+    if result is None or (wire.is_list(result) and not result):
+        return [wire.EMPTY]
+    try:
+        return wire.frames_of(result)
+    except TypeError:
+        text = f"the handler returned {type(result).__name__}: not bytes, a list of bytes or None"
+        raise TypeError(text) from None
 
 
 def reason_of(error: BaseException) -> str:

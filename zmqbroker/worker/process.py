@@ -23,6 +23,7 @@ from math import inf
 from types import FrameType
 from typing import Any
 
+from zmqbroker.transport import signals
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.wire.chunks import Body
@@ -73,7 +74,10 @@ class WorkerProcess:
     """A Worker that leaves after its share of tasks, touches the task in hand, and heeds signals and the lifeline."""
 
     def __init__(self, settings: Settings, slot: Slot) -> None:
-        """Load the handler; raises ValueError for what is no function, command or address."""
+        """Load the handler; raises ValueError for what is no function, command or address.
+
+        Raises RuntimeError where the handler's module has replaced threads, OSError without descriptors.
+        """
         self._max_tasks = settings.max_tasks
         self._slot = slot
         self._handled = self._failed = 0
@@ -107,9 +111,7 @@ class WorkerProcess:
 
     def run(self, lifeline: socket.socket) -> None:
         """Work until told to leave."""
-        heeded = [signal.SIGTERM, signal.SIGINT]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
-            heeded.append(signal.SIGHUP)
+        heeded = {*signals.heeded(), signal.SIGTERM, signal.SIGINT}  # AT_ONCE comes as the last, ignored or not
         handle_here_only(dict.fromkeys(heeded, self._heed))
         self._lifeline = lifeline
         say(lifeline, READY)
@@ -217,7 +219,7 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     handle_here_only({signal.SIGUSR1: lambda *_: None})  # a question to the supervisor
     try:
         process = WorkerProcess(Settings(**settings), slot)
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:
         complain(lifeline, error)
         bound_the_end()
         return CANNOT_START
@@ -240,7 +242,8 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
 
 def complain(lifeline: socket.socket, error: Exception) -> None:
     """Tell the supervisor why this process cannot start, or go on."""
-    say(lifeline, str(error).replace("\n", " ").encode(errors="replace"))
+    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    say(lifeline, text.replace("\n", " ").encode(errors="replace"))
 
 
 def bound_the_end() -> None:

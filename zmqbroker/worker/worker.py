@@ -13,12 +13,13 @@ from typing import Any
 
 import zmq
 
-from zmqbroker.transport import descriptors
+from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.contexts import terminate
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limited_log import LimitedLog
+from zmqbroker.transport.limits import is_whole
 from zmqbroker.transport.messages import LINGER_MS
 from zmqbroker.wire import Announce
 from zmqbroker.worker.current import CurrentTask, in_hand, span
@@ -55,11 +56,14 @@ class Worker:
         done one after the other, and to have the next one at hand saves the way to the broker; None: as many as take
         about 5 ms, up to 64. `keep_alive` says when TCP takes the broker's host for dead. `connect_timeout` is how many
         seconds `run` goes on without a broker that answers; None: for ever. `context` is needed for inproc; None makes
-        one. Raises ValueError for what is no address, and for less than one slot, and OSError where no file descriptors
-        are left.
+        one. Raises ValueError for what is no address, no function and no number of slots, OSError where no file
+        descriptors are left, and RuntimeError where there are no threads.
         """
-        if slots is not None and slots < 1:
-            raise ValueError(f"slots must be 1 or more, not {slots}")
+        threads.need_real("a Worker")
+        if slots is not None and not is_whole(slots, 1):
+            raise ValueError(f"slots must be a whole number, 1 or more, not {slots!r:.50}")
+        if not callable(handler):
+            raise ValueError(f"the handler must be a function, not {handler!r:.50}")
         if context is None:
             refuse_inproc(ready)
         descriptors.need(DESCRIPTORS, "a worker")
