@@ -848,7 +848,7 @@ def test_a_log_that_raises_ends_nothing(running: Running, caplog: pytest.LogCapt
             future = client.submit(b"task")
             running.wait_for("accepted", 1)
             proxy.cut()  # which is worth a line
-            with working(running.addresses.ready, running.addresses.results, echo):
+            with working(running.addresses.ready, echo):
                 assert future.result(PATIENCE) == b"task"
     finally:
         log.removeHandler(broken)
@@ -944,7 +944,7 @@ print(next(client.map(sys.stdin.buffer)))
 """
     command = [sys.executable, "-c", script, running.addresses.requests]
     with (
-        working(running.addresses.ready, running.addresses.results, echo),
+        working(running.addresses.ready, echo),
         subprocess.Popen(command, cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
     ):
         assert process.stdin is not None

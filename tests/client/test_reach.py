@@ -31,7 +31,7 @@ def test_inproc_without_a_context_of_the_users_is_refused(make: Callable[[], obj
 def test_an_address_that_is_no_text_is_refused(address: Any):
     for make in (
         lambda: Client(address),
-        lambda: Worker(NOBODY, address, echo),
+        lambda: Worker(address, echo),
         lambda: Broker(address, NOBODY, NOBODY),
     ):
         with pytest.raises(ValueError, match=f"an address is text, not {type(address).__name__}; one looks like"):
