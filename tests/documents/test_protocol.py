@@ -18,7 +18,7 @@ from examples_support import PROTOCOL, actions_of, anchors, section
 from helpers import PATIENCE
 
 import zmqbroker
-from zmqbroker.broker.dispatch import Counters
+from zmqbroker.broker.counters import Counters
 
 LANGUAGES = ("Python", "C")
 HEADER_PROBE = "#include <zmq.h>\nint main(void) { return zmq_errno(); }\n"

@@ -20,21 +20,31 @@ Nothing here knows a socket or a clock. Bodies are passed through and never look
 frames whose first one names the connection it came by.
 """
 
-import struct
-from collections.abc import Callable, Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Sized
 from itertools import count
 from typing import NamedTuple
 
+from zmqbroker.broker.attempt_ids import AttemptIds
+from zmqbroker.broker.counters import Counters
 from zmqbroker.broker.kept import KeptReplies
 from zmqbroker.broker.queues import Timers, WaitingTasks
 from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Task, Waiter, Worker
 from zmqbroker.broker.workers import Workers
-from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, UNAVAILABLE, Announce, Frames, Header, announced, is_same
+from zmqbroker.wire import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    INVALID,
+    UNAVAILABLE,
+    Announce,
+    Frames,
+    Header,
+    MalformedError,
+    announced,
+    is_same,
+)
 
 DEFAULT_TRIES = 3
-TOKEN = 8  # random bytes of a task in each of its attempt ids
-TOKENS_AT_ONCE = 512  # to ask the system for some is dear
 GRACE = 0.1  # seconds in which a worker that is gone may come back, or its result still come in by the other socket
 LARGEST_PROGRESS = 4096  # bytes
 HELD = 0.01  # seconds; a task in hand for longer holds up those behind it
@@ -46,28 +56,6 @@ class Told(NamedTuple):
     worker_id: Sized
     verb: bytes  # DROP, CANCEL or WITHDRAWN
     what: bytes  # an attempt id, or a number
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened so far, in numbers of tasks, attempts or messages."""
-
-    accepted: int = 0  # tasks taken in
-    done: int = 0  # tasks settled with a result
-    failed: int = 0  # tasks settled without one
-    cancelled: int = 0  # tasks settled because their client asked for it
-    unfinished: int = 0  # tasks left when the broker ended, whose clients were told to send them again
-    joined: int = 0  # requests that joined an unsettled task, or got a reply that was kept
-    refused: int = 0  # proper requests that became no task: too large, while shutting down, nothing to cancel
-    attempts: int = 0  # hand-outs, without those that found their worker gone
-    taken_back: int = 0  # hand-outs that lay behind another one for too long, or whose worker was lost
-    retried: int = 0  # attempts lost with another one to come
-    released: int = 0  # attempts given back unexecuted
-    late: int = 0  # results for tasks settled (or never seen), and verbs for attempts not running
-    malformed: int = 0  # messages that fit no rule of the protocol
-    undeliverable: int = 0  # replies whose client was gone or did not read
-    gone: int = 0  # idle workers found gone at hand-out
-    lost: int = 0  # connections of busy workers that dropped
 
 
 class Dispatcher:
@@ -98,10 +86,7 @@ class Dispatcher:
         self.delayed = 0
         self.running = 0
         self._refusing = ""  # why there are no new tasks; empty: there are
-        self._run = run
-        # An attempt id has the run, the task's number, the number of the hand-out, and the task's token.
-        self._attempt_id = struct.Struct(f">{len(run)}sQQ{TOKEN}s")
-        self._next_token = _pieces(random_bytes).__next__
+        self._ids = AttemptIds(run, random_bytes)
         self._next_number = count(1).__next__
         self._waiting = WaitingTasks()
         self._workers = Workers()
@@ -361,10 +346,10 @@ class Dispatcher:
         """Hand out a task."""
         if not task.number:
             task.number = self._next_number()
-            task.token = self._next_token()
+            task.token = self._ids.next_token()
             self._handed_out[task.number] = task
         task.hand_outs += 1
-        attempt_id = task.attempt_id = self._attempt_id.pack(self._run, task.number, task.hand_outs, task.token)
+        attempt_id = task.attempt_id = self._ids.make(task.number, task.hand_outs, task.token)
         task.status = RUNNING
         task.worker = worker
         self.counters.attempts += 1
@@ -575,14 +560,16 @@ class Dispatcher:
     def _find(self, attempt_id: Sized) -> Task | None:
         """Return the unsettled task whose attempt this is or was; else count the message and return None."""
         try:
-            run, number, hand_out, token = self._attempt_id.unpack(attempt_id)  # type: ignore[arg-type]
-        except struct.error:  # it has another length
+            said = self._ids.read(attempt_id)
+        except MalformedError:
             self.counters.malformed += 1
             return None
-        task = self._handed_out.get(number) if run == self._run else None
-        if task is None:
+        task = None if said is None else self._handed_out.get(said[0])
+        if said is None or task is None:
             self.counters.late += 1
-        elif token != task.token or not 1 <= hand_out <= task.hand_outs:
+            return None
+        _, hand_out, token = said
+        if token != task.token or not 1 <= hand_out <= task.hand_outs:
             self.counters.malformed += 1
             return None
         return task
@@ -601,11 +588,3 @@ def _timed_out(task: Task) -> str:
     waited = (task.due or 0.0) - task.started
     limit = f" of {task.tries}" if task.tries else ""
     return f"timed out after {round(waited, 3):g} s ({task.attempts}{limit} attempts)"
-
-
-def _pieces(random_bytes: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield tokens, for ever."""
-    while True:
-        some = random_bytes(TOKEN * TOKENS_AT_ONCE)
-        for start in range(0, len(some), TOKEN):
-            yield some[start : start + TOKEN]
