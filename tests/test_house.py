@@ -26,6 +26,7 @@ PURE = [
     "broker/dispatch.py",
     "broker/task.py",
     "broker/queues.py",
+    "broker/records.py",
     "broker/workers.py",
     "broker/kept.py",
     "worker/session.py",

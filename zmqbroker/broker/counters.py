@@ -16,6 +16,7 @@ class Counters:
     refused: int = 0  # proper requests that became no task: too large, while shutting down, nothing to cancel
     attempts: int = 0  # hand-outs, without those that found their worker gone
     taken_back: int = 0  # hand-outs that lay behind another one for too long, or whose worker was lost
+    held_back: int = 0  # times that a worker was made to wait for its next task, as others succeed where it fails
     retried: int = 0  # attempts lost with another one to come
     released: int = 0  # attempts given back unexecuted
     late: int = 0  # results for tasks settled (or never seen), and verbs for attempts not running

@@ -20,6 +20,7 @@ Nothing here knows a socket or a clock. Bodies are passed through and never look
 frames whose first one names the connection it came by.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sized
 from itertools import count
 from typing import NamedTuple
@@ -28,7 +29,8 @@ from zmqbroker.broker.attempt_ids import AttemptIds
 from zmqbroker.broker.counters import Counters
 from zmqbroker.broker.kept import KeptReplies
 from zmqbroker.broker.queues import Timers, WaitingTasks
-from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Task, Waiter, Worker
+from zmqbroker.broker.records import Records
+from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Record, Task, Waiter, Worker
 from zmqbroker.broker.workers import Workers
 from zmqbroker.wire import (
     CANCELLED,
@@ -90,11 +92,18 @@ class Dispatcher:
         self._next_number = count(1).__next__
         self._waiting = WaitingTasks()
         self._workers = Workers()
+        self._records = Records(self._workers, self.counters)
         self._timers: Timers[Task] = Timers()  # deadlines and delays
         self._holds: Timers[Worker] = Timers()  # when to see whether a worker is stuck
+        self._aside: OrderedDict[Task, None] = OrderedDict()  # delayed ones that wait for another worker: see `records`
         self._handed_out: dict[int, Task] = {}  # by number: the unsettled tasks that were running at least once
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
+
+    @property
+    def held_back(self) -> list[Record]:
+        """The records of workers that are held back since this was last cleared."""
+        return self._records.held_back
 
     @property
     def waiting(self) -> int:
@@ -160,6 +169,7 @@ class Dispatcher:
     def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
         """Note who is at a connection, and which attempts it says that it is at, the first first."""
         worker = self._workers.announce(worker_id, announce)
+        self._records.meet(worker, announce, now)
         for attempt_id in attempt_ids:
             self._take_over(worker, attempt_id, now)
         self._begin_first(worker, now)
@@ -203,6 +213,8 @@ class Dispatcher:
         """Settle the task with the result of any of its attempts."""
         task = self._find(attempt_id)
         if task is not None:
+            if task.attempt_id == attempt_id and (task.worker.record is not None or task.failed_at):
+                self._records.succeeded(task, now)
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
@@ -248,12 +260,53 @@ class Dispatcher:
 
         Returns the worker's envelope and the task, whose `attempt_id` names the attempt.
         """
-        if not (self._waiting.live and self._workers.idle):
-            return None
-        task = self._waiting.pop()
-        envelope, worker = self._workers.pop(avoided=task.worker)
-        self._start_running(task, worker, now)
-        return envelope, task
+        if self._aside:
+            pair = self._hand_out_aside(now)
+            if pair is not None:
+                return pair
+        while self._waiting.live and self._workers.idle:
+            task = self._waiting.pop()
+            until = self._records.wants_other_until(task, now) if task.failed_at else now
+            ready = self._workers.pop(task.worker) if until <= now else self._workers.pop_trusted(now)
+            if ready is None:
+                self._delay(task, until)
+                self._aside[task] = None
+                continue
+            envelope, worker = ready
+            attempt_id = worker.attempt_behind(task) if task.holders else None
+            if attempt_id is None:
+                self._start_running(task, worker, now)
+                return envelope, task
+            self._return(task, worker, attempt_id, envelope)
+        return None
+
+    def _hand_out_aside(self, now: float) -> tuple[Frames, Task] | None:
+        """Give the first task that waits for a worker that is not in doubt to one; None when no such one is idle.
+
+        When there is none at all any more, those tasks wait for whoever comes.
+        """
+        while self._aside and self._workers.idle:
+            task = next(iter(self._aside))
+            if self._records.wants_other_until(task, now) <= now:
+                self._end_delay(task)
+                self._wait(task)
+                continue
+            ready = self._workers.pop_trusted(now)
+            if ready is None:
+                break
+            envelope, worker = ready
+            self._end_delay(task)
+            self._start_running(task, worker, now)
+            return envelope, task
+        return None
+
+    def _return(self, task: Task, worker: Worker, attempt_id: bytes, envelope: Frames) -> None:
+        """Have a task run again behind what a worker has in hand, who has not been told that it waited meanwhile."""
+        self._run_again(task, worker, attempt_id)
+        if worker.due is None:
+            self._holds.set(worker, worker.since + HELD)
+        worker.slots.append(envelope)
+        self._workers.place(worker, first=True)
 
     def take_back(self, task: Task, now: float) -> None:
         """Undo the hand-out of `task`: its worker is gone. No attempt is charged for it."""
@@ -274,6 +327,7 @@ class Dispatcher:
         if gone is None:
             return
         self._holds.clear(gone)
+        self._records.part(gone)
         behind = []
         for attempt_id, task in gone.held.items():
             if task.attempt_id != attempt_id:
@@ -290,20 +344,21 @@ class Dispatcher:
         """Lose every attempt whose deadline has come; let wait what was delayed, or lies behind for too long."""
         while (task := self._timers.pop_due(now)) is not None:
             if task.status is DELAYED:
-                self.delayed -= 1
+                self._end_delay(task)
                 self._wait(task)
             elif task.worker.lost:
-                self._lose_attempt(task, "the worker was lost", now)
+                self._lose_attempt(task, _lost(task), now)
             else:
                 self._lose_attempt(task, _timed_out(task), now)
         while (worker := self._holds.pop_due(now)) is not None:
             self._see_whether_stuck(worker, now)
+        self._records.end_pauses(now)
         self._kept.expire(now)
 
     def next_due(self) -> float | None:
         """Return the instant at which `expire` has something to do again; None when nothing is due ever."""
         due = self._timers.next_due()
-        for other in (self._kept.next_due(), self._holds.next_due()):
+        for other in (self._kept.next_due(), self._holds.next_due(), self._records.next_due()):
             if other is not None and (due is None or other < due):
                 due = other
         return due
@@ -342,6 +397,11 @@ class Dispatcher:
         self.delayed += 1
         self._timers.set(task, until)
 
+    def _end_delay(self, task: Task) -> None:
+        self.delayed -= 1
+        self._timers.clear(task)
+        self._aside.pop(task, None)
+
     def _start_running(self, task: Task, worker: Worker, now: float) -> None:
         """Hand out a task."""
         if not task.number:
@@ -367,13 +427,14 @@ class Dispatcher:
             self._holds.set(worker, worker.since + HELD)
         self._workers.place(worker)
 
-    def _run_again(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
-        """Have a task that waits again run under an earlier attempt that its worker still has."""
+    def _stop_waiting(self, task: Task) -> None:
         if task.status is WAITING:
             self._waiting.withdraw(task)
         else:
-            self.delayed -= 1
-            self._timers.clear(task)
+            self._end_delay(task)
+
+    def _run_again(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
+        """Have a task that waits no more run under an earlier attempt that its worker still has."""
         if task.holders:
             task.holders = [holder for holder in task.holders if holder.attempt_id != attempt_id]
         task.attempt_id = attempt_id
@@ -415,6 +476,7 @@ class Dispatcher:
 
     def _lose_attempt(self, task: Task, reason: str, now: float) -> None:
         self._charge(task)
+        self._records.failed(task, now)
         if task.tries and task.attempts >= task.tries:
             self._fail(task, reason, now)
             return
@@ -432,14 +494,11 @@ class Dispatcher:
         self._settle(task, FAILED, [], now)
 
     def _settle(self, task: Task, status: str, body: Frames, now: float) -> None:
-        before, task.status = task.status, status
-        if before is RUNNING:
+        if task.status is RUNNING:
             self._stop_running(task)
-        elif before is DELAYED:
-            self.delayed -= 1
-            self._timers.clear(task)
         else:
-            self._waiting.withdraw(task)
+            self._stop_waiting(task)
+        task.status = status
         for holder in task.holders or ():
             is_at = holder.worker.has_in_hand(holder.attempt_id)
             self._tell(holder.worker, announced.CANCEL if is_at else announced.DROP, holder.attempt_id)
@@ -464,6 +523,7 @@ class Dispatcher:
             return
         attempt_id, task = next(iter(worker.held.items()))
         if task.status is WAITING or task.status is DELAYED:
+            self._stop_waiting(task)
             self._run_again(task, worker, attempt_id)
         if task.attempt_id == attempt_id and task.charged != attempt_id:  # else done by others, or taken over in hand
             self._take_in_hand(task, now)
@@ -501,6 +561,7 @@ class Dispatcher:
             task.holders = [*(task.holders or ()), Holder(worker, attempt_id)]
         else:
             task.charged = attempt_id if not worker.is_serial or len(worker.held) == 1 else task.charged
+            self._stop_waiting(task)
             self._run_again(task, worker, attempt_id)
             if task.charged == attempt_id and task.timeout is not None:
                 self._set_deadline(task, now + task.timeout)
@@ -583,8 +644,15 @@ class Dispatcher:
         return task
 
 
+def _lost(task: Task) -> str:
+    """Say in words that the worker of the running attempt is gone."""
+    name = task.worker.name
+    return f"the worker was lost: {name}" if name else "the worker was lost"
+
+
 def _timed_out(task: Task) -> str:
     """Say in words that the running attempt has come to its deadline."""
     waited = (task.due or 0.0) - task.started
     limit = f" of {task.tries}" if task.tries else ""
-    return f"timed out after {round(waited, 3):g} s ({task.attempts}{limit} attempts)"
+    where = f" at {task.worker.name}" if task.worker.name else ""
+    return f"timed out after {round(waited, 3):g} s ({task.attempts}{limit} attempts){where}"

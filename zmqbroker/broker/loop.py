@@ -90,6 +90,8 @@ class Loop:
         self._send_replies()
         if self._dispatcher.told:
             self._tell_workers()
+        if self._dispatcher.held_back:
+            self._report.held_back(self._dispatcher.held_back, self._now)
         self._look_for_descriptors()
         if self._report.due <= self._now:
             self._report.flush(self._now)
@@ -349,6 +351,5 @@ def _task_message(envelope: Frames, task: Task) -> Frames:
     message = wire.task_message(envelope, task.attempt_id, task.body)
     announce = task.worker.announce
     if announce is not None and announce.headers:
-        attempt = task.attempts + (task.charged != task.attempt_id)
-        message.insert(1, announced.task_header(task.number, task.key, attempt, task.tries, task.timeout))
+        message.insert(1, announced.task_header(task.number, task.key, task.attempt, task.tries, task.timeout))
     return message
