@@ -296,3 +296,32 @@ def test_a_made_up_attempt_id_does_nothing(verb: str):
         "touch": lambda: core.touch(forged, 5.0, 0.1),
     }[verb]()
     assert (core.running, core.counters.malformed, core.outcomes()) == (1, 1, [])
+
+
+def test_what_waited_again_goes_back_to_who_has_it_already():
+    core = Core()
+    core.join("worker", 3)
+    core.tasks("a", "b", "c", "d")
+    pairs = core.take()
+    core.expire(HELD)
+    assert (core.waiting, core.running) == (3, 1)
+    core.done("worker", pairs[0][1].attempt_id, 0.5, asks=1)
+    assert core.give(0.5) == [("worker", "d")]
+    assert core.said() == []
+    assert (core.waiting, core.running, core.counters.attempts) == (0, 3, 4)
+    for _, task in pairs[1:]:
+        core.done("worker", task.attempt_id, 0.501)
+    assert core.outcomes() == [("a", "done", 1), ("b", "done", 1), ("c", "done", 1)]
+
+
+def test_what_went_back_to_who_has_it_waits_again_when_the_next_one_takes_long_too():
+    core = Core()
+    core.join("worker", 3)
+    core.tasks("a", "b", "c")
+    pairs = core.take()
+    core.expire(HELD)
+    core.done("worker", pairs[0][1].attempt_id, 0.5, asks=1)
+    core.give(0.5)
+    core.expire(0.5 + HELD)
+    core.join("other", 1)
+    assert core.give(0.5 + HELD) == [("other", "c")]
