@@ -27,8 +27,10 @@ PURE = [
     "broker/task.py",
     "broker/queues.py",
     "broker/records.py",
+    "broker/timers.py",
     "broker/workers.py",
     "broker/kept.py",
+    "broker/matching.py",
     "worker/session.py",
     "worker/limits.py",
 ]

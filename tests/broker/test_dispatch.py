@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
+from core_support import entries, places
 
 from zmqbroker.broker.dispatch import GRACE, Dispatcher
 from zmqbroker.broker.queues import STALE_KEPT
-from zmqbroker.broker.task import Task
+from zmqbroker.broker.task import BackOff, Task
 from zmqbroker.wire import Header
 
 
@@ -181,7 +182,7 @@ def test_a_retry_goes_to_the_same_worker_when_no_other_is_idle():
 
 
 def test_a_retry_delay_holds_the_task_back():
-    dispatcher = Dispatcher(timeout=1.0, retry_delay=10.0)
+    dispatcher = Dispatcher(timeout=1.0, back_off=BackOff(10.0))
     submit(dispatcher, "a")
     ready(dispatcher, "one", "two")
     hand_out(dispatcher, now=0.0)
@@ -195,7 +196,7 @@ def test_a_retry_delay_holds_the_task_back():
 
 @pytest.mark.parametrize("retry_delay", [0.0, 60.0])
 def test_a_late_result_counts_while_the_task_waits_for_its_retry(retry_delay: float):
-    dispatcher = Dispatcher(timeout=1.0, retry_delay=retry_delay)
+    dispatcher = Dispatcher(timeout=1.0, back_off=BackOff(retry_delay))
     task = run(dispatcher, "a", "worker")
     first_attempt = task.attempt_id
     dispatcher.expire(now=1.0)
@@ -241,7 +242,7 @@ def test_a_released_task_goes_to_another_worker_and_is_not_charged():
     dispatcher = Dispatcher(tries=1)
     task = run(dispatcher, "a", "leaving", "staying")
     before = task.attempt_id
-    dispatcher.release(task.attempt_id)
+    dispatcher.release(task.attempt_id, 0.0)
     assert hand_out(dispatcher, now=0.0) == [("staying", "a")]
     assert task.attempts == 1
     assert task.attempt_id != before
@@ -275,7 +276,7 @@ def test_what_a_worker_says_of_an_attempt_it_lost_changes_nothing():
     hand_out(dispatcher, now=1.0)
     dispatcher.fail(lost, "too late", now=1.5)
     dispatcher.reject(lost, "too late", now=0.5)
-    dispatcher.release(lost)
+    dispatcher.release(lost, 0.0)
     dispatcher.touch(lost, 100.0, now=1.5)
     assert (dispatcher.running, dispatcher.next_due(), dispatcher.counters.late) == (1, 2.0, 4)
 
@@ -331,7 +332,7 @@ def test_a_made_up_attempt_id_is_counted_and_changes_nothing(attempt_id: bytes):
 
 
 def test_abandoning_fails_every_task_once():
-    dispatcher = Dispatcher(timeout=1.0, retry_delay=60.0)
+    dispatcher = Dispatcher(timeout=1.0, back_off=BackOff(60.0))
     submit(dispatcher, "delayed", "running", "waiting")
     ready(dispatcher, "one")
     hand_out(dispatcher, now=0.0)
@@ -423,7 +424,7 @@ def test_forgotten_workers_do_not_pile_up():
         ready(dispatcher, f"worker {number}")
         dispatcher.lose_worker(f"worker {number}".encode(), now=0.0)
     assert dispatcher.idle == 0
-    assert len(dispatcher._workers._free) <= STALE_KEPT + 1
+    assert places(dispatcher) <= STALE_KEPT + 1
 
 
 def test_withdrawn_retries_do_not_pile_up():
@@ -437,7 +438,7 @@ def test_withdrawn_retries_do_not_pile_up():
         dispatcher.result(attempt_id, [b"late"], now=0.5)
         dispatcher.settled.clear()
     assert dispatcher.waiting == 0
-    assert dispatcher._waiting._entries <= STALE_KEPT + 1
+    assert entries(dispatcher) <= STALE_KEPT + 1
 
 
 def test_a_task_offered_to_many_workers_that_are_gone_leaves_no_pile_of_deadlines():
@@ -449,7 +450,7 @@ def test_a_task_offered_to_many_workers_that_are_gone_leaves_no_pile_of_deadline
         _, task = pair
         dispatcher.take_back(task, now=0.0)
     assert (task.attempts, dispatcher.idle, dispatcher.waiting) == (0, 0, 1)
-    assert dispatcher.next_due() is None
+    assert dispatcher._timers.next_due() is None
     assert len(dispatcher._timers._heap) <= STALE_KEPT + 3
 
 

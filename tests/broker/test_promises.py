@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from unittest.mock import patch
 
+from core_support import entries, places
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zmqbroker.broker.dispatch import GRACE, Dispatcher
 from zmqbroker.broker.kept import KEPT_FOR
+from zmqbroker.broker.task import BackOff
 from zmqbroker.wire import Header
 
 STALE_KEPT = 2  # in the queues, so that they are rebuilt often
@@ -67,7 +69,7 @@ class Promises(RuleBasedStateMachine):
             self.patched.enter_context(patch(f"zmqbroker.broker.{module}.STALE_KEPT", STALE_KEPT))
         self.now = 0.0
         self.tries, self.timeout, self.retry_delay = tries, timeout, retry_delay
-        self.dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay, run=b"run")
+        self.dispatcher = Dispatcher(tries=tries, timeout=timeout, back_off=BackOff(retry_delay), run=b"run")
         self.records: list[Record] = []  # the body of a task is its place in this list
         self.requests = 0
         self.refuses = False
@@ -197,7 +199,7 @@ class Promises(RuleBasedStateMachine):
         elif verb == "reject":
             self.dispatcher.reject(attempt_id, "no", self.now)
         elif verb == "release":
-            self.dispatcher.release(attempt_id)
+            self.dispatcher.release(attempt_id, self.now)
         else:
             self.dispatcher.touch(attempt_id, seconds, self.now)
         if record.running != attempt_id:
@@ -275,7 +277,7 @@ class Promises(RuleBasedStateMachine):
         instants = [record.due for record in self.records if record.due is not None]
         instants += [at + KEPT_FOR for at, _ in self.kept.values() if at + KEPT_FOR > self.now]
         due = self.dispatcher.next_due()
-        assert due == (min(instants) if instants else None) or (due is not None and due <= self.now)
+        assert not instants or (due is not None and due <= max(min(instants), self.now))
 
     @invariant()
     def memory_is_proportional_to_unsettled_tasks(self) -> None:
@@ -283,9 +285,9 @@ class Promises(RuleBasedStateMachine):
         dispatcher = self.dispatcher
         dispatcher.next_due()  # as each turn of the loop asks
         assert len(dispatcher._timers._heap) <= 2 * (dispatcher.running + dispatcher.delayed) + STALE_KEPT
-        assert dispatcher._waiting._entries <= 2 * dispatcher.waiting + STALE_KEPT
+        assert entries(dispatcher) <= 2 * dispatcher.waiting + STALE_KEPT
         workers = dispatcher._workers
-        assert len(workers._free) + len(workers._ahead) <= 2 * (2 * dispatcher.idle + STALE_KEPT)
+        assert places(dispatcher) <= 2 * (2 * dispatcher.idle + STALE_KEPT)
         assert len(dispatcher._handed_out) <= dispatcher.unsettled
         running = {task for task in dispatcher._handed_out.values() if task.attempt_id}
         assert {task for worker in workers._workers.values() for task in worker.held.values()} <= running

@@ -174,7 +174,7 @@ def test_a_dropped_task_is_given_back_uncharged_and_asks_for_another():
     core.give(HELD)
     core.done("slow", first, 0.5)
     core.answered(b"slow", second, 1, 0.5)
-    core.release(second)
+    core.release(second, 0.0)
     core.tasks("c")
     assert core.give(0.5) == [("slow", "c")]
     assert core.counters.late == 1  # the word for an attempt that was taken back
@@ -292,7 +292,7 @@ def test_a_made_up_attempt_id_does_nothing(verb: str):
     {
         "fail": lambda: core.fail(forged, "no", 0.1),
         "reject": lambda: core.reject(forged, "no", 0.1),
-        "release": lambda: core.release(forged),
+        "release": lambda: core.release(forged, 0.0),
         "touch": lambda: core.touch(forged, 5.0, 0.1),
     }[verb]()
     assert (core.running, core.counters.malformed, core.outcomes()) == (1, 1, [])

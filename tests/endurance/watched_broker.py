@@ -20,7 +20,7 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds; a broker that does not answer for so long has failed
 STATES = ("waiting", "delayed", "running")
-SETTLED = ("done", "failed", "cancelled", "unfinished")
+SETTLED = ("done", "failed", "cancelled", "expired", "unfinished")
 CENSUS = b"census\n"  # a question whose answer also has the number of task objects; dear with a great many
 
 
@@ -106,14 +106,15 @@ def environment() -> dict[str, str]:
 
 def _describe(broker: Any, census: bool) -> dict[str, Any]:
     dispatcher = broker._dispatcher
+    pools = dispatcher._workers._pools.values()
     return {
         "counters": broker.counters(),
         "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # the listing has one itself
         "resident_kib": _resident_kib(),
         "sizes": {
             "timers": len(dispatcher._timers._heap),
-            "waiting": dispatcher._waiting._entries,
-            "idle": len(dispatcher._workers._line),
+            "waiting": sum(group._entries for queue in dispatcher._queues for group in queue._groups.values()),
+            "idle": sum(len(line._entries) for pool in pools for line in (pool.free, pool.ahead)),
             "handed_out": len(dispatcher._handed_out),
             "workers": len(dispatcher._workers._workers),
             "by_key": len(dispatcher._by_key),

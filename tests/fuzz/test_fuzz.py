@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 import zmq
 from conftest import LOOPBACK, PATIENCE_MS, Peers, PlainWorker, Running
+from core_support import entries, places, ranks
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from zmqbroker import Broker, wire
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.kept import MOST_BYTES, KeptReplies
-from zmqbroker.broker.queues import STALE_KEPT
+from zmqbroker.broker.queues import STALE_KEPT, Queue
 from zmqbroker.broker.task import Task
 from zmqbroker.transport.messages import LARGE_FRAME
 from zmqbroker.wire import (
@@ -536,9 +537,7 @@ def assert_nothing_is_left(running: Running) -> None:
     assert not list(dispatcher._timers)
     assert len(dispatcher._timers._heap) <= STALE_KEPT
     assert not dispatcher._workers._workers
-    workers = dispatcher._workers
-    assert max(len(workers._free), len(workers._ahead), dispatcher._waiting._entries) <= STALE_KEPT
-    assert len(dispatcher._waiting._lines) == len(dispatcher._waiting._ranks)
+    assert max(places(dispatcher), entries(dispatcher), ranks(dispatcher)) <= STALE_KEPT
 
 
 def assert_a_task_goes_through(running: Running) -> None:
@@ -664,7 +663,7 @@ def test_priorities_that_rise_leave_no_empty_lines_behind():
         dispatcher.result(pair[1].attempt_id, [b"result"], 0.0)
         dispatcher.settled.clear()
     assert dispatcher.unsettled == 0
-    assert len(dispatcher._waiting._lines) <= STALE_KEPT
+    assert ranks(dispatcher) <= STALE_KEPT
 
 
 def test_the_envelopes_of_kept_replies_are_not_kept():
@@ -680,13 +679,13 @@ def test_the_envelopes_of_kept_replies_are_not_kept():
 def test_frames_of_kept_replies_count_however_small():
     kept = KeptReplies()
     for number in range(100):
-        kept.add(str(number), Task([b"client"], [EMPTY] * 20_000), 0.0)
+        kept.add(str(number), Task([b"client"], [EMPTY] * 20_000, Queue("default")), 0.0)
     assert len(kept) < 100
 
 
 def test_a_reply_too_large_to_be_kept_does_not_push_out_the_others():
     kept = KeptReplies()
-    small, large = Task([b"client"], [b"result"]), Task([b"client"], [bytes(MOST_BYTES + 1)])
+    small, large = (Task([b"client"], body, Queue("default")) for body in ([b"result"], [bytes(MOST_BYTES + 1)]))
     kept.add("small", small, 0.0)
     kept.add("large", large, 0.0)
     assert kept.take("large", b"another connection", 1.0) is None

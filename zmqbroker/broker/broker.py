@@ -8,7 +8,9 @@ import os
 import threading
 import warnings
 import weakref
+from collections.abc import Mapping
 from dataclasses import asdict
+from math import inf
 from types import TracebackType
 from typing import Any
 
@@ -18,12 +20,14 @@ from zmqbroker.broker.dispatch import DEFAULT_TRIES, Dispatcher
 from zmqbroker.broker.loop import Loop
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Addresses, Sockets
+from zmqbroker.broker.task import BackOff
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.binding import LONGEST_HEARTBEAT, SocketOptions
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limits import is_number, is_whole
 from zmqbroker.transport.signals import ctrl_c_calls
+from zmqbroker.wire import LARGEST_FACTOR, QUEUE_NAME, is_queue
 
 DEFAULT_DRAIN = 10.0  # seconds
 DEFAULT_IO_THREADS = 1
@@ -46,6 +50,11 @@ class Broker:
         tries: int = DEFAULT_TRIES,
         timeout: float | None = None,
         retry_delay: float = 0.0,
+        retry_factor: float = 1.0,
+        retry_most: float | None = None,
+        fair: bool = False,
+        limits: Mapping[str, int] | None = None,
+        limits_waiting: Mapping[str, int] | None = None,
         max_waiting: int | None = None,
         max_size: int | None = None,
         drain: float | None = DEFAULT_DRAIN,
@@ -56,17 +65,25 @@ class Broker:
     ) -> None:
         """Bind the three sockets.
 
-        `timeout`, `retry_delay` and `drain` are in seconds, `max_waiting` in tasks, `max_size` in bytes of a task's
-        body; 0 or None means no limit (`retry_delay` and `drain`: at once). A peer is taken for dead when TCP's
-        `keep_alive` says so, a worker when it was silent for `heartbeat` seconds (0 or None: however silent).
-        `context` is shared with the peers of inproc addresses; None makes one with `io_threads` of ZeroMQ's. Raises
-        ValueError for an address that cannot be bound and for a limit out of its range, OSError without descriptors.
+        `timeout`, `retry_delay`, `retry_most` and `drain` are in seconds, `max_waiting` in tasks, `max_size` in bytes
+        of a task's body; 0 or None means no limit (`retry_delay` and `drain`: at once). The retry delay grows by
+        `retry_factor` with each attempt, up to `retry_most`. With `fair` the tasks of different connections take turns.
+        `limits` and `limits_waiting` say for queues, by name, how many tasks may run at once, or wait. A peer is taken
+        for dead when TCP's `keep_alive` says so, a worker when it was silent for `heartbeat` seconds (0 or None:
+        however silent). `context` is shared with the peers of inproc addresses; None makes one with `io_threads` of
+        ZeroMQ's. Raises ValueError for an address that cannot be bound and for a limit out of its range, OSError
+        without descriptors.
         """
-        limits = {"tries": tries, "timeout": timeout, "retry_delay": retry_delay, "max_waiting": max_waiting}
-        limits |= {"max_size": max_size, "drain": drain, "heartbeat": heartbeat}
-        for name, limit in limits.items():
-            if limit is not None and not is_number(limit):
-                raise ValueError(f"{name} must be 0 or more, not {limit!r:.50}")
+        numbers = {"tries": tries, "timeout": timeout, "retry_delay": retry_delay, "max_waiting": max_waiting}
+        numbers |= {"max_size": max_size, "drain": drain, "heartbeat": heartbeat, "retry_most": retry_most}
+        for name, value in numbers.items():
+            if value is not None and not is_number(value):
+                raise ValueError(f"{name} must be 0 or more, not {value!r:.50}")
+        if not is_number(retry_factor, 1, LARGEST_FACTOR):
+            raise ValueError(f"retry_factor must be a number from 1 to {LARGEST_FACTOR}, not {retry_factor!r:.50}")
+        for name, limit in [*(limits or {}).items(), *(limits_waiting or {}).items()]:
+            if not (is_queue(name) and is_whole(limit)):
+                raise ValueError(f"{name!r:.50}: {limit!r:.50} is no limit: {QUEUE_NAME}, and a whole number from 0 up")
         if not is_whole(io_threads, 1, MOST_IO_THREADS):
             raise ValueError(f"io_threads must be 1 to {MOST_IO_THREADS}, not {io_threads!r:.50}")
         keep_alive.check()
@@ -83,9 +100,14 @@ class Broker:
         self._at_rest.set()
         self._forgotten = weakref.finalize(self, _close_forgotten, self._sockets, self._at_rest)
         self.addresses = self._sockets.addresses
+        back_off = BackOff(retry_delay, retry_factor, retry_most or inf)
         self._dispatcher = Dispatcher(
-            tries=tries, timeout=timeout, retry_delay=retry_delay, run=os.urandom(8), random_bytes=os.urandom
+            tries=tries, timeout=timeout, back_off=back_off, is_fair=fair, run=os.urandom(8), random_bytes=os.urandom
         )
+        for name, limit in (limits or {}).items():
+            self._dispatcher.set_limit(name, limit or None)
+        for name, limit in (limits_waiting or {}).items():
+            self._dispatcher.set_limit_waiting(name, limit or None)
         self._loop = Loop(self._sockets, self._dispatcher, Shutdown(drain or 0.0), max_waiting or 0, max_size or 0)
         self._has_run = False
         self._closed = False

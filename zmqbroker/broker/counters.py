@@ -11,6 +11,7 @@ class Counters:
     done: int = 0  # tasks settled with a result
     failed: int = 0  # tasks settled without one
     cancelled: int = 0  # tasks settled because their client asked for it
+    expired: int = 0  # tasks settled because they had no result in time
     unfinished: int = 0  # tasks left when the broker ended, whose clients were told to send them again
     joined: int = 0  # requests that joined an unsettled task, or got a reply that was kept
     refused: int = 0  # proper requests that became no task: too large, while shutting down, nothing to cancel

@@ -20,21 +20,23 @@ Nothing here knows a socket or a clock. Bodies are passed through and never look
 frames whose first one names the connection it came by.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sized
 from itertools import count
+from math import inf
 from typing import NamedTuple
 
 from zmqbroker.broker.attempt_ids import AttemptIds
 from zmqbroker.broker.counters import Counters
 from zmqbroker.broker.kept import KeptReplies
-from zmqbroker.broker.queues import Timers, WaitingTasks
+from zmqbroker.broker.matching import Matching
+from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.records import Records
-from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Record, Task, Waiter, Worker
-from zmqbroker.broker.workers import Workers
+from zmqbroker.broker.task import DELAYED, NO_BACK_OFF, RUNNING, WAITING, BackOff, Holder, Record, Task, Waiter, Worker
+from zmqbroker.broker.timers import Timers
 from zmqbroker.wire import (
     CANCELLED,
     DONE,
+    EXPIRED,
     FAILED,
     INVALID,
     UNAVAILABLE,
@@ -68,37 +70,45 @@ class Dispatcher:
         *,
         tries: int | None = DEFAULT_TRIES,
         timeout: float | None = None,
-        retry_delay: float = 0.0,
+        back_off: BackOff = NO_BACK_OFF,
+        is_fair: bool = False,
         run: bytes = b"",
         random_bytes: Callable[[int], bytes] = bytes,
     ) -> None:
         """Start with nothing to do.
 
-        `tries` limits the attempts of a task, `timeout` is in seconds per attempt (0 or None: no limit), `retry_delay`
-        is in seconds. `run` starts every attempt id: random bytes, so that ids of an earlier run match nothing.
-        `random_bytes` returns so many of them; each attempt id ends with some of its task.
+        `tries` limits the attempts of a task, `timeout` is in seconds per attempt (0 or None: no limit), `back_off`
+        says when a task is tried again. With `is_fair` tasks of different connections take turns, unless their clients
+        say which group they belong to. `run` starts every attempt id: random bytes, so that ids of an earlier run match
+        nothing. `random_bytes` returns so many of them; each attempt id ends with some of its task.
         """
         self.tries = tries or 0
         self.timeout = timeout or None
-        self.retry_delay = retry_delay
+        self.back_off = back_off
+        self._is_fair = is_fair
         self.counters = Counters()
         self.settled: list[Task] = []  # whose reply is to be sent; the caller clears it
         self.progressed: dict[Task, Sized] = {}  # how far tasks have come, to be passed on; the caller clears it
+        self.lost: list[tuple[Task, float]] = []  # tasks to be tried again, after so many seconds; the caller clears it
         self.told: list[Told] = []  # what workers are to be told; the caller clears it
         self.delayed = 0
         self.running = 0
         self._refusing = ""  # why there are no new tasks; empty: there are
         self._ids = AttemptIds(run, random_bytes)
         self._next_number = count(1).__next__
-        self._waiting = WaitingTasks()
-        self._workers = Workers()
+        self._matching = Matching()
+        self._queues, self._workers = self._matching.queues, self._matching.workers
         self._records = Records(self._workers, self.counters)
         self._timers: Timers[Task] = Timers()  # deadlines and delays
         self._holds: Timers[Worker] = Timers()  # when to see whether a worker is stuck
-        self._aside: OrderedDict[Task, None] = OrderedDict()  # delayed ones that wait for another worker: see `records`
         self._handed_out: dict[int, Task] = {}  # by number: the unsettled tasks that were running at least once
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
+
+    @property
+    def has_news(self) -> bool:
+        """Tell whether there is something in `lost`, `held_back` or `unserved`."""
+        return bool(self.lost or self._records.held_back or self._matching.unserved)
 
     @property
     def held_back(self) -> list[Record]:
@@ -106,9 +116,14 @@ class Dispatcher:
         return self._records.held_back
 
     @property
+    def unserved(self) -> list[Queue]:
+        """The queues where tasks wait and no worker asks, to be told of now; the caller clears it."""
+        return self._matching.unserved
+
+    @property
     def waiting(self) -> int:
         """The number of tasks that an idle worker would get now."""
-        return self._waiting.live
+        return self._matching.waiting
 
     @property
     def idle(self) -> int:
@@ -118,7 +133,7 @@ class Dispatcher:
     @property
     def unsettled(self) -> int:
         """The number of tasks whose reply has not been decided."""
-        return self._waiting.live + self.delayed + self.running
+        return self._matching.waiting + self.delayed + self.running
 
     # What clients send
 
@@ -129,19 +144,47 @@ class Dispatcher:
         if self._refusing:
             self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self._refusing)
             return
+        queue = self._queues.default if header is None or header.queue is None else self._queues.find(header.queue)
+        if queue.limit_waiting is not None and queue.waiting + queue.delayed >= queue.limit_waiting:
+            why = f"{queue.limit_waiting} tasks wait in the queue {queue.name}, and no more may"
+            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, why)
+            return
         if header is None:
-            task = Task(envelope, body, self.tries, self.timeout)
+            task = Task(envelope, body, queue, self.tries, self.timeout, self.back_off)
         else:
-            tries = self.tries if header.tries is None else header.tries
-            timeout = self.timeout if header.timeout is None else header.timeout or None
-            task = Task(envelope, body, tries, timeout, header)
-            if header.key is not None:
-                self._by_key[header.key] = task
+            task = self._task(envelope, body, queue, header, now)
+        if self._is_fair and task.group is None:
+            task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
         self.counters.accepted += 1
+        queue.unsettled += 1
         if header is not None and header.delay:
             self._delay(task, now + header.delay)
         else:
-            self._waiting.append(task)
+            self._matching.put(task, now)
+            if task.expires_at < inf:
+                self._set_due(task, inf)
+
+    def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, now: float) -> Task:
+        """Make a task as its client wants it."""
+        tries = self.tries if header.tries is None else header.tries
+        timeout = self.timeout if header.timeout is None else header.timeout or None
+        task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header)
+        task.group = header.group
+        if header.expires is not None:
+            task.expires_at = now + header.expires
+        if header.key is not None:
+            self._by_key[header.key] = task
+        return task
+
+    def _back_off(self, header: Header) -> BackOff:
+        delay, factor, most = self.back_off
+        if header.retry_delay is None and header.retry_factor is None and header.retry_most is None:
+            return self.back_off
+        return BackOff(
+            delay if header.retry_delay is None else header.retry_delay,
+            factor if header.retry_factor is None else header.retry_factor,
+            most if header.retry_most is None else header.retry_most,
+        )
 
     def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
         """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
@@ -150,6 +193,35 @@ class Dispatcher:
         else:
             self.counters.refused += 1
         self._answer(envelope, header, status, reason)
+
+    # What is settled while it runs
+
+    def set_limit(self, name: str, limit: int | None) -> None:
+        """Have so many tasks of a queue run at once, at most; None: any number."""
+        queue = self._queues.find(name)
+        queue.limit = limit
+        queue.update()
+        queue.consider()
+        self._queues.forget_if_empty(queue)
+
+    def set_limit_waiting(self, name: str, limit: int | None) -> None:
+        """Have so many tasks of a queue wait, at most; None: any number."""
+        queue = self._queues.find(name)
+        queue.limit_waiting = limit
+        self._queues.forget_if_empty(queue)
+
+    def pause(self, name: str) -> None:
+        """Hand out no tasks of a queue until it is resumed; what runs goes on."""
+        queue = self._queues.find(name)
+        queue.is_paused = True
+        queue.update()
+
+    def resume(self, name: str) -> None:
+        """Hand out tasks of a queue again."""
+        queue = self._queues.find(name)
+        queue.is_paused = False
+        queue.update()
+        self._queues.forget_if_empty(queue)
 
     def undelivered(self, task: Task, connection: Sized) -> None:
         """Note that a reply could not be sent; its client may come back for it if the task has a key."""
@@ -229,14 +301,14 @@ class Dispatcher:
         if task is not None:
             self._fail(task, reason, now)
 
-    def release(self, attempt_id: Sized) -> None:
+    def release(self, attempt_id: Sized, now: float) -> None:
         """Take the task back unexecuted, as its worker asks; the attempt is not charged."""
         task = self._find_running(attempt_id)
         if task is not None:
             self._uncharge(task)
             self.counters.released += 1
             self._stop_running(task)
-            self._wait(task)
+            self._wait(task, now)
 
     def touch(self, attempt_id: Sized, seconds: float | None, now: float) -> None:
         """Move the running attempt's deadline to `now` + `seconds` (None: + its timeout, if there is one)."""
@@ -260,53 +332,18 @@ class Dispatcher:
 
         Returns the worker's envelope and the task, whose `attempt_id` names the attempt.
         """
-        if self._aside:
-            pair = self._hand_out_aside(now)
-            if pair is not None:
-                return pair
-        while self._waiting.live and self._workers.idle:
-            task = self._waiting.pop()
-            until = self._records.wants_other_until(task, now) if task.failed_at else now
-            ready = self._workers.pop(task.worker) if until <= now else self._workers.pop_trusted(now)
-            if ready is None:
-                self._delay(task, until)
-                self._aside[task] = None
-                continue
-            envelope, worker = ready
+        while (pair := self._matching.next()) is not None:
+            task, worker = pair
             attempt_id = worker.attempt_behind(task) if task.holders else None
             if attempt_id is None:
+                envelope = worker.slots.pop()
                 self._start_running(task, worker, now)
                 return envelope, task
-            self._return(task, worker, attempt_id, envelope)
+            self._run_again(task, worker, attempt_id)  # behind what it has in hand; it does not know that it waited
+            if worker.due is None:
+                self._holds.set(worker, worker.since + HELD)
+            self._matching.put_back(worker)
         return None
-
-    def _hand_out_aside(self, now: float) -> tuple[Frames, Task] | None:
-        """Give the first task that waits for a worker that is not in doubt to one; None when no such one is idle.
-
-        When there is none at all any more, those tasks wait for whoever comes.
-        """
-        while self._aside and self._workers.idle:
-            task = next(iter(self._aside))
-            if self._records.wants_other_until(task, now) <= now:
-                self._end_delay(task)
-                self._wait(task)
-                continue
-            ready = self._workers.pop_trusted(now)
-            if ready is None:
-                break
-            envelope, worker = ready
-            self._end_delay(task)
-            self._start_running(task, worker, now)
-            return envelope, task
-        return None
-
-    def _return(self, task: Task, worker: Worker, attempt_id: bytes, envelope: Frames) -> None:
-        """Have a task run again behind what a worker has in hand, who has not been told that it waited meanwhile."""
-        self._run_again(task, worker, attempt_id)
-        if worker.due is None:
-            self._holds.set(worker, worker.since + HELD)
-        worker.slots.append(envelope)
-        self._workers.place(worker, first=True)
 
     def take_back(self, task: Task, now: float) -> None:
         """Undo the hand-out of `task`: its worker is gone. No attempt is charged for it."""
@@ -315,7 +352,7 @@ class Dispatcher:
         worker = task.worker
         worker.held.pop(task.attempt_id, None)
         self._uncharge(task)
-        self._wait_first([task])
+        self._wait_first([task], now)
         self.lose_worker(worker.id, now)
 
     def lose_worker(self, worker_id: Sized, now: float) -> None:
@@ -328,6 +365,7 @@ class Dispatcher:
             return
         self._holds.clear(gone)
         self._records.part(gone)
+        self._matching.note_lost(gone, now)
         behind = []
         for attempt_id, task in gone.held.items():
             if task.attempt_id != attempt_id:
@@ -338,27 +376,31 @@ class Dispatcher:
                 self.counters.lost += 1
                 if task.due is None or task.due > now + GRACE:
                     self._timers.set(task, now + GRACE)
-        self._wait_first(behind)
+        self._wait_first(behind, now)
 
     def expire(self, now: float) -> None:
         """Lose every attempt whose deadline has come; let wait what was delayed, or lies behind for too long."""
         while (task := self._timers.pop_due(now)) is not None:
-            if task.status is DELAYED:
+            if now >= task.expires_at:
+                self._expire(task, now)
+            elif task.status is DELAYED:
                 self._end_delay(task)
-                self._wait(task)
+                self._wait(task, now)
             elif task.worker.lost:
                 self._lose_attempt(task, _lost(task), now)
             else:
                 self._lose_attempt(task, _timed_out(task), now)
         while (worker := self._holds.pop_due(now)) is not None:
             self._see_whether_stuck(worker, now)
-        self._records.end_pauses(now)
+        self._records.expire(now)
+        self._matching.expire(now)
         self._kept.expire(now)
 
     def next_due(self) -> float | None:
         """Return the instant at which `expire` has something to do again; None when nothing is due ever."""
         due = self._timers.next_due()
-        for other in (self._kept.next_due(), self._holds.next_due(), self._records.next_due()):
+        others = (self._kept, self._holds, self._records, self._matching)
+        for other in [one.next_due() for one in others]:
             if other is not None and (due is None or other < due):
                 due = other
         return due
@@ -369,7 +411,8 @@ class Dispatcher:
 
     def abandon(self, reason: str, now: float) -> None:
         """Give up every unsettled task: it fails, unless its client can be told to send it again."""
-        for task in dict.fromkeys([*self._waiting, *self._timers, *self._handed_out.values()]):
+        waiting = [task for queue in self._queues for task in queue]
+        for task in dict.fromkeys([*waiting, *self._timers, *self._handed_out.values()]):
             if task.header is None:
                 self._fail(task, reason, now)
             else:
@@ -379,28 +422,39 @@ class Dispatcher:
 
     # How a task moves
 
-    def _wait(self, task: Task) -> None:
+    def _wait(self, task: Task, now: float) -> None:
         task.status = WAITING
-        self._timers.clear(task)
-        self._waiting.append(task)
+        self._set_due(task, inf)
+        self._matching.put(task, now)
 
-    def _wait_first(self, tasks: list[Task]) -> None:
+    def _wait_first(self, tasks: list[Task], now: float) -> None:
         """Have running tasks that nobody has in hand wait again, in this order, before all others."""
         for task in reversed(tasks):
             self.counters.taken_back += 1
             self._stop_running(task)
             task.status = WAITING
-            self._waiting.append_first(task)
+            self._set_due(task, inf)
+            self._matching.put_first(task, now)
 
     def _delay(self, task: Task, until: float) -> None:
         task.status = DELAYED
         self.delayed += 1
-        self._timers.set(task, until)
+        task.queue.delayed += 1
+        self._set_due(task, until)
 
     def _end_delay(self, task: Task) -> None:
         self.delayed -= 1
+        task.queue.delayed -= 1
         self._timers.clear(task)
-        self._aside.pop(task, None)
+
+    def _set_due(self, task: Task, due: float) -> None:
+        """Have something happen to a task at an instant (inf: never), or when it expires, if that comes first."""
+        if due > task.expires_at:
+            due = task.expires_at
+        if due < inf:
+            self._timers.set(task, due)
+        else:
+            self._timers.clear(task)
 
     def _start_running(self, task: Task, worker: Worker, now: float) -> None:
         """Hand out a task."""
@@ -414,6 +468,7 @@ class Dispatcher:
         task.worker = worker
         self.counters.attempts += 1
         self.running += 1
+        task.queue.begin()
         for holder in task.holders or ():
             if not holder.worker.has_in_hand(holder.attempt_id):
                 self._tell(holder.worker, announced.DROP, holder.attempt_id)
@@ -429,7 +484,8 @@ class Dispatcher:
 
     def _stop_waiting(self, task: Task) -> None:
         if task.status is WAITING:
-            self._waiting.withdraw(task)
+            self._matching.withdraw(task)
+            self._timers.clear(task)
         else:
             self._end_delay(task)
 
@@ -441,6 +497,8 @@ class Dispatcher:
         task.status = RUNNING
         task.worker = worker
         self.running += 1
+        task.queue.begin()
+        self._set_due(task, inf)
 
     def _take_in_hand(self, task: Task, now: float) -> None:
         """Charge the running attempt: its worker has it in hand from now on."""
@@ -462,10 +520,11 @@ class Dispatcher:
 
     def _set_deadline(self, task: Task, deadline: float) -> None:
         task.deadline = deadline
-        self._timers.set(task, deadline)
+        self._set_due(task, deadline)
 
     def _stop_running(self, task: Task) -> None:
         self.running -= 1
+        task.queue.end()
         worker = task.worker
         if worker.announce is None:
             self._workers.leave(worker, task.attempt_id)
@@ -483,15 +542,24 @@ class Dispatcher:
         task.reason = reason
         self.counters.retried += 1
         self._stop_running(task)
-        if self.retry_delay:
-            self._delay(task, now + self.retry_delay)
+        pause = task.back_off.after(task.attempts)
+        self.lost.append((task, pause))
+        if pause:
+            self._delay(task, now + pause)
         else:
-            self._wait(task)
+            self._wait(task, now)
 
     def _fail(self, task: Task, reason: str, now: float) -> None:
         task.reason = reason
         self.counters.failed += 1
         self._settle(task, FAILED, [], now)
+
+    def _expire(self, task: Task, now: float) -> None:
+        """Settle a task that has no result in time."""
+        expires = 0.0 if task.header is None else task.header.expires or 0.0
+        task.reason = f"it expired: no result within {expires:g} s" + (f" ({task.reason})" if task.reason else "")
+        self.counters.expired += 1
+        self._settle(task, EXPIRED, [], now)
 
     def _settle(self, task: Task, status: str, body: Frames, now: float) -> None:
         if task.status is RUNNING:
@@ -506,6 +574,10 @@ class Dispatcher:
         if task.number:
             del self._handed_out[task.number]
         task.body = body
+        queue = task.queue
+        queue.unsettled -= 1
+        if not queue.unsettled:
+            self._queues.forget_if_empty(queue)
         if status is DONE:
             self.counters.done += 1
         if task.header is not None and task.header.key is not None:
@@ -541,7 +613,7 @@ class Dispatcher:
         worker.is_stuck = True
         self._workers.place(worker)
         _, *behind = worker.held.items()
-        self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id])
+        self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id], now)
 
     def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Take in an attempt that a worker names after it has connected again."""
@@ -554,9 +626,7 @@ class Dispatcher:
             before, task.worker = task.worker, worker
             if before is not worker:
                 before.held.pop(attempt_id, None)
-            self._timers.clear(task)
-            if task.deadline is not None and task.charged == attempt_id:
-                self._timers.set(task, task.deadline)
+            self._set_due(task, task.deadline if task.deadline is not None and task.charged == attempt_id else inf)
         elif task.status is RUNNING:
             task.holders = [*(task.holders or ()), Holder(worker, attempt_id)]
         else:
@@ -611,7 +681,7 @@ class Dispatcher:
             self._answer(envelope, header, CANCELLED, task.reason)
 
     def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> Task:
-        answer = Task(envelope, [], header=header)
+        answer = Task(envelope, [], self._queues.default, header=header)
         answer.status, answer.reason = status, reason
         self.settled.append(answer)
         return answer
@@ -652,7 +722,7 @@ def _lost(task: Task) -> str:
 
 def _timed_out(task: Task) -> str:
     """Say in words that the running attempt has come to its deadline."""
-    waited = (task.due or 0.0) - task.started
+    waited = (task.deadline or 0.0) - task.started
     limit = f" of {task.tries}" if task.tries else ""
     where = f" at {task.worker.name}" if task.worker.name else ""
     return f"timed out after {round(waited, 3):g} s ({task.attempts}{limit} attempts){where}"

@@ -24,7 +24,7 @@ from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.task import Task
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
-from zmqbroker.wire import FAILED, HEADER, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, announced, head
+from zmqbroker.wire import EXPIRED, FAILED, HEADER, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, announced, head
 
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
 MOST_BATCHES = 10  # of results, read in one turn before deadlines are judged
@@ -34,7 +34,7 @@ LOOK_INTERVAL = 1.0  # seconds between two looks whether there are any descripto
 LONGEST_WAIT = 60.0  # seconds of one poll; it also has an idle broker look for descriptors
 
 LONG_RESULT = f"its result has more than {wire.MOST_FRAMES} frames"
-WENT_WRONG = (FAILED, INVALID, UNAVAILABLE)
+WENT_WRONG = (FAILED, EXPIRED, INVALID, UNAVAILABLE)
 
 log = logging.getLogger("zmqbroker")
 
@@ -90,8 +90,8 @@ class Loop:
         self._send_replies()
         if self._dispatcher.told:
             self._tell_workers()
-        if self._dispatcher.held_back:
-            self._report.held_back(self._dispatcher.held_back, self._now)
+        if self._dispatcher.has_news:
+            self._tell_news()
         self._look_for_descriptors()
         if self._report.due <= self._now:
             self._report.flush(self._now)
@@ -257,7 +257,7 @@ class Loop:
         elif verb.name == wire.REJECT:
             dispatcher.reject(verb.attempt_id, verb.reason, self._now)
         elif verb.name == wire.RELEASE:
-            dispatcher.release(verb.attempt_id)
+            dispatcher.release(verb.attempt_id, self._now)
         else:
             dispatcher.touch(verb.attempt_id, verb.seconds, self._now)
 
@@ -320,6 +320,18 @@ class Loop:
             send(self._ready, announced.told_message(worker_id, verb, what))  # one that is gone has been told enough
         told.clear()
 
+    def _tell_news(self) -> None:
+        """Log what the dispatcher has noticed by itself."""
+        dispatcher, report = self._dispatcher, self._report
+        for task, pause in dispatcher.lost:
+            report.lost(task, pause)
+        for record in dispatcher.held_back:
+            report.held_back(record, self._now)
+        for queue in dispatcher.unserved:
+            report.unserved(queue)
+        for news in (dispatcher.lost, dispatcher.held_back, dispatcher.unserved):
+            news.clear()
+
     def _count_malformed(self, where: str, error: wire.MalformedError) -> None:
         self._dispatcher.counters.malformed += 1
         self._report.malformed(where, error, self._now)
@@ -347,9 +359,14 @@ def _reply(task: Task, envelope: Frames, header: Header | None) -> Frames:
     return wire.reply_message([*envelope, about], task.body)
 
 
+def _about(task: Task) -> bytes:
+    """Return what a task tells a worker about itself."""
+    return announced.task_header(task.number, task.key, task.queue.name, task.attempt, task.tries, task.timeout)
+
+
 def _task_message(envelope: Frames, task: Task) -> Frames:
     message = wire.task_message(envelope, task.attempt_id, task.body)
     announce = task.worker.announce
     if announce is not None and announce.headers:
-        message.insert(1, announced.task_header(task.number, task.key, task.attempt, task.tries, task.timeout))
+        message.insert(1, _about(task))
     return message

@@ -1,30 +1,34 @@
-"""Two queues of the dispatcher: tasks that wait, and instants that come. The lines of workers are in `workers`.
+"""Tasks that wait for a worker: in a queue, groups take turns; in a group, the lowest rank comes first.
 
-What leaves a queue out of turn stays in it as a stale entry, to be passed over later: so each step costs the same
-however much is queued. A queue whose stale entries outnumber the live ones is rebuilt without them: so its memory
-is proportional to what is live.
+A task that leaves its line out of turn (it is cancelled, it expires) stays there as a stale entry, to be passed over
+later: so each step costs the same however many wait. A line or a ring of groups whose stale entries outnumber the live
+ones is rebuilt without them: so its memory is proportional to what is live.
 """
 
-from collections import deque
-from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
-from itertools import count
-from typing import Generic, Protocol, TypeVar
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 from zmqbroker.broker.task import WAITING, Task
+from zmqbroker.wire import DEFAULT_QUEUE
+
+if TYPE_CHECKING:
+    from zmqbroker.broker.workers import Pool
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
-EMPTY_KEPT = 100  # fewer empty lines are not either
+EMPTY_KEPT = 100  # fewer empty lines or groups are not either
 
 
-class WaitingTasks:
-    """Tasks that wait for a worker: a line for each rank that occurs, the lowest rank first.
+class Group:
+    """The waiting tasks of one group: a line for each rank that occurs, the lowest rank first.
 
     An entry is live while its task's status is WAITING; a task that waits again may have older ones, counted as stale.
     """
 
     def __init__(self) -> None:
         self.live = 0
+        self.is_in_turn = False  # it has a place in its queue's ring
         self._entries = 0
         self._lines: dict[int, deque[Task]] = {}  # by rank
         self._ranks: list[int] = []  # a heap of the ranks that have a line
@@ -70,6 +74,13 @@ class WaitingTasks:
             self._entries = self.live
             self._drop_empty_lines()
 
+    def forget_entries(self) -> None:
+        """Forget the stale entries: this group has no live ones, and is not needed any more."""
+        for line in self._lines.values():
+            for task in line:
+                if task.stale:
+                    task.stale -= 1
+
     def _line(self, rank: int) -> deque[Task]:
         line = self._lines.get(rank)
         if line is None:
@@ -93,61 +104,162 @@ def _is_live(task: Task) -> bool:
     return task.status is WAITING
 
 
-class HasInstant(Protocol):
-    """What may have an instant at which something happens to it."""
+class Queue:
+    """A queue: its waiting tasks, what is known of it, and its settings."""
 
-    due: float | None
-    timer: int
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.unsettled = 0  # tasks
+        self.running = 0
+        self.delayed = 0
+        self.live = 0  # tasks in their groups, that the next worker may have
+        self.aside: OrderedDict[Task, None] = OrderedDict()  # waiting ones that are for workers not in doubt
+        self.pools: list[Pool] = []  # of workers that ask from it
+        self.limit: int | None = None  # tasks that may run at once; None: any number
+        self.limit_waiting: int | None = None  # tasks that may wait; None: any number
+        self.is_paused = False
+        self.is_closed = False  # nothing is handed out: it is paused, or as many run as may
+        self.due: float | None = None  # when to say that no worker asks from it; None: one does, or nothing waits
+        self.timer = 0  # names the entry of that instant; 0: there is none
+        self.said = 0  # times that this was said, since it was last not so
+        self._groups: dict[Hashable, Group] = {}
+        self._ring: deque[Group] = deque()  # of those that have a task, and of some that had one
+        self._live_groups = 0  # that have a task
+        self._most_groups = EMPTY_KEPT  # with more, it is time to look for those without
+
+    def __iter__(self) -> Iterator[Task]:
+        yield from self.aside
+        for group in self._groups.values():
+            yield from group
+
+    @property
+    def waiting(self) -> int:
+        """The number of tasks that wait, not delayed."""
+        return self.live + len(self.aside)
+
+    @property
+    def has_workers(self) -> bool:
+        """Tell whether a worker asks from it."""
+        for pool in self.pools:  # noqa: SIM110 (it is asked for each task, and any() costs three times as much)
+            if pool.members:
+                return True
+        return False
+
+    @property
+    def is_forgettable(self) -> bool:
+        """Tell whether there is nothing to know of it."""
+        has_settings = self.is_paused or self.limit is not None or self.limit_waiting is not None
+        return not (self.unsettled or self.pools or has_settings or self.name == DEFAULT_QUEUE)
+
+    def append(self, task: Task) -> None:
+        """Put a task at the end of its line."""
+        self._group(task.group).append(task)
+        self.live += 1
+
+    def append_first(self, task: Task) -> None:
+        """Put a task at the front of its line."""
+        self._group(task.group).append_first(task)
+        self.live += 1
+
+    def pop(self) -> Task:
+        """Take the first task of the group whose turn it is; there must be one that is not aside."""
+        ring = self._ring
+        while not ring[0].live:
+            ring.popleft().is_in_turn = False
+        group = ring[0]
+        task = group.pop()
+        self.live -= 1
+        if not group.live:
+            ring.popleft().is_in_turn = False
+            self._note_empty_group()
+        elif len(ring) > 1:
+            ring.rotate(-1)
+        return task
+
+    def withdraw(self, task: Task) -> None:
+        """Take a waiting task out: it is settled, or runs without having been taken from here."""
+        if self.aside and task in self.aside:
+            del self.aside[task]
+            return
+        group = self._groups[task.group]
+        group.withdraw(task)
+        self.live -= 1
+        if not group.live:
+            self._note_empty_group()
+
+    def consider(self) -> None:
+        """Have it looked at whether a worker is ready for its tasks."""
+        for pool in self.pools:
+            pool.consider()
+
+    def begin(self) -> None:
+        """Count a task more as running."""
+        self.running += 1
+        if self.limit is not None:
+            self.is_closed = self.is_paused or self.running >= self.limit
+
+    def end(self) -> None:
+        """Count a task less as running."""
+        self.running -= 1
+        if self.limit is not None:
+            self.update()
+
+    def update(self) -> None:
+        """Heed a change of what runs, or of its settings."""
+        was_closed = self.is_closed
+        self.is_closed = self.is_paused or (self.limit is not None and self.running >= self.limit)
+        if was_closed and not self.is_closed:
+            self.consider()
+
+    def _group(self, key: Hashable) -> Group:
+        """Return the group of a task that is to wait, which has its turn from now on."""
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= self._most_groups:
+                self._forget_empty_groups()
+            group = self._groups[key] = Group()
+        if not group.live:
+            self._live_groups += 1
+            if not group.is_in_turn:
+                group.is_in_turn = True
+                self._ring.append(group)
+        return group
+
+    def _note_empty_group(self) -> None:
+        self._live_groups -= 1
+        if not self._live_groups and len(self._groups) > EMPTY_KEPT:
+            self._forget_empty_groups()
+
+    def _forget_empty_groups(self) -> None:
+        for group in self._groups.values():
+            if not group.live:
+                group.forget_entries()
+        self._groups = {key: group for key, group in self._groups.items() if group.live}
+        self._ring = deque(group for group in self._ring if group.live)
+        self._most_groups = 2 * self._live_groups + EMPTY_KEPT
 
 
-Timed = TypeVar("Timed", bound=HasInstant)
-
-
-class Timers(Generic[Timed]):
-    """The instant, for each task (or worker) that has one, at which something happens to it by itself.
-
-    An entry of the heap is live while its number is its task's `timer`.
-    """
+class Queues:
+    """All queues by name: those that have tasks, workers or settings, and the default one."""
 
     def __init__(self) -> None:
-        self._live = 0
-        self._heap: list[tuple[float, int, Timed]] = []
-        self._next_number = count(1).__next__
+        self.default = Queue(DEFAULT_QUEUE)
+        self._queues = {DEFAULT_QUEUE: self.default}
 
-    def __iter__(self) -> Iterator[Timed]:
-        return (task for _, number, task in self._heap if task.timer == number)
+    def __iter__(self) -> Iterator[Queue]:
+        return iter(self._queues.values())
 
-    def set(self, task: Timed, due: float) -> None:
-        """Make `due` the task's one instant."""
-        if task.due is None:
-            self._live += 1
-        task.due = due
-        number = task.timer = self._next_number()
-        heappush(self._heap, (due, number, task))
+    def __len__(self) -> int:
+        return len(self._queues)
 
-    def clear(self, task: Timed) -> None:
-        """Forget the task's instant, if it has one."""
-        if task.due is not None:
-            self._live -= 1
-            task.due = None
-            task.timer = 0
+    def find(self, name: str) -> Queue:
+        """Return the queue of a name, a new one if need be."""
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._queues[name] = Queue(name)
+        return queue
 
-    def next_due(self) -> float | None:
-        """Return the first instant; None when there is none. Every turn asks, so here stale entries are dropped."""
-        heap = self._heap
-        if len(heap) > 2 * self._live + STALE_KEPT:
-            heap = self._heap = [entry for entry in heap if entry[2].timer == entry[1]]
-            heapify(heap)
-        while heap:
-            due, number, task = heap[0]
-            if task.timer == number:
-                return due
-            heappop(heap)
-        return None
-
-    def pop_due(self, now: float) -> Timed | None:
-        """Take the first task whose instant has come; None when there is none. Its `due` stays as it was."""
-        due = self.next_due()
-        if due is None or due > now:
-            return None
-        return heappop(self._heap)[2]
+    def forget_if_empty(self, queue: Queue) -> None:
+        """Forget a queue if there is nothing to know of it."""
+        if queue.is_forgettable:
+            self._queues.pop(queue.name, None)

@@ -13,11 +13,10 @@ Only workers that have announced themselves have a record. It outlives their con
 """
 
 from collections import OrderedDict
-from math import inf
 
 from zmqbroker.broker.counters import Counters
-from zmqbroker.broker.queues import Timers
 from zmqbroker.broker.task import MARKS, Record, Task, Worker
+from zmqbroker.broker.timers import Timers
 from zmqbroker.broker.workers import Workers
 from zmqbroker.wire import Announce
 
@@ -31,24 +30,24 @@ MOST_KEPT = 1000  # records of workers that are not there
 
 
 class Records:
-    """The records of all workers, and the pauses of those that are held back."""
+    """The records of all workers, and when those in doubt are trusted again, or those held back asked again."""
 
     def __init__(self, workers: Workers, counters: Counters) -> None:
         self.held_back: list[Record] = []  # just now, to be told of; the caller clears it
         self._workers = workers
         self._counters = counters
-        self._pauses: Timers[Record] = Timers()
-        self._doubted: set[Record] = set()  # of workers that are there; perhaps not any more
+        self._timers: Timers[Record] = Timers()
         self._mean: float | None = None  # seconds that a task takes which succeeds; None: nobody knows yet
         self._kept: OrderedDict[Announce, Record] = OrderedDict()  # of workers that are not there, the oldest first
 
     def meet(self, worker: Worker, announce: Announce, now: float) -> None:
         """Give a worker that has announced itself its record."""
-        record = worker.record or self._kept.pop(announce, None) or Record(worker)
-        worker.record, record.worker = record, worker
-        if record.is_in_doubt(now):
-            self._doubted.add(record)
-        if record.marks >= MARKS and not record.is_held_back:
+        if worker.record is not None:
+            return
+        record = worker.record = self._kept.pop(announce, None) or Record(worker)
+        record.worker = worker
+        worker.pool.doubted += record.is_in_doubt
+        if record.marks >= MARKS:
             self._pause(record, now)
 
     def part(self, worker: Worker) -> None:
@@ -56,8 +55,7 @@ class Records:
         record = worker.record
         if record is None or worker.announce is None:
             return
-        self._pauses.clear(record)
-        self._doubted.discard(record)
+        self._timers.clear(record)
         record.is_held_back = False
         if record.marks:
             self._kept[worker.announce] = record
@@ -70,10 +68,13 @@ class Records:
         if record is None:
             return
         task.failed_at = [*(task.failed_at or ()), record]
-        if record.doubted_until == -inf:
+        if record.worker.lost:
+            return
+        if not record.has_failed:
+            record.has_failed = True
             doubt = FIRST_DOUBT if self._mean is None else min(max(2 * self._mean, SHORTEST_DOUBT), LONGEST_DOUBT)
-            record.doubted_until = now + doubt
-            self._doubted.add(record)
+            self._timers.set(record, now + doubt)
+            self._doubt(record)
         if record.marks >= MARKS:
             self._hold_back(record, now)
 
@@ -83,35 +84,36 @@ class Records:
         if record is not None:
             spent = now - task.started
             self._mean = spent if self._mean is None else self._mean + (spent - self._mean) / MEMORY
-            if record.doubted_until != -inf:
+            if record.has_failed:
                 self._wipe(record)
         for other in dict.fromkeys(task.failed_at or ()):
             if other is not record:
-                other.marks += 1
-                if not other.worker.lost:
-                    self._doubted.add(other)
-                if other.marks == MARKS:
-                    self._hold_back(other, now)
+                self._mark(other, now)
 
-    def wants_other_until(self, task: Task, now: float) -> float:
-        """Return until when a task that has failed is not for workers in doubt; `now`: it is for all."""
-        for record in [record for record in self._doubted if not record.is_in_doubt(now)]:
-            self._doubted.remove(record)
-        if not 0 < len(self._doubted) < len(self._workers):
-            return now
-        ends = max(inf if record.marks else record.doubted_until for record in self._doubted)
-        return max(now, min(ends, task.started + LONGEST_PAUSE))
-
-    def end_pauses(self, now: float) -> None:
-        """Have those asked again that were held back for long enough."""
-        while (record := self._pauses.pop_due(now)) is not None:
-            self._pauses.clear(record)
-            record.is_held_back = False
-            self._workers.place(record.worker)
+    def expire(self, now: float) -> None:
+        """Trust again who was in doubt without evidence, and ask again who was held back for long enough."""
+        while (record := self._timers.pop_due(now)) is not None:
+            self._timers.clear(record)
+            if record.is_held_back:
+                record.is_held_back = False
+                self._workers.place(record.worker)
+            else:
+                self._trust(record)
 
     def next_due(self) -> float | None:
-        """Return the instant at which `end_pauses` has something to do; None: never."""
-        return self._pauses.next_due()
+        """Return the instant at which `expire` has something to do; None: never."""
+        return self._timers.next_due()
+
+    def _mark(self, record: Record, now: float) -> None:
+        """Note evidence against a worker: it is in doubt until it succeeds."""
+        record.marks += 1
+        if record.worker.lost:
+            return
+        self._doubt(record)
+        if not record.is_held_back:
+            self._timers.clear(record)
+        if record.marks == MARKS:
+            self._hold_back(record, now)
 
     def _hold_back(self, record: Record, now: float) -> None:
         """Have a worker wait for its next task, for longer each time."""
@@ -121,17 +123,28 @@ class Records:
         self._pause(record, now)
 
     def _pause(self, record: Record, now: float) -> None:
-        if not record.worker.lost:
-            record.is_held_back = True
-            self._pauses.set(record, now + record.pause)
-            self._workers.place(record.worker)
+        record.is_held_back = True
+        self._timers.set(record, now + record.pause)
+        self._workers.place(record.worker)
+
+    def _doubt(self, record: Record) -> None:
+        if not record.is_in_doubt:
+            record.is_in_doubt = True
+            record.worker.pool.doubted += 1
+            record.worker.pool.consider_aside()
+
+    def _trust(self, record: Record) -> None:
+        if record.is_in_doubt:
+            record.is_in_doubt = False
+            record.worker.pool.doubted -= 1
+            record.worker.pool.consider_aside()
 
     def _wipe(self, record: Record) -> None:
-        """Trust a worker again."""
-        self._doubted.discard(record)
+        """Forget what was said against a worker that has succeeded."""
+        record.has_failed = record.is_held_back = False
         record.marks = 0
         record.pause = 0.0
-        record.doubted_until = -inf
-        record.is_held_back = False
-        self._pauses.clear(record)
-        self._workers.place(record.worker)
+        self._timers.clear(record)
+        if not record.worker.lost:
+            self._trust(record)
+            self._workers.place(record.worker)

@@ -4,8 +4,9 @@ import logging
 from math import inf
 
 from zmqbroker import wire
+from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.task import Record, Task
-from zmqbroker.transport.limited_log import LimitedLog, printable
+from zmqbroker.transport.limited_log import LimitedLog, log_safely, printable
 
 log = logging.getLogger("zmqbroker")
 
@@ -20,9 +21,8 @@ class Report:
 
     def attempt(self, task: Task) -> None:
         """Tell that a task was handed out."""
-        because = f" ({printable(task.reason)})" if task.reason else ""
         where = f" at {task.worker.name}" if task.worker.name else ""
-        log.debug("%s: attempt %d%s%s", _name(task), task.attempt, printable(where), because)
+        log.debug("%s: attempt %d%s", _name(task), task.attempt, printable(where))
 
     def outcome(self, task: Task) -> None:
         """Tell what became of a task that did not go wrong."""
@@ -44,12 +44,20 @@ class Report:
         """Tell of a message that is none of the protocol."""
         self._warn(where, f"ignored what is no message of the protocol: {error}", now)
 
-    def held_back(self, records: list[Record], now: float) -> None:
-        """Tell whose next task comes later, and clear the list."""
-        for record in records:
-            why = f"{record.marks} tasks have failed there that were done elsewhere, and none was done there since"
-            self._warn("held back", f"{record.worker.name} gets its next task in {record.pause:g} s: {why}", now)
-        records.clear()
+    def lost(self, task: Task, pause: float) -> None:
+        """Tell that an attempt has failed, and after how many seconds there is another one."""
+        if self.is_verbose:
+            again = f"again in {pause:g} s" if pause else "again"
+            log.debug("%s: attempt %d failed: %s; %s", _name(task), task.attempts, printable(task.reason), again)
+
+    def held_back(self, record: Record, now: float) -> None:
+        """Tell whose next task comes later."""
+        why = f"{record.marks} tasks have failed there that were done elsewhere, and none was done there since"
+        self._warn("held back", f"{record.worker.name} gets its next task in {record.pause:g} s: {why}", now)
+
+    def unserved(self, queue: Queue) -> None:
+        """Tell that tasks wait in vain; that is not done often."""
+        log_safely(log.warning, "no worker asks from the queue %s: %d tasks wait there", queue.name, queue.waiting)
 
     def no_descriptors(self, now: float) -> None:
         """Tell that nobody can connect."""

@@ -1,11 +1,14 @@
 """The records of a task, what its client asked for and how far it has come, and of a worker."""
 
-from collections import deque
-from collections.abc import Sized
+from collections.abc import Hashable, Sized
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from zmqbroker.wire import Announce, Frames, Header
+from zmqbroker.wire import LONGEST_SPAN, Announce, Frames, Header
+
+if TYPE_CHECKING:
+    from zmqbroker.broker.queues import Queue
+    from zmqbroker.broker.workers import Line, Pool
 
 WAITING = "waiting"  # the statuses of a task that is not settled; those of a settled one are on the wire
 DELAYED = "delayed"  # waiting, not before an instant
@@ -18,20 +21,17 @@ MARKS = 3  # tasks that failed at a worker and succeeded elsewhere, before it is
 class Record:
     """What is known of how a worker does: see `records`."""
 
-    __slots__ = ("doubted_until", "due", "is_held_back", "marks", "pause", "timer", "worker")
+    __slots__ = ("due", "has_failed", "is_held_back", "is_in_doubt", "marks", "pause", "timer", "worker")
 
     def __init__(self, worker: "Worker") -> None:
         self.worker = worker
-        self.marks = 0
-        self.doubted_until = -inf  # since its first failure without a success; -inf: there is none
-        self.pause = 0.0  # seconds that it was held back for the last time
+        self.has_failed = False  # without a success since
+        self.is_in_doubt = False  # a task that has failed is rather for another worker
         self.is_held_back = False
-        self.due: float | None = None  # when that ends
+        self.marks = 0  # tasks that failed there and succeeded elsewhere, without a success since
+        self.pause = 0.0  # seconds that it was held back for the last time
+        self.due: float | None = None  # when being held back ends, or doubt without marks; None: neither
         self.timer = 0  # names the entry of that instant; 0: there is none
-
-    def is_in_doubt(self, now: float) -> bool:
-        """Tell whether a task that has failed is rather for another worker."""
-        return self.marks > 0 or now < self.doubted_until
 
 
 class Worker:
@@ -45,6 +45,7 @@ class Worker:
         "is_stuck",
         "line",
         "lost",
+        "pool",
         "record",
         "since",
         "slots",
@@ -52,8 +53,9 @@ class Worker:
         "timer",
     )
 
-    def __init__(self, id: Sized) -> None:
+    def __init__(self, id: Sized, pool: "Pool") -> None:
         self.id = id
+        self.pool = pool  # those that ask from the same queues
         self.announce: Announce | None = None  # who it says that it is; None: a plain worker
         self.slots: list[Frames] = []  # the envelope of each task that it is ready for
         self.held: dict[bytes, Task] = {}  # by attempt id, in order: what it has, and told no outcome of
@@ -61,7 +63,7 @@ class Worker:
         self.is_stuck = False  # in the first one: it gets no more before that is done
         self.record: Record | None = None  # how it does; None: a plain worker
         self.lost = False  # the connection has dropped
-        self.line: deque[tuple[int, Worker]] | None = None  # in which it stands; None: in none
+        self.line: Line | None = None  # of its pool, in which it stands; None: in none
         self.ticket = 0  # of its entry there: others are stale
         self.due: float | None = None  # when to see whether it is stuck
         self.timer = 0  # names the entry of that instant; 0: there is none
@@ -96,7 +98,7 @@ class Worker:
         return not self.is_serial or next(iter(self.held), None) == attempt_id
 
 
-NOBODY = Worker(b"")
+NOBODY = Worker(b"", None)  # type: ignore[arg-type]  # it is in no pool, and nobody asks which one
 
 
 class Waiter(NamedTuple):
@@ -104,6 +106,25 @@ class Waiter(NamedTuple):
 
     envelope: Frames
     header: Header | None  # None: a plain client
+
+
+class BackOff(NamedTuple):
+    """After how many seconds a task is tried again."""
+
+    delay: float = 0.0  # the first time
+    factor: float = 1.0  # by which it grows each time
+    most: float = inf
+
+    def after(self, attempts: int) -> float:
+        """Return the seconds after so many attempts."""
+        try:
+            grown = self.delay * self.factor ** (attempts - 1)
+        except OverflowError:
+            grown = LONGEST_SPAN
+        return min(grown, self.most, LONGEST_SPAN)
+
+
+NO_BACK_OFF = BackOff()
 
 
 class Holder(NamedTuple):
@@ -119,17 +140,21 @@ class Task:
     __slots__ = (
         "attempt_id",
         "attempts",
+        "back_off",
         "body",
         "charged",
         "deadline",
         "due",
         "envelope",
+        "expires_at",
         "failed_at",
+        "group",
         "hand_outs",
         "header",
         "holders",
         "joined",
         "number",
+        "queue",
         "reason",
         "stale",
         "started",
@@ -142,8 +167,19 @@ class Task:
     )
 
     def __init__(
-        self, envelope: Frames, body: Frames, tries: int = 0, timeout: float | None = None, header: Header | None = None
+        self,
+        envelope: Frames,
+        body: Frames,
+        queue: "Queue",
+        tries: int = 0,
+        timeout: float | None = None,
+        back_off: BackOff = NO_BACK_OFF,
+        header: Header | None = None,
     ) -> None:
+        self.queue = queue
+        self.group: Hashable = None  # whose tasks take turns with those of others; None: of those who say none
+        self.back_off = back_off
+        self.expires_at = inf  # when it is settled without a result
         self.envelope = envelope  # where the reply goes
         self.body = body  # what to do; once settled, the reply's body (no frames for a failure)
         self.header = header  # what a client said of it beyond the plain protocol; None: a plain client
@@ -163,7 +199,7 @@ class Task:
         self.failed_at: list[Record] | None = None  # the workers that lost it, by their records; None: none
         self.started = 0.0  # when the running attempt was in hand
         self.deadline: float | None = None  # of the running attempt
-        self.due: float | None = None  # when the running attempt is given up, or a delayed task waits again
+        self.due: float | None = None  # when the running attempt is given up, a delayed task waits again, or it expires
         self.timer = 0  # names the entry of that instant in the heap; 0: there is none
         self.reason = ""  # why its last attempt was lost, or the request was refused
 

@@ -4,20 +4,108 @@ A plain worker says *ready* once for each task. A worker that has announced itse
 of each by the same connection. If it is *serial* it does them in the order in which it got them: so the first one
 without an outcome is in hand, and the others lie behind.
 
-Whoever is ready stands in one of two lines: those that have nothing, and plain ones, come before those that ask ahead.
-A worker that stands there no more, or in the other one, leaves a stale entry behind, to be passed over later.
+Workers that ask from the same queues are a *pool*. Whoever is ready stands in one of its two lines: those that have
+nothing, and plain ones, come before those that ask ahead. A worker that stands there no more, or in the other one,
+leaves a stale entry behind, to be passed over later. A line where somebody has come, or for which there may be a task
+now, is *to be looked at*, until that was in vain.
 """
 
 from collections import deque
 from collections.abc import Sized
 from itertools import count
 
+from zmqbroker.broker.queues import Queue, Queues
 from zmqbroker.broker.task import Worker
 from zmqbroker.wire import Announce, Frames
 
 STALE_KEPT = 1000  # fewer stale entries of a line are not worth a rebuild
 
-Line = deque[tuple[int, Worker]]  # each with the ticket of its entry
+
+class Line:
+    """Workers of a pool that are ready, in the order in which they became so."""
+
+    __slots__ = ("_entries", "_look_at", "_next_ticket", "idle", "is_ahead", "is_to_be_looked_at", "queues")
+
+    def __init__(self, queues: tuple[Queue, ...], is_ahead: bool, look_at: "deque[Line]") -> None:
+        self.queues = queues
+        self.is_ahead = is_ahead  # of workers that have something
+        self.idle = 0
+        self.is_to_be_looked_at = False
+        self._look_at = look_at
+        self._entries: deque[tuple[int, Worker]] = deque()  # each with the ticket of its entry
+        self._next_ticket = count(1).__next__
+
+    def consider(self) -> None:
+        """Have it looked at whether there is a task for the first one."""
+        if self.idle and not self.is_to_be_looked_at:
+            self.is_to_be_looked_at = True
+            self._look_at.append(self)
+
+    def add(self, worker: Worker, first: bool = False) -> None:
+        """Have a worker stand here, at the end or (`first`) at the front."""
+        worker.line = self
+        worker.ticket = self._next_ticket()
+        if first:
+            self._entries.appendleft((worker.ticket, worker))
+        else:
+            self._entries.append((worker.ticket, worker))
+        self.idle += 1
+        self.consider()
+
+    def remove(self, worker: Worker) -> None:
+        """Have a worker stand here no more."""
+        worker.line = None
+        self.idle -= 1
+        if len(self._entries) > 2 * self.idle + STALE_KEPT:
+            live = [(ticket, one) for ticket, one in self._entries if one.line is self and one.ticket == ticket]
+            self._entries = deque(live)
+
+    def take(self) -> Worker:
+        """Take the first worker; there must be one."""
+        while True:
+            ticket, worker = self._entries.popleft()
+            if worker.line is self and worker.ticket == ticket:
+                worker.line = None
+                self.idle -= 1
+                return worker
+
+    def take_trusted(self) -> Worker | None:
+        """Take the first worker that is not in doubt; None when there is none."""
+        passed: list[Worker] = []
+        found = None
+        while self.idle and found is None:
+            worker = self.take()
+            if worker.record is not None and worker.record.is_in_doubt:
+                passed.append(worker)
+            else:
+                found = worker
+        for worker in reversed(passed):
+            self.add(worker, first=True)
+        return found
+
+
+class Pool:
+    """Workers that ask from the same queues, the first first."""
+
+    def __init__(self, queues: tuple[Queue, ...], free: "deque[Line]", ahead: "deque[Line]") -> None:
+        self.queues = queues
+        self.free = Line(queues, False, free)
+        self.ahead = Line(queues, True, ahead)
+        self.members = 0
+        self.doubted = 0  # members that are in doubt: see `records`
+        for queue in queues:
+            queue.pools.append(self)
+
+    def consider(self) -> None:
+        """Have it looked at whether there are tasks for those that are ready."""
+        self.free.consider()
+        self.ahead.consider()
+
+    def consider_aside(self) -> None:
+        """Have it looked at who may have the tasks that wait for a worker that is not in doubt."""
+        for queue in self.queues:
+            if queue.aside:
+                queue.consider()
 
 
 class Workers:
@@ -26,15 +114,21 @@ class Workers:
     A worker that is ready for several goes to the end of its line when it gets one, so workers take turns.
     """
 
-    def __init__(self) -> None:
-        self.idle = 0  # workers in a line
+    def __init__(self, queues: Queues) -> None:
+        self.free: deque[Line] = deque()  # lines to be looked at, of workers that have nothing
+        self.ahead: deque[Line] = deque()  # and of those that have something
+        self._queues = queues
         self._workers: dict[Sized, Worker] = {}  # by connection
-        self._free: Line = deque()
-        self._ahead: Line = deque()  # of those that have something
-        self._next_ticket = count(1).__next__
+        self._plain = Pool((queues.default,), self.free, self.ahead)
+        self._pools: dict[tuple[str, ...], Pool] = {(queues.default.name,): self._plain}
 
     def __len__(self) -> int:
         return len(self._workers)
+
+    @property
+    def idle(self) -> int:
+        """The number of workers that stand in a line."""
+        return sum(pool.free.idle + pool.ahead.idle for pool in self._pools.values())
 
     def find(self, worker_id: Sized) -> Worker | None:
         """Return the worker of a connection, if it is known."""
@@ -46,16 +140,22 @@ class Workers:
         return None if worker is None or worker.announce is None else worker
 
     def announce(self, worker_id: Sized, announce: Announce) -> Worker:
-        """Note who is at a connection."""
-        worker = self._workers.setdefault(worker_id, Worker(worker_id))
+        """Note who is at a connection, and which queues it asks from."""
+        worker = self._workers.get(worker_id)
+        pool = self._pool(announce.queues)
+        if worker is None:
+            worker = self._meet(worker_id, pool)
+        elif worker.pool is not pool:
+            if worker.line is not None:
+                worker.line.remove(worker)
+            self._leave_pool(worker)
+            self._join_pool(worker, pool)
         worker.announce = announce
         return worker
 
     def ready(self, envelope: Frames) -> None:
         """Note that a plain worker is ready for one more task."""
-        worker = self._workers.get(envelope[0])
-        if worker is None:
-            worker = self._workers[envelope[0]] = Worker(envelope[0])
+        worker = self._workers.get(envelope[0]) or self._meet(envelope[0], self._plain)
         worker.slots.append(envelope)
         if worker.line is None:
             self.place(worker)
@@ -70,57 +170,27 @@ class Workers:
         del worker.slots[max(len(worker.slots) - number, 0) :]
         self.place(worker)
 
-    def pop(self, last: Worker) -> tuple[Frames, Worker]:
-        """Use one ready message, of the worker that had the task last only if there is no other; one must be idle."""
-        worker = self._take()
-        if worker.id == last.id and self.idle:  # also by another connection, where it chose its own id
-            other = self._take()
-            self.place(worker, first=True)
-            worker = other
-        return worker.slots.pop(), worker
-
-    def pop_trusted(self, now: float) -> tuple[Frames, Worker] | None:
-        """Use one ready message of a worker that is not in doubt; None when no such one is idle."""
-        passed = []
-        found = None
-        while self.idle and found is None:
-            worker = self._take()
-            if worker.record is not None and worker.record.is_in_doubt(now):
-                passed.append(worker)
-            else:
-                found = worker.slots.pop(), worker
-        for worker in reversed(passed):
-            self.place(worker, first=True)
-        return found
-
     def place(self, worker: Worker, first: bool = False) -> None:
         """Have a worker stand in the line where it belongs now, if in any."""
         if not worker.slots or not worker.may_have_more:
             right = None
         elif worker.announce is None or not worker.held:
-            right = self._free
+            right = worker.pool.free
         else:
-            right = self._ahead
+            right = worker.pool.ahead
         if worker.line is right:
             return
-        if worker.line is None:
-            self.idle += 1
-        worker.line = right
-        if right is None:
-            self.idle -= 1
-            self._forget_stale()
-            return
-        worker.ticket = self._next_ticket()
-        if first:
-            right.appendleft((worker.ticket, worker))
-        else:
-            right.append((worker.ticket, worker))
+        if worker.line is not None:
+            worker.line.remove(worker)
+        if right is not None:
+            right.add(worker, first)
 
     def leave(self, worker: Worker, attempt_id: bytes) -> None:
         """Note that a plain worker is not at an attempt any more."""
         worker.held.pop(attempt_id, None)
         if not worker.held and not worker.slots and not worker.lost:
             del self._workers[worker.id]
+            worker.pool.members -= 1
 
     def forget(self, worker_id: Sized) -> Worker | None:
         """Forget a worker whose connection has dropped, and what it was ready for; None when it is not known."""
@@ -129,21 +199,34 @@ class Workers:
             worker.lost = True
             worker.slots.clear()
             self.place(worker)
+            self._leave_pool(worker)
         return worker
 
-    def _take(self) -> Worker:
-        """Take the first worker out of its line."""
-        while True:
-            line = self._free or self._ahead
-            ticket, worker = line.popleft()
-            if worker.line is line and worker.ticket == ticket:
-                worker.line = None
-                self.idle -= 1
-                return worker
+    def _meet(self, worker_id: Sized, pool: Pool) -> Worker:
+        worker = self._workers[worker_id] = Worker(worker_id, pool)
+        pool.members += 1
+        return worker
 
-    def _forget_stale(self) -> None:
-        for line in (self._free, self._ahead):
-            if len(line) > 2 * self.idle + STALE_KEPT:
-                live = [(ticket, worker) for ticket, worker in line if worker.line is line and worker.ticket == ticket]
-                line.clear()
-                line.extend(live)
+    def _join_pool(self, worker: Worker, pool: Pool) -> None:
+        worker.pool = pool
+        pool.members += 1
+        pool.doubted += worker.record is not None and worker.record.is_in_doubt
+
+    def _pool(self, names: tuple[str, ...]) -> Pool:
+        pool = self._pools.get(names)
+        if pool is None:
+            pool = self._pools[names] = Pool(tuple(map(self._queues.find, names)), self.free, self.ahead)
+        return pool
+
+    def _leave_pool(self, worker: Worker) -> None:
+        """Count a worker less in its pool, and forget a pool without workers."""
+        pool = worker.pool
+        pool.members -= 1
+        pool.doubted -= worker.record is not None and worker.record.is_in_doubt
+        pool.consider_aside()
+        if pool.members or pool is self._plain:
+            return
+        del self._pools[tuple(queue.name for queue in pool.queues)]
+        for queue in pool.queues:
+            queue.pools.remove(pool)
+            self._queues.forget_if_empty(queue)

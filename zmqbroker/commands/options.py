@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from zmqbroker import __version__
 from zmqbroker.commands import streams
+from zmqbroker.wire import LARGEST_FACTOR, MOST_QUEUES, QUEUE_NAME, is_queue
 
 USAGE_ERROR = 2  # exit status
 ANY_PORT = re.compile(r"tcp://.*:[*0]|ipc://\*")  # an address that is another one each time
@@ -95,6 +96,40 @@ def whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
+def factor(text: str) -> float:
+    """Parse by how much the time between attempts grows."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 1 <= value <= LARGEST_FACTOR:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {LARGEST_FACTOR}")
+    return value
+
+
+def queue_name(text: str) -> str:
+    """Parse the name of a queue."""
+    if not is_queue(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {QUEUE_NAME}")
+    return text
+
+
+def queue_names(text: str) -> list[str]:
+    """Parse the names of queues between commas."""
+    names = [queue_name(name) for name in text.split(",")]
+    if len(names) > MOST_QUEUES:
+        raise argparse.ArgumentTypeError(f"{len(names)} queues: {MOST_QUEUES} is the most")
+    return names
+
+
+def queue_limit(text: str) -> tuple[str, int]:
+    """Parse a queue and its limit."""
+    name, _, limit = text.partition("=")
+    if not limit.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=N, with a whole number from 0 up (0: no limit)")
+    return queue_name(name), int(limit)
 
 
 def log_level(options: argparse.Namespace) -> int:

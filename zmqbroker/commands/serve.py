@@ -8,7 +8,7 @@ import signal
 from zmqbroker.broker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
 from zmqbroker.broker.dispatch import DEFAULT_TRIES
 from zmqbroker.commands import streams
-from zmqbroker.commands.options import ShowVersion, log_level, number, refuse_repeated
+from zmqbroker.commands.options import ShowVersion, factor, log_level, number, queue_limit, refuse_repeated
 from zmqbroker.transport import signals
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.stderr_log import log_to_stderr
@@ -48,6 +48,43 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="SECONDS",
         help="time before a lost attempt is tried again (default: 0, at once)",
+    )
+    add(
+        "--retry-factor",
+        type=factor,
+        default=1,
+        metavar="FACTOR",
+        help="by which that time grows with each further attempt (default: 1, not at all)",
+    )
+    add(
+        "--retry-most",
+        type=seconds,
+        default=0,
+        metavar="SECONDS",
+        help="time that it grows to (default: 0, any)",
+    )
+    add(
+        "--fair",
+        action="store_true",
+        help="let clients take turns: the tasks of each connection are a group, unless their client says which group "
+        "they belong to",
+    )
+    add(
+        "--limit",
+        type=queue_limit,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="tasks of the queue NAME that may run at once; may be given for several queues (default: any number)",
+    )
+    add(
+        "--limit-waiting",
+        type=queue_limit,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="tasks of the queue NAME that may wait; more are refused, and clients send them again later (default: any "
+        "number)",
     )
     add(
         "--max-waiting",
@@ -125,6 +162,11 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             tries=options.tries,
             timeout=options.timeout,
             retry_delay=options.retry_delay,
+            retry_factor=options.retry_factor,
+            retry_most=options.retry_most,
+            fair=options.fair,
+            limits=dict(options.limit),
+            limits_waiting=dict(options.limit_waiting),
             max_waiting=options.max_waiting,
             max_size=options.max_size,
             drain=options.drain,
@@ -184,14 +226,27 @@ def start_text(broker: Broker, options: argparse.Namespace) -> str:
     limits = [
         f"{options.tries} tries a task" if options.tries else "any number of tries a task",
         f"{options.timeout:g} s an attempt" if options.timeout else "no timeout",
-        f"retry after {options.retry_delay:g} s" if options.retry_delay else "retry at once",
+        retry_text(options),
         f"at most {options.max_waiting} tasks waiting" if options.max_waiting else "any number of tasks waiting",
         f"at most {options.max_size} bytes a task" if options.max_size else "tasks of any size",
         f"{options.drain:g} s to drain",
+        *(["clients take turns"] if options.fair else []),
+        *(f"at most {limit} tasks of {name} running" for name, limit in options.limit),
+        *(f"at most {limit} tasks of {name} waiting" for name, limit in options.limit_waiting),
         *([f"silent workers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]
     names = zip(broker.addresses._fields, broker.addresses, strict=True)
     return "".join(f"{name:9} {address}\n" for name, address in names) + f"limits    {', '.join(limits)}\n"
+
+
+def retry_text(options: argparse.Namespace) -> str:
+    """Return after how long a lost attempt is tried again."""
+    if not options.retry_delay:
+        return "retry at once"
+    if options.retry_factor == 1:
+        return f"retry after {options.retry_delay:g} s"
+    most = f", {options.retry_most:g} s at most" if options.retry_most else ""
+    return f"retry after {options.retry_delay:g} s, then {options.retry_factor:g} times that{most}"
 
 
 def status_text(counters: dict[str, int]) -> str:

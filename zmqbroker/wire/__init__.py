@@ -4,7 +4,7 @@ Nothing here knows a socket or a clock. `parse_...` functions take a message as 
 `MalformedError` when it fits no rule; `..._message` functions build one to send.
 """
 
-from zmqbroker.wire.announced import Announce
+from zmqbroker.wire.announced import MOST_QUEUES, Announce
 from zmqbroker.wire.frames import (
     EMPTY,
     LARGEST_ENVELOPE,
@@ -20,13 +20,16 @@ from zmqbroker.wire.frames import (
     plain,
 )
 from zmqbroker.wire.header import HEADER, LARGEST_HEADER
+from zmqbroker.wire.names import DEFAULT_QUEUE, QUEUE_NAME, is_queue
 from zmqbroker.wire.requests import (
     CANCELLED,
     DONE,
+    EXPIRED,
     FAILED,
     FIELDS,
     INVALID,
     LARGEST_COUNT,
+    LARGEST_FACTOR,
     LONGEST_ID,
     LONGEST_KEY,
     PROGRESS,
@@ -49,8 +52,10 @@ from zmqbroker.wire.tasks import parse_ready, parse_task, task_message
 
 __all__ = [
     "CANCELLED",
+    "DEFAULT_QUEUE",
     "DONE",
     "EMPTY",
+    "EXPIRED",
     "FAIL",
     "FAILED",
     "FIELDS",
@@ -58,13 +63,16 @@ __all__ = [
     "INVALID",
     "LARGEST_COUNT",
     "LARGEST_ENVELOPE",
+    "LARGEST_FACTOR",
     "LARGEST_HEADER",
     "LONGEST_ID",
     "LONGEST_KEY",
     "LONGEST_REASON",
     "LONGEST_SPAN",
     "MOST_FRAMES",
+    "MOST_QUEUES",
     "PROGRESS",
+    "QUEUE_NAME",
     "REJECT",
     "RELEASE",
     "TOUCH",
@@ -80,6 +88,7 @@ __all__ = [
     "frames_of",
     "head",
     "is_list",
+    "is_queue",
     "is_same",
     "is_verb",
     "more_fields",

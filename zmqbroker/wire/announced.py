@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from zmqbroker.wire.frames import EMPTY, Frames, MalformedError, head
 from zmqbroker.wire.header import HEADER, quote, read_fields
+from zmqbroker.wire.names import DEFAULT_QUEUE, QUEUE_NAME, is_queue
 from zmqbroker.wire.results import FAIL, REJECT, RELEASE, TOUCH
 
 PROTOCOL = 1  # the version of what is said here
@@ -37,7 +38,7 @@ COUNTED = (READY, WITHDRAW)  # with a number only
 class Announce(NamedTuple):
     """Who a worker says that it is."""
 
-    queues: tuple[str, ...] = ("default",)  # that it asks from, the first first
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)  # that it asks from, the first first
     label: str = ""
     host: str = ""
     pid: int = 0
@@ -92,14 +93,17 @@ def _announce(fields: dict[str, Any]) -> Announce:
     if fields.get("protocol") != PROTOCOL:
         raise MalformedError(f"an announce of protocol {fields.get('protocol')!r:.20}: this broker speaks {PROTOCOL}")
     known = {name: fields[name] for name in Announce._fields if name in fields}
-    queues = known.get("queues", ["default"])
-    if not (isinstance(queues, list) and 1 <= len(queues) <= MOST_QUEUES and all(type(name) is str for name in queues)):
+    queues = known.get("queues", [DEFAULT_QUEUE])
+    if not (isinstance(queues, list) and 1 <= len(queues) <= MOST_QUEUES):
         raise MalformedError(f"queues must be a list of 1 to {MOST_QUEUES} names")
+    for name in queues:
+        if not is_queue(name):
+            raise MalformedError(f"a queue has {QUEUE_NAME}, not {name!r:.50}")
     for name, value in known.items():
         kind = {"queues": list, "pid": int, "serial": bool, "headers": bool}.get(name, str)
         if type(value) is not kind:
             raise MalformedError(f"{name} of an announce must be of type {kind.__name__}, not {value!r:.50}")
-    return Announce(**known | {"queues": tuple(queues)})
+    return Announce(**known | {"queues": tuple(dict.fromkeys(queues))})
 
 
 def parse_word(frame: Sized) -> Word | None:
@@ -130,9 +134,9 @@ def welcome_message(worker: Sized, version: str) -> Frames:
     return [worker, HEADER + fields.encode(), EMPTY]
 
 
-def task_header(number: int, key: str | None, attempt: int, tries: int, timeout: float | None) -> bytes:
+def task_header(number: int, key: str | None, queue: str, attempt: int, tries: int, timeout: float | None) -> bytes:
     """Build the header of a task for a worker that wants one; `timeout` is in seconds, None: no limit."""
-    fields = {"number": number, "key": key, "queue": "default", "attempt": attempt, "tries": tries, "timeout": timeout}
+    fields = {"number": number, "key": key, "queue": queue, "attempt": attempt, "tries": tries, "timeout": timeout}
     return HEADER + quote(fields).encode()
 
 

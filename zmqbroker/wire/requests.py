@@ -7,6 +7,7 @@ are read in one step each when they have the very form that this module gives th
 import re
 from collections.abc import Callable, Sized
 from json.encoder import encode_basestring_ascii as quote_text
+from math import inf
 from typing import Any, NamedTuple
 
 from zmqbroker.wire.frames import (
@@ -20,14 +21,18 @@ from zmqbroker.wire.frames import (
     is_large_envelope,
 )
 from zmqbroker.wire.header import HEADER, LARGEST_HEADER, quote, read_fields, read_object
+from zmqbroker.wire.names import QUEUE_NAME, is_queue
 
 LARGEST_COUNT = 1_000_000_000  # of tries, and of a priority in either direction
 LONGEST_KEY = 256  # characters
 LONGEST_ID = 32  # characters
+LONGEST_GROUP = 64  # characters
+LARGEST_FACTOR = 1000  # by which the time between attempts grows
 
 DONE = "done"  # the statuses of a reply
 FAILED = "failed"
 CANCELLED = "cancelled"
+EXPIRED = "expired"  # there was no result in time
 INVALID = "invalid"  # the request became no task, and never will
 UNAVAILABLE = "unavailable"  # the request became no task, or the broker ended before it was done; later it may be
 PROGRESS = "progress"  # no answer yet: the body says how far the task has come
@@ -44,6 +49,12 @@ class Header(NamedTuple):
     cancel: bool = False  # the task with this key is not wanted any more
     id: str | None = None  # names the request: it is in each reply to it
     progress: bool = False  # replies that say how far the task has come are wanted
+    queue: str | None = None  # where it waits; None: in the default one
+    group: str | None = None  # whose tasks take turns with those of other groups in its queue; None: of those without
+    expires: float | None = None  # seconds from its acceptance, after which no result is wanted
+    retry_delay: float | None = None  # seconds before the second attempt
+    retry_factor: float | None = None  # by which that grows for each further one
+    retry_most: float | None = None  # seconds that it grows to
 
 
 _NO_WISHES = Header()[1:]  # the fields of a header that has a key and nothing else
@@ -82,6 +93,18 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cancel": (lambda value: type(value) is bool, "true or false"),
     "id": (lambda value: type(value) is str and len(value) <= LONGEST_ID, f"text of up to {LONGEST_ID} characters"),
     "progress": (lambda value: type(value) is bool, "true or false"),
+    "queue": (is_queue, QUEUE_NAME),
+    "group": (
+        lambda value: type(value) is str and 0 < len(value) <= LONGEST_GROUP,
+        f"text of 1 to {LONGEST_GROUP} characters",
+    ),
+    "expires": (lambda value: _is_span(value) and value > 0, f"seconds above 0 and up to {LONGEST_SPAN:g}"),
+    "retry_delay": (_is_span, f"seconds from 0 to {LONGEST_SPAN:g}"),
+    "retry_factor": (
+        lambda value: type(value) in (int, float) and 1 <= value <= LARGEST_FACTOR,
+        f"a number from 1 to {LARGEST_FACTOR}",
+    ),
+    "retry_most": (_is_span, f"seconds from 0 to {LONGEST_SPAN:g}"),
 }
 
 
@@ -138,6 +161,8 @@ def _parse_header(frame: Sized, envelope: Frames) -> Header:
         check_fields(fields)
         if fields.get("cancel") and "key" not in fields:
             raise ValueError("cancel needs the key of a task")
+        if fields.get("expires", inf) <= fields.get("delay", 0):
+            raise ValueError("expires must be more than delay: both are seconds from the acceptance")
     except ValueError as error:
         named = fields if isinstance(fields, dict) else {}
         key, id = (value if FIELDS[name][0](value := named.get(name)) else None for name in ("key", "id"))

@@ -53,3 +53,21 @@ class Core(Dispatcher):
 
 def name(task: Task) -> str:
     return bytes(task.body[0]).decode()
+
+
+def entries(dispatcher: Dispatcher) -> int:
+    """Return how many entries its queues have, stale ones too."""
+    return sum(group._entries for queue in dispatcher._queues for group in queue._groups.values())
+
+
+def ranks(dispatcher: Dispatcher) -> int:
+    """Return how many lines its queues have, empty ones too."""
+    groups = [group for queue in dispatcher._queues for group in queue._groups.values()]
+    assert all(len(group._lines) == len(group._ranks) for group in groups)
+    return sum(len(group._lines) for group in groups)
+
+
+def places(dispatcher: Dispatcher) -> int:
+    """Return how many entries the lines of its workers have, stale ones too."""
+    pools = dispatcher._workers._pools.values()
+    return sum(len(pool.free._entries) + len(pool.ahead._entries) for pool in pools)

@@ -1,0 +1,146 @@
+"""Who gets which task: each worker that is ready, in turn, the first task of the first queue of its list that has one.
+
+A queue that is paused, or of which as many tasks run as may, has none. A task of a queue with a limit is only for a
+worker that has nothing: it would count as running while it lies behind another one. A task that is tried again goes to
+another worker than the one that had it last, where another one is ready; and one that has failed, to a worker that is
+not in doubt, where there is one: see `records`.
+"""
+
+from zmqbroker.broker.queues import Queue, Queues
+from zmqbroker.broker.task import Task, Worker
+from zmqbroker.broker.timers import Timers
+from zmqbroker.broker.workers import Line, Workers
+
+FIRST_SILENCE = 5.0  # seconds that tasks wait in a queue that no worker asks from, before that is said
+SECOND_SILENCE = 10.0  # seconds until it is said again; doubled for each that follows
+LONGEST_SILENCE = 600.0
+
+
+class Matching:
+    """The tasks that wait, in their queues, and the workers that are ready."""
+
+    def __init__(self) -> None:
+        self.queues = Queues()
+        self.workers = Workers(self.queues)
+        self.waiting = 0  # tasks, in all queues
+        self.unserved: list[Queue] = []  # queues that no worker asks from, to be told of now; the caller clears it
+        self._silences: Timers[Queue] = Timers()  # when that is due
+
+    def put(self, task: Task, now: float) -> None:
+        """Have a task wait at the end of its line."""
+        queue = task.queue
+        queue.append(task)
+        self.waiting += 1
+        if queue.live == 1:
+            self._begin(queue, now)
+
+    def put_first(self, task: Task, now: float) -> None:
+        """Have a task wait at the front of its line."""
+        queue = task.queue
+        queue.append_first(task)
+        self.waiting += 1
+        if queue.live == 1:
+            self._begin(queue, now)
+
+    def withdraw(self, task: Task) -> None:
+        """Have a task wait no more."""
+        task.queue.withdraw(task)
+        self.waiting -= 1
+
+    def next(self) -> tuple[Task, Worker] | None:
+        """Take the next worker that gets a task, and that task; None when there is no such pair."""
+        for lines in (self.workers.free, self.workers.ahead):
+            while lines:
+                line = lines[0]
+                pair = self._look(line) if line.idle else None
+                if pair is not None:
+                    if len(lines) > 1:
+                        lines.rotate(-1)
+                    self.waiting -= 1
+                    if pair[0].queue.due is not None:
+                        self._note_served(pair[0].queue)
+                    return pair
+                lines.popleft()
+                line.is_to_be_looked_at = False
+        return None
+
+    def put_back(self, worker: Worker) -> None:
+        """Have a worker be the first of its line again: it needs no task yet."""
+        self.workers.place(worker, first=True)
+
+    def expire(self, now: float) -> None:
+        """Note which queues have tasks and no workers for long enough to say so."""
+        while (queue := self._silences.pop_due(now)) is not None:
+            if not queue.waiting or queue.has_workers:
+                self._note_served(queue)
+                continue
+            self.unserved.append(queue)
+            self._silences.set(queue, now + min(SECOND_SILENCE * 2**queue.said, LONGEST_SILENCE))
+            queue.said = min(queue.said + 1, 10)
+
+    def next_due(self) -> float | None:
+        """Return the instant at which `expire` has something to do; None: never."""
+        return self._silences.next_due()
+
+    def note_lost(self, worker: Worker, now: float) -> None:
+        """Note that a worker is gone: perhaps nobody asks any more from queues where tasks wait."""
+        for queue in worker.pool.queues:
+            if queue.waiting and queue.due is None and not queue.has_workers:
+                self._silences.set(queue, now + FIRST_SILENCE)
+
+    def _note_served(self, queue: Queue) -> None:
+        self._silences.clear(queue)
+        queue.said = 0
+
+    def _begin(self, queue: Queue, now: float) -> None:
+        """Note that a queue has tasks from now on."""
+        queue.consider()
+        if queue.due is None and not queue.has_workers:
+            self._silences.set(queue, now + FIRST_SILENCE)
+
+    def _look(self, line: Line) -> tuple[Task, Worker] | None:
+        """Take a task for a line, and whom it goes to: nearly always its first worker."""
+        for queue in line.queues:
+            if queue.is_closed or (line.is_ahead and queue.limit is not None):
+                continue
+            if queue.aside:
+                task = next(iter(queue.aside))
+                worker = self._choose(task, queue, line)
+                if worker is not None:
+                    del queue.aside[task]
+                    return task, worker
+            while queue.live:
+                task = queue.pop()
+                worker = self._choose(task, queue, line)
+                if worker is not None:
+                    return task, worker
+                queue.aside[task] = None
+        return None
+
+    def _choose(self, task: Task, queue: Queue, line: Line) -> Worker | None:
+        """Take the first worker of a line for a task, or a better one; None: the task waits for another one."""
+        if task.failed_at and _has_trusted(queue):
+            return line.take_trusted() or next(filter(None, (other.take_trusted() for other in _lines(queue))), None)
+        worker = line.take()
+        if worker.id == task.worker.id:  # also by another connection, where it chose its own id
+            for other in (line, *_lines(queue)):
+                if other.idle:
+                    better = other.take()
+                    line.add(worker, first=True)
+                    return better
+        return worker
+
+
+def _lines(queue: Queue) -> list[Line]:
+    """Return the lines of all workers that ask from a queue and may have its tasks, those that have nothing first."""
+    ahead = [pool.ahead for pool in queue.pools] if queue.limit is None else []
+    return [*(pool.free for pool in queue.pools), *ahead]
+
+
+def _has_trusted(queue: Queue) -> bool:
+    """Tell whether some that ask from a queue are in doubt, and others are not."""
+    doubted = trusted = 0
+    for pool in queue.pools:
+        doubted += pool.doubted
+        trusted += pool.members - pool.doubted
+    return doubted > 0 and trusted > 0
