@@ -30,6 +30,12 @@ HEADERS = st.builds(
     delay=st.sampled_from([0, 0, 1.5]),
     priority=st.integers(-1, 1),
     cancel=st.just(False),
+    queue=st.none(),
+    group=st.none(),
+    expires=st.none(),
+    retry_delay=st.none(),
+    retry_factor=st.none(),
+    retry_most=st.none(),
 )
 
 
@@ -65,7 +71,7 @@ class Promises(RuleBasedStateMachine):
     )
     def start(self, tries: int, timeout: float | None, retry_delay: float) -> None:
         self.patched = ExitStack()
-        for module in ("queues", "workers"):
+        for module in ("queues", "timers", "workers"):
             self.patched.enter_context(patch(f"zmqbroker.broker.{module}.STALE_KEPT", STALE_KEPT))
         self.now = 0.0
         self.tries, self.timeout, self.retry_delay = tries, timeout, retry_delay
