@@ -331,6 +331,33 @@ def test_what_is_settled_or_unknown_is_called_off():
     assert core.said() == [("one again", announced.CANCEL, named), ("one again", announced.CANCEL, b"nonsense")]
 
 
+def test_what_lies_behind_an_attempt_that_is_over_is_not_in_hand():
+    core = Core(tries=1, timeout=1.0)
+    core.tasks("a", "b")
+    core.join("before", 2)
+    first, second = [task.attempt_id for _, task in core.take()]
+    core.lose_worker(b"before", 0.001)
+    core.result(first, [b"by another connection"], 0.002)
+    core.join("after", 0, ids=(first, second))
+    core.expire(HELD)
+    assert (core.waiting, core.running) == (1, 0)
+    core.done("after", first, 2.0)
+    core.done("after", second, 2.999)
+    assert core.outcomes() == [("a", "done", 1), ("b", "done", 1)]
+    assert core.counters.late == 2  # the name, and the result
+
+
+def test_what_was_on_its_way_to_a_connection_that_is_not_known_to_be_lost_has_a_deadline():
+    core = Core(tries=1, timeout=1.0)
+    core.tasks("a", "on its way")
+    core.join("before", 2)
+    (_, first), _ = core.take()
+    core.join("after", 0, ids=(first.attempt_id,))
+    core.done("after", first.attempt_id, 0.1)
+    core.expire(1.0)
+    assert core.outcomes() == [("a", "done", 1), ("on its way", "failed", 1)]
+
+
 @pytest.mark.parametrize("verb", ["fail", "reject", "release", "touch"])
 def test_a_made_up_attempt_id_does_nothing(verb: str):
     core = Core(random_bytes=lambda count: b"secretly" * (count // 8))

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from zmqbroker.broker.kept import KeptReplies
 from zmqbroker.broker.queues import Timers, WaitingTasks
-from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Task, Waiter, Worker
+from zmqbroker.broker.task import DELAYED, OVER, RUNNING, WAITING, Holder, Task, Waiter, Worker
 from zmqbroker.broker.workers import Workers
 from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, UNAVAILABLE, Announce, Frames, Header, announced, is_same
 
@@ -175,10 +175,11 @@ class Dispatcher:
     def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
         """Note who is at a connection, and which attempts it says that it is at, the first first."""
         worker = self._workers.announce(worker_id, announce)
-        for attempt_id in attempt_ids:
-            self._take_over(worker, attempt_id, now)
-        self._begin_first(worker, now)
-        self._workers.place(worker)
+        had_them = [self._take_over(worker, attempt_id, now) for attempt_id in attempt_ids]
+        for each in dict.fromkeys([*had_them, worker]):
+            if not each.lost:
+                self._begin_first(each, now)
+                self._workers.place(each)
 
     def ask(self, worker_id: Sized, number: int) -> None:
         """Count an announced worker as ready for so many more tasks."""
@@ -209,9 +210,7 @@ class Dispatcher:
         if asks:
             worker.slots.extend([[worker.id]] * asks)
         if was_first:
-            worker.is_stuck = False
-            if held:
-                self._begin_first(worker, now)
+            self._begin_first(worker, now)
         self._workers.place(worker)
 
     def result(self, attempt_id: Sized, body: Frames, now: float) -> None:
@@ -475,6 +474,7 @@ class Dispatcher:
     def _begin_first(self, worker: Worker, now: float) -> None:
         """Note that the first of what a worker holds is what it has in hand from now on."""
         worker.since = now
+        worker.is_stuck = False
         if not (worker.held and worker.is_serial):
             return
         attempt_id, task = next(iter(worker.held.items()))
@@ -498,20 +498,20 @@ class Dispatcher:
         _, *behind = worker.held.items()
         self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id])
 
-    def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
-        """Take in an attempt that a worker names after it has connected again."""
+    def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> Worker:
+        """Take in an attempt that a worker names after it has connected again; return who had it, if it runs."""
         task = self._find(attempt_id)
+        worker.held[attempt_id] = task or OVER
         if task is None:
             self._tell(worker, announced.CANCEL, attempt_id)
-            return
-        worker.held[attempt_id] = task
-        if task.attempt_id == attempt_id:
+        elif task.attempt_id == attempt_id:
             before, task.worker = task.worker, worker
             if before is not worker:
-                before.held.pop(attempt_id, None)
+                self._workers.leave(before, attempt_id)
             self._timers.clear(task)
             if task.deadline is not None and task.charged == attempt_id:
                 self._timers.set(task, task.deadline)
+            return before
         elif task.status is RUNNING:
             task.holders = [*(task.holders or ()), Holder(worker, attempt_id)]
         else:
@@ -519,6 +519,7 @@ class Dispatcher:
             self._run_again(task, worker, attempt_id)
             if task.charged == attempt_id and task.timeout is not None:
                 self._set_deadline(task, now + task.timeout)
+        return worker
 
     def _tell(self, worker: Worker, verb: bytes, what: bytes) -> None:
         if not worker.lost:
