@@ -175,11 +175,10 @@ class Dispatcher:
     def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
         """Note who is at a connection, and which attempts it says that it is at, the first first."""
         worker = self._workers.announce(worker_id, announce)
-        had_them = [self._take_over(worker, attempt_id, now) for attempt_id in attempt_ids]
-        for each in dict.fromkeys([*had_them, worker]):
-            if not each.lost:
-                self._begin_first(each, now)
-                self._workers.place(each)
+        for attempt_id in attempt_ids:
+            self._take_over(worker, attempt_id, now)
+        self._begin_first(worker, now)
+        self._workers.place(worker)
 
     def ask(self, worker_id: Sized, number: int) -> None:
         """Count an announced worker as ready for so many more tasks."""
@@ -498,28 +497,39 @@ class Dispatcher:
         _, *behind = worker.held.items()
         self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id])
 
-    def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> Worker:
-        """Take in an attempt that a worker names after it has connected again; return who had it, if it runs."""
+    def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
+        """Take in an attempt that a worker names after it has connected again."""
         task = self._find(attempt_id)
-        worker.held[attempt_id] = task or OVER
         if task is None:
+            worker.held[attempt_id] = OVER
             self._tell(worker, announced.CANCEL, attempt_id)
-        elif task.attempt_id == attempt_id:
-            before, task.worker = task.worker, worker
-            if before is not worker:
-                self._workers.leave(before, attempt_id)
+            return
+        self._lose_earlier(task, attempt_id, worker, now)
+        worker.held[attempt_id] = task
+        if task.attempt_id == attempt_id:
+            task.worker = worker
             self._timers.clear(task)
             if task.deadline is not None and task.charged == attempt_id:
                 self._timers.set(task, task.deadline)
-            return before
         elif task.status is RUNNING:
             task.holders = [*(task.holders or ()), Holder(worker, attempt_id)]
         else:
-            task.charged = attempt_id if not worker.is_serial or len(worker.held) == 1 else task.charged
             self._run_again(task, worker, attempt_id)
-            if task.charged == attempt_id and task.timeout is not None:
-                self._set_deadline(task, now + task.timeout)
-        return worker
+            if worker.has_in_hand(attempt_id):
+                if task.charged:  # for this attempt, as far as can be told
+                    task.charged = attempt_id
+                self._take_in_hand(task, now)
+
+    def _lose_earlier(self, task: Task, attempt_id: bytes, worker: Worker, now: float) -> None:
+        """Give up the connection by which an attempt was handed out: who names it by another one has lost that."""
+        had = [holder.worker for holder in task.holders or () if holder.attempt_id == attempt_id]
+        if task.attempt_id == attempt_id:
+            had.append(task.worker)
+        for earlier in had:
+            if earlier.announce is None:
+                self._workers.leave(earlier, attempt_id)
+            elif earlier is not worker and not earlier.lost:
+                self.lose_worker(earlier.id, now)
 
     def _tell(self, worker: Worker, verb: bytes, what: bytes) -> None:
         if not worker.lost:

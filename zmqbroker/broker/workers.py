@@ -103,9 +103,9 @@ class Workers:
             right.append((worker.ticket, worker))
 
     def leave(self, worker: Worker, attempt_id: bytes) -> None:
-        """Note that a worker is not at an attempt any more; a plain one with nothing else is forgotten."""
+        """Note that a plain worker is not at an attempt any more."""
         worker.held.pop(attempt_id, None)
-        if worker.announce is None and not worker.held and not worker.slots and not worker.lost:
+        if not worker.held and not worker.slots and not worker.lost:
             del self._workers[worker.id]
 
     def forget(self, worker_id: Sized) -> Worker | None:
