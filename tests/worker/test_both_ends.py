@@ -164,7 +164,7 @@ class BothEnds(Loop):
         self.pipes: dict[bytes, Pipe] = {}  # by their ids
         self.replies: Counter[bytes] = Counter()  # by client
         self.given: set[bytes] = set()  # attempts
-        self.was_first: set[bytes] = set()  # attempts that somebody had in hand, as far as the broker can know
+        self.in_hand: set[bytes] = set()  # attempts that were begun, or had to be thought to be when a worker was lost
         self.said: set[bytes] = set()  # results that workers have said
         self.rejected: set[int] = set()  # tasks
         self.lost = 0  # connections by which somebody had something
@@ -203,7 +203,8 @@ class BothEnds(Loop):
 
     def check_charges(self, task: Task) -> None:
         assert not task.tries or task.attempts <= task.tries
-        had = sum(number_of(attempt_id) == task.number for attempt_id in self.was_first)
+        first = {pipe.order[0] for pipe in self.pipes.values() if pipe.order and not pipe.is_noticed}
+        had = sum(number_of(attempt_id) == task.number for attempt_id in self.in_hand | first)
         assert task.attempts <= had, "charged for what nobody had in hand"
 
     def check_settled(self, task: Task) -> None:
@@ -244,13 +245,12 @@ class BothEnds(Loop):
     def _note_loss(self, pipe: Pipe) -> None:
         pipe.is_noticed = True
         self.lost += bool(pipe.order)
+        self.in_hand |= {*pipe.order[:1]}
 
     def _set_order(self, pipe: Pipe, order: list[bytes]) -> None:
         if order[:1] != pipe.order[:1]:
             pipe.since = self._now
         pipe.order = order
-        if order and not pipe.is_noticed:
-            self.was_first.add(order[0])
 
     # What the loop sends
 
@@ -309,8 +309,8 @@ class Promises(RuleBasedStateMachine):
         self.broker = BothEnds(self.dispatcher)
         self.clients = 0
         self.processes = [Process(each) for each in slots]
-        self.all_is_heard()
-        self.all_is_heard()
+        self.is_held_up = False  # what is said: else it is heard at once, and tasks are begun
+        self.flow()
 
     def pick(self, can: str, which: int) -> Process:
         able = [process for process in self.processes if getattr(process, can)]
@@ -322,6 +322,7 @@ class Promises(RuleBasedStateMachine):
     def submit(self, header: Header | None) -> None:
         self.clients += 1
         self.dispatcher.submit([b"client %d" % self.clients], [b"task"], self.now, header)
+        self.turn(0.0)
 
     @rule(number=st.integers(2, 8))
     def submit_many(self, number: int) -> None:
@@ -347,26 +348,40 @@ class Promises(RuleBasedStateMachine):
     def turn(self, span: float) -> None:
         self.now += span
         self.broker.turn_at(self.now)
+        self.flow()
 
     @precondition(lambda self: any(pipe.is_cut and not pipe.is_noticed for pipe in self.broker.pipes.values()))
     @rule(which=WHICH)
     def broker_notices(self, which: int) -> None:
         pipes = [pipe for pipe in self.broker.pipes.values() if pipe.is_cut and not pipe.is_noticed]
         self.broker.lose(pipes[which % len(pipes)])
+        self.flow()
 
-    @rule()
-    def all_is_heard(self) -> None:
-        """Have whoever is not cut off hear all that was said, both ways."""
+    # What happens by itself
+
+    @rule(is_held_up=st.booleans())
+    def hold_up(self, is_held_up: bool) -> None:
+        self.is_held_up = is_held_up
+        self.flow()
+
+    def flow(self) -> None:
+        """Have whoever is not cut off hear all that was said, unless that is held up, and begin what it has."""
+        if self.is_held_up:
+            return
         for process in self.processes:
             if process.can_connect:
                 process.connect(self.new_pipe())
-        for pipe in self.broker.pipes.values():
-            while pipe.up and not pipe.is_cut:
-                self.broker.hear(pipe)
-        self.turn(0.0)
+        while any(process.can_be_cut and (process.pipe.up or process.pipe.down) for process in self.processes):
+            for pipe in self.broker.pipes.values():
+                while pipe.up and not pipe.is_cut:
+                    self.broker.hear(pipe)
+            self.broker.turn_at(self.now)
+            for process in self.processes:
+                if process.can_be_cut:
+                    process.hear(1000)
         for process in self.processes:
-            if process.can_be_cut:
-                process.hear(1000)
+            if process.can_begin:
+                self.begin_at(process)
 
     # What happens to connections
 
@@ -384,10 +399,25 @@ class Promises(RuleBasedStateMachine):
         pipe.cut(up, down, swallows)
         pipe.stray = self.new_pipe() if is_stray else None
 
+    @some("can_be_cut")
+    @rule(which=WHICH, up=LEFT, down=LEFT, span=st.sampled_from([None, 0.0, GRACE, 3.0]))
+    def interrupt(self, which: int, up: int, down: int, span: float | None) -> None:
+        """Cut a connection that its worker opens again, so many seconds after the broker has noticed; None: before."""
+        process = self.pick("can_be_cut", which)
+        pipe = process.pipe
+        assert pipe is not None
+        pipe.cut(up, down, swallows=False)
+        if span is not None:
+            self.broker.lose(pipe)
+            self.turn(span)
+        process.notice()
+        self.flow()
+
     @some("can_notice")
     @rule(which=WHICH)
     def worker_notices(self, which: int) -> None:
         self.pick("can_notice", which).notice()
+        self.flow()
 
     # What workers do
 
@@ -399,30 +429,36 @@ class Promises(RuleBasedStateMachine):
     @some("can_begin")
     @rule(which=WHICH)
     def begin(self, which: int) -> None:
-        self.pick("can_begin", which).session.begin(self.now)
+        self.begin_at(self.pick("can_begin", which))
 
     @some("can_finish")
     @rule(which=WHICH, manner=st.sampled_from(["done", "done", "done", "large", "fail", "reject"]))
     def finish(self, which: int, manner: str) -> None:
         self.do(self.pick("can_finish", which), manner)
+        self.flow()
 
-    @some("can_begin")
+    @some("can_finish")
     @rule(which=WHICH, number=st.integers(1, 20))
     def do_several(self, which: int, number: int) -> None:
-        self.do_all(self.pick("can_begin", which), number)
+        process = self.pick("can_finish", which)
+        self.do(process, "done")
+        self.do_all(process, number)
+        self.flow()
 
     @some("can_finish")
     @rule(which=WHICH, seconds=st.sampled_from([b"", b"0.5", b"10"]))
     def touch(self, which: int, seconds: bytes) -> None:
         process = self.pick("can_finish", which)
         process.say(process.session.touch(seconds))
+        self.flow()
 
     @some("can_stop")
-    @rule(which=WHICH, often=st.integers(0, 2))
+    @rule(which=WHICH, often=st.integers(0, 3))
     def stop(self, which: int, often: int) -> None:
         process = self.pick("can_stop", which)
         if not often:
             process.say(*process.session.stop())
+            self.flow()
 
     @some("can_leave")
     @rule(which=WHICH, slots=SLOTS)
@@ -444,6 +480,10 @@ class Promises(RuleBasedStateMachine):
         if process.pipe is not None and not process.pipe.is_cut:
             process.pipe.cut(up, 0, swallows=True)
         self.processes[self.processes.index(process)] = Process(slots)
+        self.flow()
+
+    def begin_at(self, process: Process) -> None:
+        self.broker.in_hand.add(process.session.begin(self.now).attempt_id)
 
     def do(self, process: Process, manner: str) -> None:
         """Finish the task in hand."""
@@ -462,7 +502,7 @@ class Promises(RuleBasedStateMachine):
 
     def do_all(self, process: Process, most: int) -> None:
         while most and process.can_begin:
-            process.session.begin(self.now)
+            self.begin_at(process)
             self.do(process, "done")
             most -= 1
 
@@ -520,6 +560,7 @@ class Promises(RuleBasedStateMachine):
         if not hasattr(self, "broker"):
             return
         with self.undoing:
+            self.is_held_up = False
             for _ in range(MOST_TURNS):
                 self.behave()
                 if not self.dispatcher.unsettled:
@@ -546,10 +587,9 @@ class Promises(RuleBasedStateMachine):
         for pipe in self.broker.pipes.values():
             while pipe.up:
                 self.broker.hear(pipe)
-            if pipe.is_cut and not pipe.is_noticed:
+            if pipe.is_cut:
                 self.broker.lose(pipe)
         self.turn(0.2)
-        self.all_is_heard()
 
     def check_memory(self) -> None:
         dispatcher = self.dispatcher
