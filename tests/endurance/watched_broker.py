@@ -113,7 +113,9 @@ def _describe(broker: Any, census: bool) -> dict[str, Any]:
         "sizes": {
             "timers": len(dispatcher._timers._heap),
             "waiting": dispatcher._waiting._entries,
-            "idle": len(dispatcher._workers._line),
+            "idle": len(dispatcher._workers._free),
+            "ahead": len(dispatcher._workers._ahead),
+            "holds": len(dispatcher._holds._heap),
             "handed_out": len(dispatcher._handed_out),
             "workers": len(dispatcher._workers._workers),
             "by_key": len(dispatcher._by_key),

@@ -30,7 +30,7 @@ from zmqbroker.broker.counters import Counters
 from zmqbroker.broker.kept import KeptReplies
 from zmqbroker.broker.queues import Timers, WaitingTasks
 from zmqbroker.broker.records import Records
-from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Record, Task, Waiter, Worker
+from zmqbroker.broker.task import DELAYED, OVER, RUNNING, WAITING, Holder, Record, Task, Waiter, Worker
 from zmqbroker.broker.workers import Workers
 from zmqbroker.wire import (
     CANCELLED,
@@ -204,9 +204,7 @@ class Dispatcher:
         if asks:
             worker.slots.extend([[worker.id]] * asks)
         if was_first:
-            worker.is_stuck = False
-            if held:
-                self._begin_first(worker, now)
+            self._begin_first(worker, now)
         self._workers.place(worker)
 
     def result(self, attempt_id: Sized, body: Frames, now: float) -> None:
@@ -519,6 +517,7 @@ class Dispatcher:
     def _begin_first(self, worker: Worker, now: float) -> None:
         """Note that the first of what a worker holds is what it has in hand from now on."""
         worker.since = now
+        worker.is_stuck = False
         if not (worker.held and worker.is_serial):
             return
         attempt_id, task = next(iter(worker.held.items()))
@@ -547,24 +546,36 @@ class Dispatcher:
         """Take in an attempt that a worker names after it has connected again."""
         task = self._find(attempt_id)
         if task is None:
+            worker.held[attempt_id] = OVER
             self._tell(worker, announced.CANCEL, attempt_id)
             return
+        self._lose_earlier(task, attempt_id, worker, now)
         worker.held[attempt_id] = task
         if task.attempt_id == attempt_id:
-            before, task.worker = task.worker, worker
-            if before is not worker:
-                before.held.pop(attempt_id, None)
+            task.worker = worker
             self._timers.clear(task)
             if task.deadline is not None and task.charged == attempt_id:
                 self._timers.set(task, task.deadline)
         elif task.status is RUNNING:
             task.holders = [*(task.holders or ()), Holder(worker, attempt_id)]
         else:
-            task.charged = attempt_id if not worker.is_serial or len(worker.held) == 1 else task.charged
             self._stop_waiting(task)
             self._run_again(task, worker, attempt_id)
-            if task.charged == attempt_id and task.timeout is not None:
-                self._set_deadline(task, now + task.timeout)
+            if worker.has_in_hand(attempt_id):
+                if task.charged:  # for this attempt, as far as can be told
+                    task.charged = attempt_id
+                self._take_in_hand(task, now)
+
+    def _lose_earlier(self, task: Task, attempt_id: bytes, worker: Worker, now: float) -> None:
+        """Give up the connection by which an attempt was handed out: who names it by another one has lost that."""
+        had = [holder.worker for holder in task.holders or () if holder.attempt_id == attempt_id]
+        if task.attempt_id == attempt_id:
+            had.append(task.worker)
+        for earlier in had:
+            if earlier.announce is None:
+                self._workers.leave(earlier, attempt_id)
+            elif earlier is not worker and not earlier.lost:
+                self.lose_worker(earlier.id, now)
 
     def _tell(self, worker: Worker, verb: bytes, what: bytes) -> None:
         if not worker.lost:

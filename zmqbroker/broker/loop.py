@@ -204,8 +204,8 @@ class Loop:
             envelope = message[: message.index(wire.EMPTY) - 1]
             send(self._ready, wire.reply_message([*envelope, wire.reply_header(None, INVALID, 0, str(error))], []))
             return
-        send(self._ready, announced.welcome_message(message[0], __version__))
-        self._dispatcher.announce(message[0], announce, attempt_ids, self._now)
+        if send(self._ready, announced.welcome_message(message[0], __version__)):  # else it is gone, and known to be so
+            self._dispatcher.announce(message[0], announce, attempt_ids, self._now)
 
     def _obey_word(self, worker: Sized, word: announced.Word, argument: Frames) -> None:
         """Do what a worker says by a word; one that has not announced itself asks for nothing by it."""

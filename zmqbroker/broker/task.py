@@ -187,3 +187,7 @@ class Task:
     def waiters(self) -> list[Waiter]:
         """Whoever gets its outcome."""
         return [Waiter(self.envelope, self.header), *(self.joined or ())]
+
+
+OVER = Task([], [])  # stands for one that is settled, or never was
+OVER.status = "over"

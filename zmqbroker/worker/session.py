@@ -51,7 +51,7 @@ class Session:
         self._mean = ASK_AHEAD
         self._tasks: deque[Given] = deque()  # that lie behind
         self._kept: deque[tuple[bytes, bytes, Frames]] = deque(maxlen=slots or MOST_ASKED)
-        self._large: list[tuple[bytes, bytes, Frames]] = []  # outcomes that are said once
+        self._once: list[tuple[bytes, bytes, Frames]] = []  # outcomes that are said by the next connection only
         self._touch: bytes | None = None  # asked for while there was no connection
         self._progress: bytes | None = None  # not said yet
         self._progress_at = 0.0  # not before this instant
@@ -78,8 +78,8 @@ class Session:
         self.is_welcome = True
         self.has_unsaid = False
         said = [outcome_message(verb, 0, attempt_id, argument) for verb, attempt_id, argument in self._kept]
-        said += [outcome_message(verb, 0, attempt_id, argument) for verb, attempt_id, argument in self._large]
-        self._large.clear()
+        said += [outcome_message(verb, 0, attempt_id, argument) for verb, attempt_id, argument in self._once]
+        self._once.clear()
         if self._touch is not None and self.in_hand is not None:
             said.append(named_message(TOUCH, self.in_hand.attempt_id, self._touch))
         self._touch = None
@@ -97,7 +97,7 @@ class Session:
                 return [outcome_message(RELEASE, 0, told.attempt_id, [])]
             self._tasks.append(told)
         elif told.verb == WITHDRAWN:
-            self.asked = 0
+            self.asked = max(0, self.asked - told.asks)
         elif told.verb in (DROP, CANCEL):
             return self._give_up(told)
         return []
@@ -135,7 +135,7 @@ class Session:
         if size <= LARGEST_KEPT:
             self._kept.append((verb, attempt_id, argument))
         elif not self.is_welcome:
-            self._large.append((verb, attempt_id, argument))
+            self._once.append((verb, attempt_id, argument))
         if self.is_welcome:
             return outcome_message(verb, self._ask(), attempt_id, argument)
         self.has_unsaid = True
@@ -171,7 +171,9 @@ class Session:
         """Ask for nothing any more: take back what was asked for, and give back what lies behind."""
         self.is_stopping = True
         tasks, self._tasks = self._tasks, deque()
-        if not self.is_welcome:
+        if not self.is_welcome:  # an announce that names them may be on its way
+            self._once += [(RELEASE, task.attempt_id, []) for task in tasks]
+            self.has_unsaid = self.has_unsaid or bool(tasks)
             return []
         released = [outcome_message(RELEASE, 0, task.attempt_id, []) for task in tasks]
         return [*_counted(WITHDRAW, self.asked), *released]
