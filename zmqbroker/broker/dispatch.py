@@ -261,14 +261,19 @@ class Dispatcher:
     def hand_out(self, now: float) -> tuple[Frames, Task] | None:
         """Give the first waiting task to an idle worker; None when either is missing.
 
-        Returns the worker's envelope and the task, whose `attempt_id` names the attempt.
+        Returns the worker's envelope and the task, whose `attempt_id` names the attempt. A worker that has the task
+        already, behind another one, does not get it anew.
         """
-        if not (self._waiting.live and self._workers.idle):
-            return None
-        task = self._waiting.pop()
-        envelope, worker = self._workers.pop(avoided=task.worker)
-        self._start_running(task, worker, now)
-        return envelope, task
+        while self._waiting.live and self._workers.idle:
+            task = self._waiting.pop()
+            envelope, worker = self._workers.pop(avoided=task.worker)
+            if task.holders and (attempt_id := _lies_behind(task, worker)):
+                self._workers.give_back(worker, envelope)
+                self._resume(task, worker, attempt_id)
+                continue
+            self._start_running(task, worker, now)
+            return envelope, task
+        return None
 
     def take_back(self, task: Task, now: float) -> None:
         """Undo the hand-out of `task`: its worker is gone. No attempt is charged for it."""
@@ -389,6 +394,10 @@ class Dispatcher:
         else:
             self.delayed -= 1
             self._timers.clear(task)
+        self._resume(task, worker, attempt_id)
+
+    def _resume(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
+        """Have an earlier attempt, which its worker still has, be the running one again."""
         if task.holders:
             task.holders = [holder for holder in task.holders if holder.attempt_id != attempt_id]
         task.attempt_id = attempt_id
@@ -594,6 +603,14 @@ class Dispatcher:
             self.counters.late += 1
             return None
         return task
+
+
+def _lies_behind(task: Task, worker: Worker) -> bytes | None:
+    """Return the attempt at a task that a worker has and is not at yet; None: there is none."""
+    for holder in task.holders or ():
+        if holder.worker is worker and not worker.has_in_hand(holder.attempt_id):
+            return holder.attempt_id
+    return None
 
 
 def _timed_out(task: Task) -> str:

@@ -79,6 +79,11 @@ class Workers:
             worker = other
         return worker.slots.pop(), worker
 
+    def give_back(self, worker: Worker, envelope: Frames) -> None:
+        """Have a ready message that was taken be unused again."""
+        worker.slots.append(envelope)
+        self.place(worker)
+
     def place(self, worker: Worker, first: bool = False) -> None:
         """Have a worker stand in the line where it belongs now, if in any."""
         if not worker.slots or worker.is_stuck:
