@@ -356,7 +356,7 @@ def test_a_worker_runs_once(bare: BareBroker):
 def test_a_worker_without_real_threads_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("_thread.start_new_thread", lambda *_: 0)
     with pytest.raises(RuntimeError, match="a Worker needs real threads"):
-        Worker(NOBODY, NOBODY, echo)
+        Worker(NOBODY, echo)
 
 
 def test_a_task_that_is_touched_outlives_its_timeout(running: Running, client: Client):
