@@ -297,6 +297,12 @@ def test_what_is_no_number_of_slots_is_refused(slots: Any):
         Worker(NOBODY, echo, slots=slots)
 
 
+def test_a_label_that_is_no_text_is_refused():
+    label: Any = b"resizer"
+    with pytest.raises(ValueError, match="a label must be text, not b'resizer'"):
+        Worker(NOBODY, echo, label=label)
+
+
 def test_a_handler_that_is_no_function_is_refused():
     handler: Any = "tasks:echo"
     with pytest.raises(ValueError, match="the handler must be a function, not 'tasks:echo'"):
