@@ -164,6 +164,25 @@ def test_a_worker_that_is_stuck_gets_nothing_before_it_is_done():
     assert core.give(0.5) == [("worker", "c")]
 
 
+def test_a_worker_is_not_given_anew_what_lies_behind_there_already():
+    core = Core()
+    core.tasks("a", "b", "c")
+    core.join("worker", 5)
+    (_, first), (_, second), (_, third) = core.take()
+    attempt_ids = [second.attempt_id, third.attempt_id]
+    core.expire(HELD)
+    assert core.waiting == 2
+    core.done("worker", first.attempt_id, 0.02)
+    assert core.give(0.02) == []
+    assert (core.waiting, core.running, core.idle) == (0, 2, 1)
+    assert [second.attempt_id, third.attempt_id] == attempt_ids
+    core.tasks("d")
+    assert core.give(0.02) == [("worker", "d")]
+    core.expire(0.02 + HELD)  # as before: those behind the second wait again
+    assert (core.waiting, core.running) == (2, 1)
+    assert core.said() == []
+
+
 def test_a_dropped_task_is_given_back_uncharged_and_asks_for_another():
     core = Core()
     core.tasks("long", "b")

@@ -256,7 +256,8 @@ class Dispatcher:
     def hand_out(self, now: float) -> tuple[Frames, Task] | None:
         """Give the first waiting task to an idle worker; None when either is missing.
 
-        Returns the worker's envelope and the task, whose `attempt_id` names the attempt.
+        Returns the worker's envelope and the task, whose `attempt_id` names the attempt. A worker that has the task
+        already, behind another one, does not get it anew.
         """
         if self._aside:
             pair = self._hand_out_aside(now)

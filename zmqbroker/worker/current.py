@@ -77,8 +77,8 @@ class CurrentTask:
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Say how far the task has come, as often as you like: the last word counts, ten times a second.
 
-        From any thread. Raises ValueError for more than 4,096 bytes of JSON, TypeError for what is not to be told in
-        JSON, RuntimeError in a process forked since.
+        From any thread. Raises ValueError for more than 4,096 bytes of JSON and for what is no finite number, TypeError
+        for what is not to be told in JSON, RuntimeError in a process forked since.
         """
         said = quote({"done": done, "total": total, "text": text}).encode()
         if len(said) > LARGEST_PROGRESS:

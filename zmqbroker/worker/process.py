@@ -216,7 +216,8 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     with open(os.devnull) as nothing:  # what stdin was for has been read
         os.dup2(nothing.fileno(), 0)
     log_to_stderr(settings["log_level"], LOG_FORMAT)
-    handle_here_only({signal.SIGUSR1: lambda *_: None})  # a question to the supervisor
+    handle_here_only({signals.STATUS: lambda *_: None})  # a question to the supervisor
+    signals.let_status_in()
     try:
         process = WorkerProcess(Settings(**settings), slot)
     except (ValueError, RuntimeError, OSError) as error:
