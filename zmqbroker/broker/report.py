@@ -20,8 +20,10 @@ class Report:
 
     def attempt(self, task: Task) -> None:
         """Tell that a task was handed out."""
+        announce = task.worker.announce
+        where = f" at {printable(announce.name)}" if announce is not None else ""
         because = f" ({printable(task.reason)})" if task.reason else ""
-        log.debug("%s: attempt %d%s", _name(task), task.attempts, because)
+        log.debug("%s: attempt %d%s%s", _name(task), task.attempt, where, because)
 
     def outcome(self, task: Task) -> None:
         """Tell what became of a task that did not go wrong."""

@@ -114,6 +114,11 @@ class Task:
         return None if self.header is None else self.header.key
 
     @property
+    def attempt(self) -> int:
+        """Which attempt the running one is, from 1; it counts when a worker has it in hand."""
+        return self.attempts + (self.charged != self.attempt_id)
+
+    @property
     def rank(self) -> int:
         """Its place in the queue, the lowest first: a higher priority first, and a retry before a new task."""
         priority = 0 if self.header is None else self.header.priority
