@@ -299,6 +299,7 @@ class Dispatcher:
                 self.counters.lost += 1
                 if task.due is None or task.due > now + GRACE:
                     self._timers.set(task, now + GRACE)
+        self.counters.taken_back += len(behind)
         self._wait_first(behind)
 
     def expire(self, now: float) -> None:
@@ -347,7 +348,6 @@ class Dispatcher:
     def _wait_first(self, tasks: list[Task]) -> None:
         """Have running tasks that nobody has in hand wait again, in this order, before all others."""
         for task in reversed(tasks):
-            self.counters.taken_back += 1
             self._stop_running(task)
             task.status = WAITING
             self._waiting.append_first(task)
@@ -495,8 +495,10 @@ class Dispatcher:
             return
         worker.is_stuck = True
         self._workers.place(worker)
-        _, *behind = worker.held.items()
-        self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id])
+        _, *others = worker.held.items()
+        behind = [task for attempt_id, task in others if task.attempt_id == attempt_id]
+        self.counters.taken_back += len(behind)
+        self._wait_first(behind)
 
     def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Take in an attempt that a worker names after it has connected again."""
