@@ -36,7 +36,6 @@ DEFAULT_TRIES = 3
 TOKEN = 8  # random bytes of a task in each of its attempt ids
 TOKENS_AT_ONCE = 512  # to ask the system for some is dear
 GRACE = 0.1  # seconds in which a worker that is gone may come back, or its result still come in by the other socket
-LARGEST_PROGRESS = 4096  # bytes
 HELD = 0.01  # seconds; a task in hand for longer holds up those behind it
 
 
@@ -250,11 +249,11 @@ class Dispatcher:
         if seconds is not None:
             self._set_deadline(task, now + seconds)
 
-    def progress(self, attempt_id: Sized, progress: Frames) -> None:
+    def progress(self, attempt_id: Sized, progress: Sized) -> None:
         """Pass on how far a worker is with an attempt."""
         task = self._find_running(attempt_id)
-        if task is not None and task.header is not None and progress and len(progress[0]) <= LARGEST_PROGRESS:
-            self.progressed[task] = progress[0]
+        if task is not None and task.header is not None:
+            self.progressed[task] = progress
 
     # What the loop does and notices
 

@@ -220,7 +220,7 @@ class Loop:
         elif verb == announced.WITHDRAW:
             dispatcher.withdraw(worker, word.asks)
         elif verb == announced.PROGRESS:
-            dispatcher.progress(attempt_id, argument)
+            dispatcher.progress(attempt_id, announced.parse_said(argument))
         else:
             self._obey(wire.parse_verb([wire.EMPTY, verb, attempt_id, *argument]))
 
@@ -355,6 +355,6 @@ def _task_message(envelope: Frames, task: Task) -> Frames:
     message = wire.task_message(envelope, task.attempt_id, task.body)
     announce = task.worker.announce
     if announce is not None and announce.headers:
-        attempt = task.attempts + (task.charged != task.attempt_id)
-        message.insert(1, announced.task_header(task.number, task.key, attempt, task.tries, task.timeout))
+        header = announced.task_header(task.number, task.key, task.attempt, task.tries, task.timeout)
+        message.insert(len(envelope), header)
     return message
