@@ -1,60 +1,10 @@
 """The core with literal times: workers that announce themselves, and what order tells of what they have in hand."""
 
 import pytest
+from core_support import PARALLEL, Core
 
-from zmqbroker.broker.dispatch import GRACE, HELD, Dispatcher
-from zmqbroker.broker.task import Task
-from zmqbroker.wire import Announce, Header, announced
-
-SERIAL = Announce(label="serial", serial=True)
-PARALLEL = Announce(label="parallel")
-
-
-class Core(Dispatcher):
-    """A dispatcher, and what one does to it."""
-
-    def join(self, worker: str, asks: int, announce: Announce = SERIAL, ids: tuple[bytes, ...] = ()) -> None:
-        self.announce(worker.encode(), announce, list(ids), 0.0)
-        self.ask(worker.encode(), asks)
-
-    def tasks(self, *names: str, **fields: object) -> None:
-        for name in names:
-            header = Header(**fields) if fields else None  # type: ignore[arg-type]
-            self.submit([name.encode()], [name.encode()], 0.0, header)
-
-    def give(self, now: float = 0.0) -> list[tuple[str, str]]:
-        """Hand out all that can be, as pairs of a worker and a task."""
-        return [(worker, name(task)) for worker, task in self.take(now)]
-
-    def take(self, now: float = 0.0) -> list[tuple[str, Task]]:
-        pairs = []
-        while (pair := self.hand_out(now)) is not None:
-            pairs.append((bytes(pair[0][0]).decode(), pair[1]))
-        return pairs
-
-    def done(self, worker: str, attempt_id: bytes, now: float, asks: int = 0) -> None:
-        self.answered(worker.encode(), attempt_id, asks, now)
-        self.result(attempt_id, [b"result"], now)
-
-    def failed(self, worker: str, attempt_id: bytes, now: float, asks: int = 0) -> None:
-        self.answered(worker.encode(), attempt_id, asks, now)
-        self.fail(attempt_id, "no", now)
-
-    def said(self) -> list[tuple[str, bytes, bytes]]:
-        """Take what workers are to be told."""
-        told = [(bytes(one.worker_id).decode(), one.verb, one.what) for one in self.told]
-        self.told.clear()
-        return told
-
-    def outcomes(self) -> list[tuple[str, str, int]]:
-        """Take what was settled: task, status, attempts."""
-        settled = [(bytes(task.envelope[0]).decode(), task.status, task.attempts) for task in self.settled]
-        self.settled.clear()
-        return settled
-
-
-def name(task: Task) -> str:
-    return bytes(task.body[0]).decode()
+from zmqbroker.broker.dispatch import GRACE, HELD
+from zmqbroker.wire import announced
 
 
 def test_a_serial_worker_gets_as_many_tasks_as_it_asked_for_in_order():
@@ -346,3 +296,32 @@ def test_a_made_up_attempt_id_does_nothing(verb: str):
         "touch": lambda: core.touch(forged, 5.0, 0.1),
     }[verb]()
     assert (core.running, core.counters.malformed, core.outcomes()) == (1, 1, [])
+
+
+def test_what_waited_again_goes_back_to_who_has_it_already():
+    core = Core()
+    core.join("worker", 3)
+    core.tasks("a", "b", "c", "d")
+    pairs = core.take()
+    core.expire(HELD)
+    assert (core.waiting, core.running) == (3, 1)
+    core.done("worker", pairs[0][1].attempt_id, 0.5, asks=1)
+    assert core.give(0.5) == [("worker", "d")]
+    assert core.said() == []
+    assert (core.waiting, core.running, core.counters.attempts) == (0, 3, 4)
+    for _, task in pairs[1:]:
+        core.done("worker", task.attempt_id, 0.501)
+    assert core.outcomes() == [("a", "done", 1), ("b", "done", 1), ("c", "done", 1)]
+
+
+def test_what_went_back_to_who_has_it_waits_again_when_the_next_one_takes_long_too():
+    core = Core()
+    core.join("worker", 3)
+    core.tasks("a", "b", "c")
+    pairs = core.take()
+    core.expire(HELD)
+    core.done("worker", pairs[0][1].attempt_id, 0.5, asks=1)
+    core.give(0.5)
+    core.expire(0.5 + HELD)
+    core.join("other", 1)
+    assert core.give(0.5 + HELD) == [("other", "c")]

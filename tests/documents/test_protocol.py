@@ -21,7 +21,7 @@ from helpers import PATIENCE
 from library_support import Proxy
 
 import zmqbroker
-from zmqbroker.broker.dispatch import Counters
+from zmqbroker.broker.counters import Counters
 from zmqbroker.wire import announced
 
 LANGUAGES = ("Python", "C")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -356,7 +357,7 @@ def test_a_worker_runs_once(bare: BareBroker):
 def test_a_worker_without_real_threads_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("_thread.start_new_thread", lambda *_: 0)
     with pytest.raises(RuntimeError, match="a Worker needs real threads"):
-        Worker(NOBODY, NOBODY, echo)
+        Worker(NOBODY, echo)
 
 
 def test_a_task_that_is_touched_outlives_its_timeout(running: Running, client: Client):
@@ -762,3 +763,36 @@ def test_nonsense_is_counted_for_nothing(bare: BareBroker, caplog: pytest.LogCap
         bare.give(worker, b"id", b"task")
         assert bare.answer() == [b"done", b"id", b"task"]
     assert "a message without a header" in caplog.text or "a task without an attempt id" in caplog.text
+
+
+# Workers that fail where others succeed
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.005])
+def test_a_broken_worker_beside_a_good_one_does_not_eat_the_tasks(running: Running, client: Client, seconds: float):
+    def fail(_: bytes) -> bytes:
+        raise OSError("no device")
+
+    def work(body: bytes) -> bytes:
+        time.sleep(seconds)  # a task takes its time
+        return body
+
+    bodies = [b"%d" % number for number in range(1000)]
+    with working(running.addresses.ready, work, label="good"), working(running.addresses.ready, fail, label="broken"):
+        futures = [client.submit(body) for body in bodies]
+        done = sum(future.exception(PATIENCE) is None for future in futures)
+    assert done >= 950
+    assert running.count("held_back") >= 1
+
+
+def test_tasks_that_fail_everywhere_hold_nobody_back(running: Running, client: Client):
+    def fail_if_bad(body: bytes) -> bytes:
+        if body == b"bad":
+            raise ValueError("a bad input")
+        return body
+
+    with working(running.addresses.ready, fail_if_bad, count=2):
+        futures = [client.submit(b"bad" if number % 3 else b"good") for number in range(1000)]
+        failures = sum(future.exception(PATIENCE) is not None for future in futures)
+    assert failures == 666
+    assert running.count("held_back") == 0

@@ -20,21 +20,33 @@ Nothing here knows a socket or a clock. Bodies are passed through and never look
 frames whose first one names the connection it came by.
 """
 
-import struct
-from collections.abc import Callable, Iterator, Sized
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Sized
 from itertools import count
 from typing import NamedTuple
 
+from zmqbroker.broker.attempt_ids import AttemptIds
+from zmqbroker.broker.counters import Counters
 from zmqbroker.broker.kept import KeptReplies
 from zmqbroker.broker.queues import Timers, WaitingTasks
-from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Task, Waiter, Worker
+from zmqbroker.broker.records import Records
+from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Holder, Record, Task, Waiter, Worker
 from zmqbroker.broker.workers import Workers
-from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, UNAVAILABLE, Announce, Frames, Header, announced, is_same
+from zmqbroker.wire import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    INVALID,
+    UNAVAILABLE,
+    Announce,
+    Frames,
+    Header,
+    MalformedError,
+    announced,
+    is_same,
+)
 
 DEFAULT_TRIES = 3
-TOKEN = 8  # random bytes of a task in each of its attempt ids
-TOKENS_AT_ONCE = 512  # to ask the system for some is dear
 GRACE = 0.1  # seconds in which a worker that is gone may come back, or its result still come in by the other socket
 HELD = 0.01  # seconds; a task in hand for longer holds up those behind it
 
@@ -45,28 +57,6 @@ class Told(NamedTuple):
     worker_id: Sized
     verb: bytes  # DROP, CANCEL or WITHDRAWN
     what: bytes  # an attempt id, or a number
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened so far, in numbers of tasks, attempts or messages."""
-
-    accepted: int = 0  # tasks taken in
-    done: int = 0  # tasks settled with a result
-    failed: int = 0  # tasks settled without one
-    cancelled: int = 0  # tasks settled because their client asked for it
-    unfinished: int = 0  # tasks left when the broker ended, whose clients were told to send them again
-    joined: int = 0  # requests that joined an unsettled task, or got a reply that was kept
-    refused: int = 0  # proper requests that became no task: too large, while shutting down, nothing to cancel
-    attempts: int = 0  # hand-outs, without those that found their worker gone
-    taken_back: int = 0  # hand-outs that lay behind another one for too long, or whose worker was lost
-    retried: int = 0  # attempts lost with another one to come
-    released: int = 0  # attempts given back unexecuted
-    late: int = 0  # results for tasks settled (or never seen), and verbs for attempts not running
-    malformed: int = 0  # messages that fit no rule of the protocol
-    undeliverable: int = 0  # replies whose client was gone or did not read
-    gone: int = 0  # idle workers found gone at hand-out
-    lost: int = 0  # connections of busy workers that dropped
 
 
 class Dispatcher:
@@ -97,18 +87,22 @@ class Dispatcher:
         self.delayed = 0
         self.running = 0
         self._refusing = ""  # why there are no new tasks; empty: there are
-        self._run = run
-        # An attempt id has the run, the task's number, the number of the hand-out, and the task's token.
-        self._attempt_id = struct.Struct(f">{len(run)}sQQ{TOKEN}s")
-        self._next_token = _pieces(random_bytes).__next__
+        self._ids = AttemptIds(run, random_bytes)
         self._next_number = count(1).__next__
         self._waiting = WaitingTasks()
         self._workers = Workers()
+        self._records = Records(self._workers, self.counters)
         self._timers: Timers[Task] = Timers()  # deadlines and delays
         self._holds: Timers[Worker] = Timers()  # when to see whether a worker is stuck
+        self._aside: OrderedDict[Task, None] = OrderedDict()  # delayed ones that wait for another worker: see `records`
         self._handed_out: dict[int, Task] = {}  # by number: the unsettled tasks that were running at least once
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
+
+    @property
+    def held_back(self) -> list[Record]:
+        """The records of workers that are held back since this was last cleared."""
+        return self._records.held_back
 
     @property
     def waiting(self) -> int:
@@ -174,6 +168,7 @@ class Dispatcher:
     def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
         """Note who is at a connection, and which attempts it says that it is at, the first first."""
         worker = self._workers.announce(worker_id, announce)
+        self._records.meet(worker, announce, now)
         for attempt_id in attempt_ids:
             self._take_over(worker, attempt_id, now)
         self._begin_first(worker, now)
@@ -217,6 +212,8 @@ class Dispatcher:
         """Settle the task with the result of any of its attempts."""
         task = self._find(attempt_id)
         if task is not None:
+            if task.attempt_id == attempt_id and (task.worker.record is not None or task.failed_at):
+                self._records.succeeded(task, now)
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
@@ -262,12 +259,53 @@ class Dispatcher:
 
         Returns the worker's envelope and the task, whose `attempt_id` names the attempt.
         """
-        if not (self._waiting.live and self._workers.idle):
-            return None
-        task = self._waiting.pop()
-        envelope, worker = self._workers.pop(avoided=task.worker)
-        self._start_running(task, worker, now)
-        return envelope, task
+        if self._aside:
+            pair = self._hand_out_aside(now)
+            if pair is not None:
+                return pair
+        while self._waiting.live and self._workers.idle:
+            task = self._waiting.pop()
+            until = self._records.wants_other_until(task, now) if task.failed_at else now
+            ready = self._workers.pop(task.worker) if until <= now else self._workers.pop_trusted(now)
+            if ready is None:
+                self._delay(task, until)
+                self._aside[task] = None
+                continue
+            envelope, worker = ready
+            attempt_id = worker.attempt_behind(task) if task.holders else None
+            if attempt_id is None:
+                self._start_running(task, worker, now)
+                return envelope, task
+            self._return(task, worker, attempt_id, envelope)
+        return None
+
+    def _hand_out_aside(self, now: float) -> tuple[Frames, Task] | None:
+        """Give the first task that waits for a worker that is not in doubt to one; None when no such one is idle.
+
+        When there is none at all any more, those tasks wait for whoever comes.
+        """
+        while self._aside and self._workers.idle:
+            task = next(iter(self._aside))
+            if self._records.wants_other_until(task, now) <= now:
+                self._end_delay(task)
+                self._wait(task)
+                continue
+            ready = self._workers.pop_trusted(now)
+            if ready is None:
+                break
+            envelope, worker = ready
+            self._end_delay(task)
+            self._start_running(task, worker, now)
+            return envelope, task
+        return None
+
+    def _return(self, task: Task, worker: Worker, attempt_id: bytes, envelope: Frames) -> None:
+        """Have a task run again behind what a worker has in hand, who has not been told that it waited meanwhile."""
+        self._run_again(task, worker, attempt_id)
+        if worker.due is None:
+            self._holds.set(worker, worker.since + HELD)
+        worker.slots.append(envelope)
+        self._workers.place(worker, first=True)
 
     def take_back(self, task: Task, now: float) -> None:
         """Undo the hand-out of `task`: its worker is gone. No attempt is charged for it."""
@@ -288,6 +326,7 @@ class Dispatcher:
         if gone is None:
             return
         self._holds.clear(gone)
+        self._records.part(gone)
         behind = []
         for attempt_id, task in gone.held.items():
             if task.attempt_id != attempt_id:
@@ -305,20 +344,21 @@ class Dispatcher:
         """Lose every attempt whose deadline has come; let wait what was delayed, or lies behind for too long."""
         while (task := self._timers.pop_due(now)) is not None:
             if task.status is DELAYED:
-                self.delayed -= 1
+                self._end_delay(task)
                 self._wait(task)
             elif task.worker.lost:
-                self._lose_attempt(task, "the worker was lost", now)
+                self._lose_attempt(task, _lost(task), now)
             else:
                 self._lose_attempt(task, _timed_out(task), now)
         while (worker := self._holds.pop_due(now)) is not None:
             self._see_whether_stuck(worker, now)
+        self._records.end_pauses(now)
         self._kept.expire(now)
 
     def next_due(self) -> float | None:
         """Return the instant at which `expire` has something to do again; None when nothing is due ever."""
         due = self._timers.next_due()
-        for other in (self._kept.next_due(), self._holds.next_due()):
+        for other in (self._kept.next_due(), self._holds.next_due(), self._records.next_due()):
             if other is not None and (due is None or other < due):
                 due = other
         return due
@@ -356,14 +396,19 @@ class Dispatcher:
         self.delayed += 1
         self._timers.set(task, until)
 
+    def _end_delay(self, task: Task) -> None:
+        self.delayed -= 1
+        self._timers.clear(task)
+        self._aside.pop(task, None)
+
     def _start_running(self, task: Task, worker: Worker, now: float) -> None:
         """Hand out a task."""
         if not task.number:
             task.number = self._next_number()
-            task.token = self._next_token()
+            task.token = self._ids.next_token()
             self._handed_out[task.number] = task
         task.hand_outs += 1
-        attempt_id = task.attempt_id = self._attempt_id.pack(self._run, task.number, task.hand_outs, task.token)
+        attempt_id = task.attempt_id = self._ids.make(task.number, task.hand_outs, task.token)
         task.status = RUNNING
         task.worker = worker
         self.counters.attempts += 1
@@ -381,13 +426,14 @@ class Dispatcher:
             self._holds.set(worker, worker.since + HELD)
         self._workers.place(worker)
 
-    def _run_again(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
-        """Have a task that waits again run under an earlier attempt that its worker still has."""
+    def _stop_waiting(self, task: Task) -> None:
         if task.status is WAITING:
             self._waiting.withdraw(task)
         else:
-            self.delayed -= 1
-            self._timers.clear(task)
+            self._end_delay(task)
+
+    def _run_again(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
+        """Have a task that waits no more run under an earlier attempt that its worker still has."""
         if task.holders:
             task.holders = [holder for holder in task.holders if holder.attempt_id != attempt_id]
         task.attempt_id = attempt_id
@@ -429,6 +475,7 @@ class Dispatcher:
 
     def _lose_attempt(self, task: Task, reason: str, now: float) -> None:
         self._charge(task)
+        self._records.failed(task, now)
         if task.tries and task.attempts >= task.tries:
             self._fail(task, reason, now)
             return
@@ -446,14 +493,11 @@ class Dispatcher:
         self._settle(task, FAILED, [], now)
 
     def _settle(self, task: Task, status: str, body: Frames, now: float) -> None:
-        before, task.status = task.status, status
-        if before is RUNNING:
+        if task.status is RUNNING:
             self._stop_running(task)
-        elif before is DELAYED:
-            self.delayed -= 1
-            self._timers.clear(task)
         else:
-            self._waiting.withdraw(task)
+            self._stop_waiting(task)
+        task.status = status
         for holder in task.holders or ():
             is_at = holder.worker.has_in_hand(holder.attempt_id)
             self._tell(holder.worker, announced.CANCEL if is_at else announced.DROP, holder.attempt_id)
@@ -478,6 +522,7 @@ class Dispatcher:
             return
         attempt_id, task = next(iter(worker.held.items()))
         if task.status is WAITING or task.status is DELAYED:
+            self._stop_waiting(task)
             self._run_again(task, worker, attempt_id)
         if task.attempt_id == attempt_id and task.charged != attempt_id:  # else done by others, or taken over in hand
             self._take_in_hand(task, now)
@@ -517,6 +562,7 @@ class Dispatcher:
             task.holders = [*(task.holders or ()), Holder(worker, attempt_id)]
         else:
             task.charged = attempt_id if not worker.is_serial or len(worker.held) == 1 else task.charged
+            self._stop_waiting(task)
             self._run_again(task, worker, attempt_id)
             if task.charged == attempt_id and task.timeout is not None:
                 self._set_deadline(task, now + task.timeout)
@@ -576,14 +622,16 @@ class Dispatcher:
     def _find(self, attempt_id: Sized) -> Task | None:
         """Return the unsettled task whose attempt this is or was; else count the message and return None."""
         try:
-            run, number, hand_out, token = self._attempt_id.unpack(attempt_id)  # type: ignore[arg-type]
-        except struct.error:  # it has another length
+            said = self._ids.read(attempt_id)
+        except MalformedError:
             self.counters.malformed += 1
             return None
-        task = self._handed_out.get(number) if run == self._run else None
-        if task is None:
+        task = None if said is None else self._handed_out.get(said[0])
+        if said is None or task is None:
             self.counters.late += 1
-        elif token != task.token or not 1 <= hand_out <= task.hand_outs:
+            return None
+        _, hand_out, token = said
+        if token != task.token or not 1 <= hand_out <= task.hand_outs:
             self.counters.malformed += 1
             return None
         return task
@@ -597,16 +645,15 @@ class Dispatcher:
         return task
 
 
+def _lost(task: Task) -> str:
+    """Say in words that the worker of the running attempt is gone."""
+    name = task.worker.name
+    return f"the worker was lost: {name}" if name else "the worker was lost"
+
+
 def _timed_out(task: Task) -> str:
     """Say in words that the running attempt has come to its deadline."""
     waited = (task.due or 0.0) - task.started
     limit = f" of {task.tries}" if task.tries else ""
-    return f"timed out after {round(waited, 3):g} s ({task.attempts}{limit} attempts)"
-
-
-def _pieces(random_bytes: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield tokens, for ever."""
-    while True:
-        some = random_bytes(TOKEN * TOKENS_AT_ONCE)
-        for start in range(0, len(some), TOKEN):
-            yield some[start : start + TOKEN]
+    where = f" at {task.worker.name}" if task.worker.name else ""
+    return f"timed out after {round(waited, 3):g} s ({task.attempts}{limit} attempts){where}"

@@ -91,6 +91,8 @@ class Loop:
         self._send_replies()
         if self._dispatcher.told:
             self._tell_workers()
+        if self._dispatcher.held_back:
+            self._report.held_back(self._dispatcher.held_back, self._now)
         self._look_for_descriptors()
         if self._report.due <= self._now:
             self._report.flush(self._now)

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from zmqbroker.broker.task import WAITING, Task, Worker
+from zmqbroker.broker.task import WAITING, Task
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
 EMPTY_KEPT = 100  # fewer empty lines are not either
@@ -93,7 +93,14 @@ def _is_live(task: Task) -> bool:
     return task.status is WAITING
 
 
-Timed = TypeVar("Timed", Task, Worker)
+class HasInstant(Protocol):
+    """What may have an instant at which something happens to it."""
+
+    due: float | None
+    timer: int
+
+
+Timed = TypeVar("Timed", bound=HasInstant)
 
 
 class Timers(Generic[Timed]):

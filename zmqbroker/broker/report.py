@@ -4,7 +4,7 @@ import logging
 from math import inf
 
 from zmqbroker import wire
-from zmqbroker.broker.task import Task
+from zmqbroker.broker.task import Record, Task
 from zmqbroker.transport.limited_log import LimitedLog, printable
 
 log = logging.getLogger("zmqbroker")
@@ -20,10 +20,9 @@ class Report:
 
     def attempt(self, task: Task) -> None:
         """Tell that a task was handed out."""
-        announce = task.worker.announce
-        where = f" at {printable(announce.name)}" if announce is not None else ""
         because = f" ({printable(task.reason)})" if task.reason else ""
-        log.debug("%s: attempt %d%s%s", _name(task), task.attempt, where, because)
+        where = f" at {task.worker.name}" if task.worker.name else ""
+        log.debug("%s: attempt %d%s%s", _name(task), task.attempt, printable(where), because)
 
     def outcome(self, task: Task) -> None:
         """Tell what became of a task that did not go wrong."""
@@ -44,6 +43,13 @@ class Report:
     def malformed(self, where: str, error: wire.MalformedError, now: float) -> None:
         """Tell of a message that is none of the protocol."""
         self._warn(where, f"ignored what is no message of the protocol: {error}", now)
+
+    def held_back(self, records: list[Record], now: float) -> None:
+        """Tell whose next task comes later, and clear the list."""
+        for record in records:
+            why = f"{record.marks} tasks have failed there that were done elsewhere, and none was done there since"
+            self._warn("held back", f"{record.worker.name} gets its next task in {record.pause:g} s: {why}", now)
+        records.clear()
 
     def no_descriptors(self, now: float) -> None:
         """Tell that nobody can connect."""

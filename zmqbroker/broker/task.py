@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sized
+from math import inf
 from typing import NamedTuple
 
 from zmqbroker.wire import Announce, Frames, Header
@@ -11,10 +12,45 @@ DELAYED = "delayed"  # waiting, not before an instant
 RUNNING = "running"
 
 
+MARKS = 3  # tasks that failed at a worker and succeeded elsewhere, before it is held back
+
+
+class Record:
+    """What is known of how a worker does: see `records`."""
+
+    __slots__ = ("doubted_until", "due", "is_held_back", "marks", "pause", "timer", "worker")
+
+    def __init__(self, worker: "Worker") -> None:
+        self.worker = worker
+        self.marks = 0
+        self.doubted_until = -inf  # since its first failure without a success; -inf: there is none
+        self.pause = 0.0  # seconds that it was held back for the last time
+        self.is_held_back = False
+        self.due: float | None = None  # when that ends
+        self.timer = 0  # names the entry of that instant; 0: there is none
+
+    def is_in_doubt(self, now: float) -> bool:
+        """Tell whether a task that has failed is rather for another worker."""
+        return self.marks > 0 or now < self.doubted_until
+
+
 class Worker:
     """A connection by which a worker spoke, as long as there is something to know of it."""
 
-    __slots__ = ("announce", "due", "held", "id", "is_stuck", "line", "lost", "since", "slots", "ticket", "timer")
+    __slots__ = (
+        "announce",
+        "due",
+        "held",
+        "id",
+        "is_stuck",
+        "line",
+        "lost",
+        "record",
+        "since",
+        "slots",
+        "ticket",
+        "timer",
+    )
 
     def __init__(self, id: Sized) -> None:
         self.id = id
@@ -23,6 +59,7 @@ class Worker:
         self.held: dict[bytes, Task] = {}  # by attempt id, in order: what it has, and told no outcome of
         self.since = 0.0  # when the first of those came first
         self.is_stuck = False  # in the first one: it gets no more before that is done
+        self.record: Record | None = None  # how it does; None: a plain worker
         self.lost = False  # the connection has dropped
         self.line: deque[tuple[int, Worker]] | None = None  # in which it stands; None: in none
         self.ticket = 0  # of its entry there: others are stale
@@ -33,6 +70,26 @@ class Worker:
     def is_serial(self) -> bool:
         """Tell whether it does one task after the other, in the order in which it got them."""
         return self.announce is not None and self.announce.serial
+
+    @property
+    def name(self) -> str:
+        """How it is called in logs and reasons; empty: a plain worker."""
+        return "" if self.announce is None else self.announce.name
+
+    @property
+    def may_have_more(self) -> bool:
+        """Tell whether it is to get a task if it asks for one."""
+        record = self.record
+        if self.is_stuck or (record is not None and record.is_held_back):
+            return False
+        return record is None or record.marks < MARKS or not self.held
+
+    def attempt_behind(self, task: "Task") -> bytes | None:
+        """Return the id of an earlier attempt that lies behind what this worker has in hand; None: none does."""
+        for holder in task.holders or ():
+            if holder.worker is self and not self.has_in_hand(holder.attempt_id):
+                return holder.attempt_id
+        return None
 
     def has_in_hand(self, attempt_id: bytes) -> bool:
         """Tell whether it is at this attempt, one of those that it holds."""
@@ -67,6 +124,7 @@ class Task:
         "deadline",
         "due",
         "envelope",
+        "failed_at",
         "hand_outs",
         "header",
         "holders",
@@ -102,6 +160,7 @@ class Task:
         self.hand_outs = 0  # all of them: the attempts, and what nobody had in hand
         self.worker = NOBODY  # that had it last
         self.holders: list[Holder] | None = None  # of earlier attempts; None: there are none
+        self.failed_at: list[Record] | None = None  # the workers that lost it, by their records; None: none
         self.started = 0.0  # when the running attempt was in hand
         self.deadline: float | None = None  # of the running attempt
         self.due: float | None = None  # when the running attempt is given up, or a delayed task waits again
@@ -115,7 +174,7 @@ class Task:
 
     @property
     def attempt(self) -> int:
-        """Which attempt the running one is, from 1; it counts when a worker has it in hand."""
+        """Which attempt the running one is, or will be when its worker has it in hand; from 1."""
         return self.attempts + (self.charged != self.attempt_id)
 
     @property

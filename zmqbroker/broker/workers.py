@@ -70,18 +70,32 @@ class Workers:
         del worker.slots[max(len(worker.slots) - number, 0) :]
         self.place(worker)
 
-    def pop(self, avoided: Worker) -> tuple[Frames, Worker]:
-        """Use one ready message, of the avoided worker only if there is no other; one must be idle."""
+    def pop(self, last: Worker) -> tuple[Frames, Worker]:
+        """Use one ready message, of the worker that had the task last only if there is no other; one must be idle."""
         worker = self._take()
-        if worker.id == avoided.id and self.idle:  # also by another connection, where it chose its own id
+        if worker.id == last.id and self.idle:  # also by another connection, where it chose its own id
             other = self._take()
             self.place(worker, first=True)
             worker = other
         return worker.slots.pop(), worker
 
+    def pop_trusted(self, now: float) -> tuple[Frames, Worker] | None:
+        """Use one ready message of a worker that is not in doubt; None when no such one is idle."""
+        passed = []
+        found = None
+        while self.idle and found is None:
+            worker = self._take()
+            if worker.record is not None and worker.record.is_in_doubt(now):
+                passed.append(worker)
+            else:
+                found = worker.slots.pop(), worker
+        for worker in reversed(passed):
+            self.place(worker, first=True)
+        return found
+
     def place(self, worker: Worker, first: bool = False) -> None:
         """Have a worker stand in the line where it belongs now, if in any."""
-        if not worker.slots or worker.is_stuck:
+        if not worker.slots or not worker.may_have_more:
             right = None
         elif worker.announce is None or not worker.held:
             right = self._free

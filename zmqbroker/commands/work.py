@@ -74,8 +74,8 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         type=seconds,
         default=0,
         metavar="SECONDS",
-        help="while a task runs, up to --kill-after, ask the broker for its timeout anew, each time after so long; less "
-        "than the timeout (default: 0, never)",
+        help="while a task runs, up to --kill-after, ask the broker for its timeout anew, each time after so long; "
+        "less than the timeout (default: 0, never)",
     )
     add(
         "--kill-after",

@@ -1,0 +1,55 @@
+"""A dispatcher as tests use it, with workers that announce themselves, and times that are literal."""
+
+from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.task import Task
+from zmqbroker.wire import Announce, Header
+
+SERIAL = Announce(label="serial", serial=True)
+PARALLEL = Announce(label="parallel")
+
+
+class Core(Dispatcher):
+    """A dispatcher, and what one does to it."""
+
+    def join(self, worker: str, asks: int, announce: Announce = SERIAL, ids: tuple[bytes, ...] = ()) -> None:
+        self.announce(worker.encode(), announce, list(ids), 0.0)
+        self.ask(worker.encode(), asks)
+
+    def tasks(self, *names: str, **fields: object) -> None:
+        for name in names:
+            header = Header(**fields) if fields else None  # type: ignore[arg-type]
+            self.submit([name.encode()], [name.encode()], 0.0, header)
+
+    def give(self, now: float = 0.0) -> list[tuple[str, str]]:
+        """Hand out all that can be, as pairs of a worker and a task."""
+        return [(worker, name(task)) for worker, task in self.take(now)]
+
+    def take(self, now: float = 0.0) -> list[tuple[str, Task]]:
+        pairs = []
+        while (pair := self.hand_out(now)) is not None:
+            pairs.append((bytes(pair[0][0]).decode(), pair[1]))
+        return pairs
+
+    def done(self, worker: str, attempt_id: bytes, now: float, asks: int = 0) -> None:
+        self.answered(worker.encode(), attempt_id, asks, now)
+        self.result(attempt_id, [b"result"], now)
+
+    def failed(self, worker: str, attempt_id: bytes, now: float, asks: int = 0) -> None:
+        self.answered(worker.encode(), attempt_id, asks, now)
+        self.fail(attempt_id, "no", now)
+
+    def said(self) -> list[tuple[str, bytes, bytes]]:
+        """Take what workers are to be told."""
+        told = [(bytes(one.worker_id).decode(), one.verb, one.what) for one in self.told]
+        self.told.clear()
+        return told
+
+    def outcomes(self) -> list[tuple[str, str, int]]:
+        """Take what was settled: task, status, attempts."""
+        settled = [(bytes(task.envelope[0]).decode(), task.status, task.attempts) for task in self.settled]
+        self.settled.clear()
+        return settled
+
+
+def name(task: Task) -> str:
+    return bytes(task.body[0]).decode()
