@@ -330,3 +330,23 @@ def test_what_lies_behind_at_a_worker_that_is_lost_waits_again_at_once(running: 
         say(worker, b"done 1 " + attempt_id, body)
     counts = {name: running.count(name) for name in ("lost", "taken_back", "retried")}
     assert counts == {"lost": 1, "taken_back": 1, "retried": 1}
+
+
+def test_a_second_announce_takes_the_place_of_the_first_and_what_was_asked_for_stands(running: Running):
+    worker = announced(running)
+    say(worker, b"ready 1")
+    announce(worker, headers=True)
+    assert worker.recv_multipart() == WELCOME
+    running.client().send(b"task")
+    header, empty, _, body = worker.recv_multipart()
+    assert (header[:4], empty, body) == (b"ZB1 ", b"", b"task")
+
+
+def test_a_result_by_the_other_socket_counts_and_is_no_outcome(running: Running):
+    client, worker = running.client(), announced(running)
+    say(worker, b"ready 1")
+    client.send(b"task")
+    attempt_id, _ = task(worker)
+    running.open(zmq.PUSH, running.addresses.results).send_multipart([attempt_id, b"result"])
+    assert client.recv() == b"result"
+    assert worker.recv_multipart() == [b"ZB1 cancel " + attempt_id, b""]
