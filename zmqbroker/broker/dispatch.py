@@ -48,7 +48,6 @@ from zmqbroker.wire import (
 
 DEFAULT_TRIES = 3
 GRACE = 0.1  # seconds in which a worker that is gone may come back, or its result still come in by the other socket
-LARGEST_PROGRESS = 4096  # bytes
 HELD = 0.01  # seconds; a task in hand for longer holds up those behind it
 
 
@@ -245,11 +244,11 @@ class Dispatcher:
         if seconds is not None:
             self._set_deadline(task, now + seconds)
 
-    def progress(self, attempt_id: Sized, progress: Frames) -> None:
+    def progress(self, attempt_id: Sized, progress: Sized) -> None:
         """Pass on how far a worker is with an attempt."""
         task = self._find_running(attempt_id)
-        if task is not None and task.header is not None and progress and len(progress[0]) <= LARGEST_PROGRESS:
-            self.progressed[task] = progress[0]
+        if task is not None and task.header is not None:
+            self.progressed[task] = progress
 
     # What the loop does and notices
 
@@ -337,6 +336,7 @@ class Dispatcher:
                 self.counters.lost += 1
                 if task.due is None or task.due > now + GRACE:
                     self._timers.set(task, now + GRACE)
+        self.counters.taken_back += len(behind)
         self._wait_first(behind)
 
     def expire(self, now: float) -> None:
@@ -386,7 +386,6 @@ class Dispatcher:
     def _wait_first(self, tasks: list[Task]) -> None:
         """Have running tasks that nobody has in hand wait again, in this order, before all others."""
         for task in reversed(tasks):
-            self.counters.taken_back += 1
             self._stop_running(task)
             task.status = WAITING
             self._waiting.append_first(task)
@@ -540,8 +539,10 @@ class Dispatcher:
             return
         worker.is_stuck = True
         self._workers.place(worker)
-        _, *behind = worker.held.items()
-        self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id])
+        _, *others = worker.held.items()
+        behind = [task for attempt_id, task in others if task.attempt_id == attempt_id]
+        self.counters.taken_back += len(behind)
+        self._wait_first(behind)
 
     def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Take in an attempt that a worker names after it has connected again."""

@@ -5,11 +5,9 @@ from math import nan
 from typing import Any
 
 from zmqbroker.wire import LONGEST_SPAN
-from zmqbroker.wire.announced import Given
+from zmqbroker.wire.announced import LARGEST_PROGRESS, Given
 from zmqbroker.wire.header import quote
 from zmqbroker.worker.keeper import Keeper
-
-LARGEST_PROGRESS = 4096  # bytes
 
 
 class CurrentTask:

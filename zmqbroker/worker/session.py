@@ -4,8 +4,9 @@ A worker has *asked* for so many tasks, *has* tasks that lie behind the one *in 
 how many it asks for in addition. It asks ahead by itself: for as many tasks as take ASK_AHEAD, from 1 to MOST_ASKED,
 or for a fixed number.
 
-A connection may be lost at any time, with what was sent last. So outcomes are kept, as many as there may be tasks in
-hand, and said again by the next one; what was asked for is forgotten with it. What is not done yet is named there.
+A connection may be lost at any time, with what was sent last. So outcomes are kept, as many as it may have tasks, and
+said again by the next one; what was asked for is forgotten with it. What is not done yet is named there. What the
+broker drops is given back, unless it has begun.
 """
 
 from collections import deque
