@@ -309,7 +309,7 @@ def test_an_attempt_that_is_named_goes_on_and_one_that_nobody_knows_is_called_of
     assert not client.poll(300)  # longer than what a lost worker is given
     say(worker, b"done 0 " + attempt_id, b"result")
     assert client.recv() == b"result"
-    assert (running.count("attempts"), running.count("lost")) == (1, 0)
+    assert (running.count("attempts"), running.count("lost")) == (1, 1)
 
 
 def test_what_lies_behind_at_a_worker_that_is_lost_waits_again_at_once(running: Running):
