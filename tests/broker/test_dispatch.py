@@ -289,6 +289,7 @@ def test_an_idle_worker_that_is_gone_costs_nothing():
     dispatcher.take_back(task, now=0.0)
     assert hand_out(dispatcher, now=0.0) == [("alive", "a")]
     assert (task.attempts, dispatcher.idle, dispatcher.counters.attempts) == (1, 0, 1)
+    assert (dispatcher.counters.gone, dispatcher.counters.taken_back) == (1, 0)
 
 
 def test_a_worker_found_gone_loses_what_it_was_running():

@@ -10,7 +10,10 @@ from time import monotonic
 
 import pytest
 import zmq
-from conftest import LOOPBACK, Running
+from conftest import LOOPBACK, PATIENCE_MS, Peers, Running
+
+from zmqbroker import Broker
+from zmqbroker.wire.announced import Announce, announce_message
 
 Start = Callable[..., Running]
 
@@ -170,3 +173,17 @@ def test_workers_by_inproc_are_served_without_being_watched(start: Start):
     client.send(b"task")
     worker.echo()
     assert client.recv() == b"task"
+
+
+def test_an_announce_by_a_connection_that_has_dropped_leaves_nobody_behind():
+    with Peers() as peers, Broker(LOOPBACK, LOOPBACK, LOOPBACK, context=peers.context) as broker:
+        announce = announce_message(Announce(), "test", [])
+        with Peers() as elsewhere:
+            worker = elsewhere.open(zmq.DEALER, broker.addresses.ready, linger=PATIENCE_MS)
+            worker.send_multipart(announce)
+        assert broker._sockets.workers.monitor.poll(PATIENCE_MS)
+        peers.open(zmq.DEALER, broker.addresses.requests).send(b"after that")
+        assert broker._sockets.requests.poll(PATIENCE_MS)
+        assert broker._sockets.ready.poll(PATIENCE_MS)
+        broker._loop.turn()
+        assert len(broker._dispatcher._workers) == 0

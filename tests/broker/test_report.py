@@ -8,8 +8,10 @@ import pytest
 import zmq
 from conftest import Running
 
+from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.report import Report
 from zmqbroker.transport import limited_log
+from zmqbroker.wire import Announce
 
 LINE = "a request invalid: a request without an empty frame before its body"
 Start = Callable[..., Running]
@@ -74,3 +76,19 @@ def test_a_broker_that_ends_says_what_it_held_back(start: Start, logged: list[st
     assert logged == [LINE]
     running.stop()
     assert logged == [LINE, f"{LINE} (2 more like this were not logged)"]
+
+
+def test_a_verbose_log_names_the_worker_of_an_attempt(logged: list[str]):
+    core, report = Dispatcher(), Report()
+    logging.getLogger("zmqbroker").setLevel(logging.DEBUG)
+    try:
+        core.announce(b"w", Announce(label="a\n", host="h", pid=7, serial=True), [], 0.0)
+        core.ask(b"w", 2)
+        for number in range(2):
+            core.submit([b"c"], [b"task"], 0.0)
+            pair = core.hand_out(0.0)
+            assert pair is not None
+            report.attempt(pair[1])
+            assert logged[number] == rf"task {number + 1}: attempt 1 at a\n (h:7)"
+    finally:
+        logging.getLogger("zmqbroker").setLevel(logging.NOTSET)

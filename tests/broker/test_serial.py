@@ -164,6 +164,25 @@ def test_a_worker_that_is_stuck_gets_nothing_before_it_is_done():
     assert core.give(0.5) == [("worker", "c")]
 
 
+def test_a_worker_is_not_given_anew_what_lies_behind_there_already():
+    core = Core()
+    core.tasks("a", "b", "c")
+    core.join("worker", 5)
+    (_, first), (_, second), (_, third) = core.take()
+    attempt_ids = [second.attempt_id, third.attempt_id]
+    core.expire(HELD)
+    assert core.waiting == 2
+    core.done("worker", first.attempt_id, 0.02)
+    assert core.give(0.02) == []
+    assert (core.waiting, core.running, core.idle) == (0, 2, 1)
+    assert [second.attempt_id, third.attempt_id] == attempt_ids
+    core.tasks("d")
+    assert core.give(0.02) == [("worker", "d")]
+    core.expire(0.02 + HELD)  # as before: those behind the second wait again
+    assert (core.waiting, core.running) == (2, 1)
+    assert core.said() == []
+
+
 def test_a_dropped_task_is_given_back_uncharged_and_asks_for_another():
     core = Core()
     core.tasks("long", "b")
@@ -279,6 +298,53 @@ def test_what_is_settled_or_unknown_is_called_off():
     core.done("one", named, 0.5)
     core.join("one again", 0, ids=(named, b"nonsense"))
     assert core.said() == [("one again", announced.CANCEL, named), ("one again", announced.CANCEL, b"nonsense")]
+
+
+def test_what_lies_behind_an_attempt_that_is_over_is_not_in_hand():
+    core = Core(tries=1, timeout=1.0)
+    core.tasks("a", "b")
+    core.join("before", 2)
+    first, second = [task.attempt_id for _, task in core.take()]
+    core.lose_worker(b"before", 0.001)
+    core.result(first, [b"by another connection"], 0.002)
+    core.join("after", 0, ids=(first, second))
+    core.expire(HELD)
+    assert (core.waiting, core.running) == (1, 0)
+    core.done("after", first, 2.0)
+    core.done("after", second, 2.999)
+    assert core.outcomes() == [("a", "done", 1), ("b", "done", 1)]
+    assert core.counters.late == 2  # the name, and the result
+
+
+def test_who_names_an_attempt_by_another_connection_has_lost_the_earlier_one():
+    core = Core(tries=1, timeout=1.0)
+    core.tasks("a", "b", "on its way")
+    core.join("before", 4)
+    ids = [task.attempt_id for _, task in core.take()]
+    core.join("after", 0, ids=(ids[0], ids[1]))
+    assert (core.waiting, core.running, core.idle) == (1, 2, 0)
+    assert core.counters.lost == 1
+    core.lose_worker(b"before", 0.005)
+    core.expire(0.005 + GRACE)
+    assert core.counters.lost == 1
+    core.done("after", ids[0], 0.5)
+    core.done("after", ids[1], 0.5)
+    assert core.outcomes() == [("a", "done", 1), ("b", "done", 1)]
+
+
+def test_what_was_taken_back_and_is_named_again_is_not_lost_with_the_earlier_connection():
+    core = Core(tries=1)
+    core.tasks("long", "b")
+    core.join("before", 2)
+    ids = [task.attempt_id for _, task in core.take()]
+    core.expire(HELD)
+    core.join("after", 0, ids=(ids[1],))
+    core.lose_worker(b"before", 0.5)
+    core.expire(0.5 + GRACE)
+    assert core.outcomes() == [("long", "failed", 1)]
+    core.lose_worker(b"after", 1.0)
+    core.expire(1.0 + GRACE)
+    assert core.outcomes() == [("b", "failed", 1)]  # and counted, as it was in hand
 
 
 @pytest.mark.parametrize("verb", ["fail", "reject", "release", "touch"])

@@ -78,20 +78,40 @@ def test_who_does_not_ask_is_not_told(client: Client, broker: ToldBroker):
     assert future.progress is None
 
 
-@pytest.mark.parametrize("body", [b'{"done": 1}', b"no JSON"])
-def test_what_a_hook_raises_ends_nothing(
-    client: Client, broker: ToldBroker, caplog: pytest.LogCaptureFixture, body: bytes
+def test_a_hook_that_raises_ends_nothing_and_is_not_called_again(
+    client: Client, broker: ToldBroker, caplog: pytest.LogCaptureFixture
 ):
     def fail(_: dict[str, Any]) -> None:
         raise SystemExit("hook")
 
     future = client.submit(b"task", on_progress=fail)
     broker.receive()
-    with caplog.at_level(logging.ERROR, "zmqbroker.client"):
-        broker.reply(PROGRESS, body)
+    with caplog.at_level(logging.WARNING, "zmqbroker.client"):
+        for done in (1, 2):
+            broker.reply(PROGRESS, b'{"done": %d}' % done)
+            wait_until(lambda number=done: future.progress == {"done": number})  # type: ignore[misc]
         broker.reply(DONE, b"result")
         assert future.result(PATIENCE) == b"result"
-    assert len(caplog.records) == 1
+    assert [record.getMessage() for record in caplog.records] == ["a callback failed"]
+
+
+def test_progress_that_cannot_be_read_is_one_line(client: Client, broker: ToldBroker, caplog: pytest.LogCaptureFixture):
+    told: list[dict[str, Any]] = []
+    future = client.submit(b"task", on_progress=told.append)
+    broker.receive()
+    with caplog.at_level(logging.WARNING, "zmqbroker.client"):
+        broker.reply(PROGRESS, b"no JSON")
+        wait_until(lambda: len(caplog.records) == 1)
+        broker.reply(PROGRESS, b'{"done": 1}')
+        broker.reply(DONE, b"result")
+        assert future.result(PATIENCE) == b"result"
+    assert caplog.messages == ["a progress that cannot be read: it is not JSON"]
+    assert (caplog.records[0].exc_info, told) == (None, [{"done": 1}])
+
+
+def test_a_hook_is_a_function(client: Client):
+    with pytest.raises(ValueError, match="on_progress must be a function, not 'print'"):
+        client.submit(b"task", on_progress="print")  # type: ignore[arg-type]
 
 
 def test_a_task_that_is_cancelled_tells_nothing_more(client: Client, broker: ToldBroker):

@@ -406,6 +406,19 @@ def test_a_signal_to_all_there_are_lets_the_task_in_hand_finish(
     assert "another one starts" not in program.output
 
 
+def test_a_question_to_a_process_that_has_just_started_does_not_end_it(
+    work: Work, client: Client, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (directory / "sitecustomize.py").write_text(
+        "import os, signal, sys\nif '-c' in sys.orig_argv: os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(directory))
+    program = work("tasks:echo")
+    assert client.call(b"answered", PATIENCE) == b"answered"
+    assert program.end() == 0
+    assert "crashed" not in program.output
+
+
 def test_a_report_says_what_the_processes_have_done(work: Work, client: Client):
     program = work("-q", "--processes", 1, "--max-tasks", 3, "--", "sh")
     for body in (b"true", b"true", b"kill -9 $PPID", b"false"):

@@ -50,6 +50,20 @@ def test_two_functions_that_hang_do_not_keep_two_processes(start: Start, run: Wo
     assert took < 10.0
 
 
+def test_a_process_that_is_done_with_its_task_is_not_taken_to_hang(start: Start, run: Work):
+    running = start(tries=1, timeout=1.0)
+    program = run(running.addresses.ready, "hangs:perform", "--grace", 0.5, "--processes", 2)
+    running.wait_for("idle", 2)
+    with Client(running.addresses.requests) as client:
+        assert client.call(b"pass", PATIENCE) == b"done"
+        assert failure(client, SLEEP).reason.startswith("timed out")
+        program.wait_for("past its deadline: killed$")
+        running.wait_for("idle", 2)
+    assert program.end() == 0
+    assert program.output.count("killed") == 1
+    assert running.count("late") == 0
+
+
 def test_two_commands_that_hang_do_not_keep_two_processes(start: Start, run: Work):
     running = start(tries=1, timeout=1.0)
     run(running.addresses.ready, "--processes", 2, "--", "sh")

@@ -59,7 +59,7 @@ def process_id(body):
     return str(os.getpid()).encode()
 
 def gated(body):
-    print("got a task", flush=True)
+    os.write(1, b"got a task\\n")  # in one piece, beside what the supervisor logs
     with open("gate", "rb", 0) as gate:
         gate.read(1)
     return b"done"

@@ -8,6 +8,7 @@ Then all peers leave, and the broker must be as it was at the start. Exit status
 """
 
 import argparse
+import math
 import random
 import shutil
 import signal
@@ -21,7 +22,11 @@ from pathlib import Path
 from chaos_accounts import Accounts
 from chaos_peers import Crew, Peer
 from chaos_tasks import CLIENT_PATIENCE, TRIES
-from watched_broker import Look, UnansweredError, WatchedBroker
+from watched_broker import TOP, Look, UnansweredError, WatchedBroker
+
+sys.path[:0] = [str(TOP), str(TOP / "tests")]
+
+from library_support import Proxy  # noqa: E402
 
 TIMEOUT = 1.0  # seconds per attempt
 STEP = 0.02  # seconds between looks at the crew
@@ -32,6 +37,7 @@ LONGEST_STOP_OF_BROKER = 1.5
 SETTLING = 60.0  # seconds in which tasks nobody waits for are settled, and connections of who is gone are closed
 SHOWN = 10  # violations
 STALE_KEPT = 1000  # stale entries that each of the queues may keep, see `zmqbroker.broker.queues`
+QUEUES = ("timers", "holds", "waiting", "idle", "ahead")
 KIB_PER_KEPT_REPLY = 4  # replies with a key are kept for a minute, 10,000 at most; these have small bodies
 # What the allocators keep of the largest load: pymalloc's arenas, of which every one may hold a live object, malloc's
 # heap below its last live block, and libzmq's chunks. Seen: 5 to 10 MiB. A leak is also told exactly: by `sizes`, and
@@ -40,7 +46,10 @@ MEMORY_SLACK_KIB = 24 * 1024
 
 WORKER_KINDS = ("req", "dealer", "library", "work")
 CLIENT_KINDS = ("req", "relaxed", "dealer", "library", "dealer")
+PROXY_SHARE = 0.75  # of the runs that have a proxy in front of those workers that are to bear that
+LIVES = (math.inf, math.inf, 50_000, 2_000, 300)  # bytes that a connection passes on, both ways, until it is cut
 WORK_PROCESSES = 2  # of each `zmqbroker work`, which counts as so many workers
+WORK_OPTIONS = ("--processes", str(WORK_PROCESSES), "--kill-cancelled")
 
 
 class Chaos:
@@ -52,6 +61,7 @@ class Chaos:
         self.crew = Crew(directory, options.seed, self.rng)
         self.violations = self.crew.violations
         self.actions: Counter[str] = Counter()
+        self.proxy: Proxy | None = None
         self.errors = directory / "broker.errors"
         with open(self.errors, "wb") as errors:
             arguments = ("-t", TRIES, "-T", TIMEOUT)
@@ -87,30 +97,34 @@ class Chaos:
 
     def _addresses(self, directory: Path) -> tuple[str, str, str]:
         """Choose tcp or ipc for each of the three sockets."""
-        requests, ready, results = (
-            self.rng.choice(["tcp://127.0.0.1:*", f"ipc://{directory}/{name}"])
-            for name in ("requests", "ready", "results")
-        )
-        return requests, ready, results
+        tcp = "tcp://127.0.0.1:*"
+        requests, results = (self.rng.choice([tcp, f"ipc://{directory}/{name}"]) for name in ("requests", "results"))
+        return requests, tcp if self.rng.random() < PROXY_SHARE else f"ipc://{directory}/ready", results
+
+    def _open_proxy(self) -> str:
+        """Have a proxy cut the connections of workers at any byte; return the address for them."""
+        if not self.broker.ready.startswith("tcp:"):
+            return self.broker.ready
+        rng = random.Random(self.options.seed)
+        self.proxy = Proxy(self.broker.ready, lambda _: rng.choice(LIVES) * rng.uniform(0.1, 1.0))
+        return self.proxy.address
 
     def _prepare_crew(self) -> None:
         broker, crew = self.broker, self.crew
         workers = [broker.ready, broker.results]
-        work = [
-            "-m",
-            "zmqbroker",
-            "work",
-            "-q",
-            broker.ready,
-            "chaos_workers:handle",
-            "--processes",
-            str(WORK_PROCESSES),
-        ]
+        unsteady = self._open_proxy()
         places = 0
         while places < self.options.workers:
-            kind = WORKER_KINDS[len(crew.workers) % len(WORKER_KINDS)]
-            command = work if kind == "work" else ["chaos_workers.py", kind, *workers]
-            crew.workers.append(Peer(f"worker-{len(crew.workers)}-{kind}", command))
+            number = len(crew.workers)
+            kind = WORKER_KINDS[number % len(WORKER_KINDS)]
+            ready = unsteady if number // len(WORKER_KINDS) % 2 else broker.ready
+            commands = {
+                "library": ["chaos_workers.py", kind, ready, broker.results],
+                "work": ["-m", "zmqbroker", "work", "-q", ready, "chaos_workers:handle", *WORK_OPTIONS],
+            }
+            crew.workers.append(
+                Peer(f"worker-{number}-{kind}", commands.get(kind, ["chaos_workers.py", kind, *workers]))
+            )
             places += WORK_PROCESSES if kind == "work" else 1
         for number in range(self.options.clients):
             kind = CLIENT_KINDS[number % len(CLIENT_KINDS)]
@@ -142,6 +156,7 @@ class Chaos:
             "client killed": (0.4, self._kill_client),
             "client stopped": (3, self._stop_client),
             "broker stopped": (0.5, self._stop_broker),
+            "proxy cut": (3, self._cut),
         }
         name = self.rng.choices(list(deeds), [weight for weight, _ in deeds.values()])[0]
         self.actions[name] += 1
@@ -174,6 +189,10 @@ class Chaos:
 
     def _stop_broker(self, now: float) -> None:
         self.crew.stop(self.broker.process.pid, now + self.rng.uniform(0.05, LONGEST_STOP_OF_BROKER))
+
+    def _cut(self, now: float) -> None:
+        if self.proxy is not None:
+            self.proxy.cut()
 
     def _choose(self, peers: list[Peer]) -> Peer | None:
         peer = self.rng.choice(peers)
@@ -216,7 +235,7 @@ class Chaos:
             look = self._look(census=True)
         kept = look.sizes["kept"]
         memory = look.resident_kib - self.at_start.resident_kib
-        stale = {name: STALE_KEPT if name in ("timers", "waiting", "idle") else 0 for name in look.sizes}
+        stale = {name: STALE_KEPT if name in QUEUES else 0 for name in look.sizes}
         stale |= {"kept": kept, "connections": look.sizes["connections"]}  # the latter is bounded by the descriptors
         for name, size in look.sizes.items():
             if size > stale[name]:

@@ -32,7 +32,14 @@ class Vandal:
 
     def rage(self) -> None:
         """Do one thing after the other."""
-        ideas: list[Callable[[], None]] = [self._requests, self._ready, self._results, self._bytes, self._kinds]
+        ideas: list[Callable[[], None]] = [
+            self._requests,
+            self._ready,
+            self._words,
+            self._results,
+            self._bytes,
+            self._kinds,
+        ]
         while True:
             self._rng.choice(ideas)()
             time.sleep(self._rng.uniform(0, LONGEST_PAUSE))
@@ -65,6 +72,35 @@ class Vandal:
         proper = self._rng.random() < READY_SHARE
         frames = [b"", *self._frames()] if proper else [frame or b"x" for frame in self._frames()]
         self._send(zmq.DEALER, 1, frames)
+
+    def _words(self) -> None:
+        """Say what workers say that have announced themselves, by a connection that has, or has not."""
+        announces = [
+            {"role": "worker", "protocol": 1, "serial": True, "headers": True},
+            {"role": "worker", "protocol": 1},
+            {"role": "worker", "protocol": 2},
+            {"role": "worker", "protocol": 1, "queues": []},
+            {"role": "client"},
+            {"key": "a request"},
+        ]
+        verbs = [b"ready", b"withdraw", b"done", b"fail", b"reject", b"release", b"touch", b"progress", b"drop", b"?"]
+        numbers = [b"0", b"0", b"64", b"65", b"-1", b"x", b""]
+        ids = [b"", b"x", self._rng.randbytes(32), self._rng.randbytes(LARGE)]
+        opened: zmq.Socket[Any] = self._context.socket(zmq.DEALER)
+        opened.linger = 1000
+        opened.connect(self._addresses[1])
+        if self._rng.random() < 0.7:
+            announce = b"ZB1 " + json.dumps(self._rng.choice(announces)).encode()
+            opened.send_multipart([announce, b"", *self._rng.choices(ids, k=self._rng.randrange(3))])
+        for _ in range(self._rng.randint(1, 9)):
+            verb = self._rng.choice(verbs)
+            asks = self._rng.choice(numbers)
+            if verb == b"ready" and asks == b"64" and self._rng.random() > READY_SHARE:
+                asks = b"0"
+            word = b"ZB1 " + b" ".join([verb, asks, self._rng.choice(ids)][: self._rng.randint(1, 3)])
+            opened.send_multipart([b"", word, *self._frames()])
+        opened.poll(self._rng.randrange(50))
+        opened.close()
 
     def _results(self) -> None:
         verb = self._rng.choice([b"fail", b"reject", b"release", b"touch", b"destroy", b""])

@@ -33,6 +33,7 @@ import zmqbroker
 TOO_LONG = (0.9, 1.6)  # seconds, with attempts of 1 s; some are just in time
 SHORT = (0.0, 0.05)
 SLOTS = (2, 6)
+LIBRARY_SLOTS = (1, 2, 3, 64, None, None)
 
 # What a worker does with a task, and how often it does so, relative to the others. `drop` has a rate of its own.
 MANNERS = {
@@ -155,7 +156,6 @@ class Handler:
     """The function of a `zmqbroker.Worker`, which cannot do all that a plain worker can."""
 
     def __init__(self) -> None:
-        self.worker: zmqbroker.Worker | None = None  # to be touched
         self._mind: Mind | None = None
 
     def __call__(self, body: Any) -> list[bytes] | bytes:
@@ -164,8 +164,10 @@ class Handler:
             self._mind = Mind()  # in the process that does the tasks
         frames = body if isinstance(body, list) else [body]
         name, manner, seconds = self._mind.take(frames)
-        if manner == "touch" and self.worker is not None:
-            self.worker.touch(3)
+        task = zmqbroker.current_task()
+        if manner == "touch" and task is not None:
+            task.touch(3)
+            task.progress(1, 2, name)
         time.sleep(seconds)
         if manner == "die":
             die()
@@ -187,8 +189,7 @@ handle = Handler()  # for `zmqbroker work`
 def be_library(ready: str, results: str) -> None:
     """Be a `zmqbroker.Worker`, until SIGTERM."""
     logging.basicConfig(level=logging.ERROR)
-    worker = zmqbroker.Worker(ready, handle, slots=randomness("slots").randint(1, 3))
-    handle.worker = worker
+    worker = zmqbroker.Worker(ready, handle, slots=randomness("slots").choice(LIBRARY_SLOTS))
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()
 

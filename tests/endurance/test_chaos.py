@@ -58,6 +58,16 @@ def test_the_accountant_is_content_with_kept_promises(tmp_path: Path, client: st
     assert not Accounts(tmp_path, dead_clients=set()).violations
 
 
+@pytest.mark.parametrize(("times", "is_wrong"), [(6, False), (7, True)])
+def test_the_accountant_knows_that_a_worker_with_several_tasks_may_begin_one_unseen(
+    tmp_path: Path, times: int, is_wrong: bool
+):
+    (tmp_path / "a.1.journal").write_text("sent a:1 poison 2\ngot a:1 failed\n")
+    for number in range(times):
+        (tmp_path / f"worker-{number}-work-1.2.journal").write_text("took a:1\n")
+    assert bool(Accounts(tmp_path, dead_clients=set()).violations) is is_wrong
+
+
 def test_the_accountant_expects_no_reply_for_a_dead_client(tmp_path: Path):
     (tmp_path / "a.1.journal").write_text(SENT)
     assert not Accounts(tmp_path, dead_clients={1}).violations

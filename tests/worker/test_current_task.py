@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from math import nan
 from typing import Any
 
 import pytest
@@ -95,9 +96,9 @@ def test_progress_of_nonsense_is_an_error(bare: BareBroker):
     errors: list[str] = []
 
     def handle(_: bytes) -> None:
-        for text, kind in (("x" * 4097, ValueError), (b"bytes", TypeError)):
+        for done, text, kind in ((1, "x" * 4097, ValueError), (nan, "", ValueError), (1, b"bytes", TypeError)):
             with pytest.raises(kind) as caught:
-                current_task().progress(1, 2, text)  # type: ignore[arg-type]
+                current_task().progress(done, 2, text)  # type: ignore[arg-type]
             errors.append(str(caught.value))
 
     with working(bare.ready, handle):

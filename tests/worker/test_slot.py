@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 
 from zmqbroker.wire.announced import task_header
+from zmqbroker.wire.requests import LONGEST_KEY
 from zmqbroker.worker.limits import InHand
 from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
 
@@ -50,6 +51,11 @@ def test_a_task_that_tells_no_timeout_has_no_deadline(slot: Slot, header: bytes)
     assert slot.in_hand() == InHand(100.0, inf, b"attempt")
 
 
+def test_the_longest_key_hides_no_deadline(slot: Slot):
+    slot.begin(bytes(32), task_header(7, "\N{BROOM}" * LONGEST_KEY, 1, 3, 2.5), 100.0)
+    assert slot.in_hand() == InHand(100.0, 102.5, bytes(32))
+
+
 def test_a_touch_moves_the_deadline_to_so_many_seconds_from_now_or_to_the_timeout_once_more(slot: Slot):
     for seconds, more in ((30.0, 30.0), (None, 2.5)):
         slot.begin(b"attempt", HEADER, 100.0)
@@ -78,6 +84,6 @@ def test_the_touches_of_one_task_are_not_those_of_the_next(slot: Slot):
 
 def test_a_header_of_any_length_leaves_the_rest_of_the_slot_alone(slot: Slot):
     slot.write_counts(9, 3)
-    slot.begin(b"attempt", task_header(7, "k" * 10_000, 1, 3, 2.5), 100.0)
+    slot.begin(b"attempt", task_header(7, "k" * 100_000, 1, 3, 2.5), 100.0)
     assert slot.in_hand() == InHand(100.0, inf, b"attempt")  # the timeout stands at its end
     assert slot.counts() == (9, 3)

@@ -298,6 +298,12 @@ def test_what_is_no_number_of_slots_is_refused(slots: Any):
         Worker(NOBODY, echo, slots=slots)
 
 
+def test_a_label_that_is_no_text_is_refused():
+    label: Any = b"resizer"
+    with pytest.raises(ValueError, match="a label must be text, not b'resizer'"):
+        Worker(NOBODY, echo, label=label)
+
+
 def test_a_handler_that_is_no_function_is_refused():
     handler: Any = "tasks:echo"
     with pytest.raises(ValueError, match="the handler must be a function, not 'tasks:echo'"):
@@ -593,11 +599,12 @@ def test_an_outcome_that_no_broker_was_there_for_is_said_before_a_worker_leaves(
     bare.give(bare.met(), b"id", b"long")
     gate.wait_for(b"long")
     bare.close()
-    wait_until(lambda: not worker._session.is_welcome)  # else ZeroMQ may be left to send it, which counts as well
-    worker.stop()
-    gate.open(b"long")
     with BareBroker(bare.ready) as new:
-        new.announced()
+        again, _, _ = new.announced(welcome=False)
+        worker.stop()
+        gate.open(b"long")
+        wait_until(lambda: worker._session.has_unsaid)
+        new.welcome(again)
         assert new.said()[1] == Outcome(b"done", b"id", (b"LONG",), asks=0)
         assert ended(thread)
 

@@ -169,6 +169,17 @@ def test_withdrawn_ends_the_wait_for_tasks(session: Session):
     assert session.asked == 0
 
 
+def test_tasks_may_come_between_two_answers_to_a_withdrawal_in_parts():
+    session = Session(100)
+    session.welcome()
+    session.stop()
+    session.receive(Word(WITHDRAWN, 64, b""))
+    assert session.asked == 36
+    assert said(session.receive(Given(b"a", [b"body"]))) == ["release 0 a"]
+    session.receive(Word(WITHDRAWN, 36, b""))
+    assert session.asked == 0
+
+
 def test_what_is_more_than_a_message_may_ask_for_is_asked_for_and_taken_back_in_several():
     session = Session(100)
     assert said(session.welcome()) == ["ready 64", "ready 36"]
@@ -214,7 +225,9 @@ def test_a_stopped_worker_asks_no_new_connection_for_tasks(session: Session):
     session.disconnect()
     assert session.stop() == []
     assert session.held() == [b"a"]
-    assert session.welcome() == []
+    assert session.has_unsaid
+    assert said(session.welcome()) == ["release 0 b"]  # which the announce may have named, if it was sent before
+    assert not session.has_unsaid
     assert one(session.finish(DONE, [b"r"], 1.0)) == "done 0 a r"
 
 

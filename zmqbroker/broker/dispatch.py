@@ -31,7 +31,19 @@ from zmqbroker.broker.kept import KeptReplies
 from zmqbroker.broker.matching import Matching
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.records import Records
-from zmqbroker.broker.task import DELAYED, NO_BACK_OFF, RUNNING, WAITING, BackOff, Holder, Record, Task, Waiter, Worker
+from zmqbroker.broker.task import (
+    DELAYED,
+    NO_BACK_OFF,
+    OVER,
+    RUNNING,
+    WAITING,
+    BackOff,
+    Holder,
+    Record,
+    Task,
+    Waiter,
+    Worker,
+)
 from zmqbroker.broker.timers import Timers
 from zmqbroker.wire import (
     CANCELLED,
@@ -50,7 +62,6 @@ from zmqbroker.wire import (
 
 DEFAULT_TRIES = 3
 GRACE = 0.1  # seconds in which a worker that is gone may come back, or its result still come in by the other socket
-LARGEST_PROGRESS = 4096  # bytes
 HELD = 0.01  # seconds; a task in hand for longer holds up those behind it
 
 
@@ -276,9 +287,7 @@ class Dispatcher:
         if asks:
             worker.slots.extend([[worker.id]] * asks)
         if was_first:
-            worker.is_stuck = False
-            if held:
-                self._begin_first(worker, now)
+            self._begin_first(worker, now)
         self._workers.place(worker)
 
     def result(self, attempt_id: Sized, body: Frames, now: float) -> None:
@@ -319,18 +328,19 @@ class Dispatcher:
         if seconds is not None:
             self._set_deadline(task, now + seconds)
 
-    def progress(self, attempt_id: Sized, progress: Frames) -> None:
+    def progress(self, attempt_id: Sized, progress: Sized) -> None:
         """Pass on how far a worker is with an attempt."""
         task = self._find_running(attempt_id)
-        if task is not None and task.header is not None and progress and len(progress[0]) <= LARGEST_PROGRESS:
-            self.progressed[task] = progress[0]
+        if task is not None and task.header is not None:
+            self.progressed[task] = progress
 
     # What the loop does and notices
 
     def hand_out(self, now: float) -> tuple[Frames, Task] | None:
         """Give the first waiting task to an idle worker; None when either is missing.
 
-        Returns the worker's envelope and the task, whose `attempt_id` names the attempt.
+        Returns the worker's envelope and the task, whose `attempt_id` names the attempt. A worker that has the task
+        already, behind another one, does not get it anew.
         """
         while (pair := self._matching.next()) is not None:
             task, worker = pair
@@ -376,6 +386,7 @@ class Dispatcher:
                 self.counters.lost += 1
                 if task.due is None or task.due > now + GRACE:
                     self._timers.set(task, now + GRACE)
+        self.counters.taken_back += len(behind)
         self._wait_first(behind, now)
 
     def expire(self, now: float) -> None:
@@ -430,7 +441,6 @@ class Dispatcher:
     def _wait_first(self, tasks: list[Task], now: float) -> None:
         """Have running tasks that nobody has in hand wait again, in this order, before all others."""
         for task in reversed(tasks):
-            self.counters.taken_back += 1
             self._stop_running(task)
             task.status = WAITING
             self._set_due(task, inf)
@@ -591,6 +601,7 @@ class Dispatcher:
     def _begin_first(self, worker: Worker, now: float) -> None:
         """Note that the first of what a worker holds is what it has in hand from now on."""
         worker.since = now
+        worker.is_stuck = False
         if not (worker.held and worker.is_serial):
             return
         attempt_id, task = next(iter(worker.held.items()))
@@ -612,29 +623,43 @@ class Dispatcher:
             return
         worker.is_stuck = True
         self._workers.place(worker)
-        _, *behind = worker.held.items()
-        self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id], now)
+        _, *others = worker.held.items()
+        behind = [task for attempt_id, task in others if task.attempt_id == attempt_id]
+        self.counters.taken_back += len(behind)
+        self._wait_first(behind, now)
 
     def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Take in an attempt that a worker names after it has connected again."""
         task = self._find(attempt_id)
         if task is None:
+            worker.held[attempt_id] = OVER
             self._tell(worker, announced.CANCEL, attempt_id)
             return
+        self._lose_earlier(task, attempt_id, worker, now)
         worker.held[attempt_id] = task
         if task.attempt_id == attempt_id:
-            before, task.worker = task.worker, worker
-            if before is not worker:
-                before.held.pop(attempt_id, None)
+            task.worker = worker
             self._set_due(task, task.deadline if task.deadline is not None and task.charged == attempt_id else inf)
         elif task.status is RUNNING:
             task.holders = [*(task.holders or ()), Holder(worker, attempt_id)]
         else:
-            task.charged = attempt_id if not worker.is_serial or len(worker.held) == 1 else task.charged
             self._stop_waiting(task)
             self._run_again(task, worker, attempt_id)
-            if task.charged == attempt_id and task.timeout is not None:
-                self._set_deadline(task, now + task.timeout)
+            if worker.has_in_hand(attempt_id):
+                if task.charged:  # for this attempt, as far as can be told
+                    task.charged = attempt_id
+                self._take_in_hand(task, now)
+
+    def _lose_earlier(self, task: Task, attempt_id: bytes, worker: Worker, now: float) -> None:
+        """Give up the connection by which an attempt was handed out: who names it by another one has lost that."""
+        had = [holder.worker for holder in task.holders or () if holder.attempt_id == attempt_id]
+        if task.attempt_id == attempt_id:
+            had.append(task.worker)
+        for earlier in had:
+            if earlier.announce is None:
+                self._workers.leave(earlier, attempt_id)
+            elif earlier is not worker and not earlier.lost:
+                self.lose_worker(earlier.id, now)
 
     def _tell(self, worker: Worker, verb: bytes, what: bytes) -> None:
         if not worker.lost:

@@ -10,6 +10,7 @@ there (zmq_setsockopt(3)): a worker that is not costs nothing, a client that is 
 
 import logging
 from collections.abc import Sized
+from contextlib import suppress
 from math import ceil, inf
 from time import monotonic
 
@@ -190,6 +191,8 @@ class Loop:
             if word is not None:
                 self._obey_word(message[0], word, message[3:])
                 return
+            if self._dispatcher.has_announced(message[0]):
+                raise wire.MalformedError(f"an unknown word: {head(message[2], 20)!r}")
         elif announced.has_header(message):
             self._welcome(message)
             return
@@ -204,8 +207,8 @@ class Loop:
             envelope = message[: message.index(wire.EMPTY) - 1]
             send(self._ready, wire.reply_message([*envelope, wire.reply_header(None, INVALID, 0, str(error))], []))
             return
-        send(self._ready, announced.welcome_message(message[0], __version__))
-        self._dispatcher.announce(message[0], announce, attempt_ids, self._now)
+        if send(self._ready, announced.welcome_message(message[0], __version__)):  # else it is gone, and known to be so
+            self._dispatcher.announce(message[0], announce, attempt_ids, self._now)
 
     def _obey_word(self, worker: Sized, word: announced.Word, argument: Frames) -> None:
         """Do what a worker says by a word; one that has not announced itself asks for nothing by it."""
@@ -219,7 +222,7 @@ class Loop:
         elif verb == announced.WITHDRAW:
             dispatcher.withdraw(worker, word.asks)
         elif verb == announced.PROGRESS:
-            dispatcher.progress(attempt_id, argument)
+            dispatcher.progress(attempt_id, announced.parse_said(argument))
         else:
             self._obey(wire.parse_verb([wire.EMPTY, verb, attempt_id, *argument]))
 
@@ -239,10 +242,13 @@ class Loop:
 
     def _ignore_long(self, start: Frames) -> None:
         self._count_malformed("ready", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))
-        word = announced.parse_word(start[2]) if head(start[2], len(HEADER)) == HEADER else None
-        if word is not None and word.verb == announced.DONE:
-            self._dispatcher.answered(start[0], word.attempt_id, word.asks, self._now)
-            self._dispatcher.fail(word.attempt_id, LONG_RESULT, self._now)
+        if len(start[1]) or head(start[2], len(HEADER)) != HEADER:
+            return
+        with suppress(wire.MalformedError):  # that is counted
+            word = announced.parse_word(start[2])
+            if word is not None and word.verb == announced.DONE:
+                self._dispatcher.answered(start[0], word.attempt_id, word.asks, self._now)
+                self._dispatcher.fail(word.attempt_id, LONG_RESULT, self._now)
 
     def _lose_long(self, start: Frames) -> None:
         if wire.is_verb(start):
@@ -368,5 +374,5 @@ def _task_message(envelope: Frames, task: Task) -> Frames:
     message = wire.task_message(envelope, task.attempt_id, task.body)
     announce = task.worker.announce
     if announce is not None and announce.headers:
-        message.insert(1, _about(task))
+        message.insert(len(envelope), _about(task))
     return message

@@ -223,3 +223,7 @@ class Task:
     def waiters(self) -> list[Waiter]:
         """Whoever gets its outcome."""
         return [Waiter(self.envelope, self.header), *(self.joined or ())]
+
+
+OVER = Task([], [], None)  # type: ignore[arg-type]  # stands for one that is settled, or never was; it is in no queue
+OVER.status = "over"

@@ -86,8 +86,11 @@ class Client:
         `timeout` and `delay` are in seconds; None leaves it to the broker. The future raises TaskFailed.
         A result of several frames is a list in any case. `on_progress` is called, in the thread that receives replies,
         with what the worker says of how far it has come, which is the future's `progress` then; None: that is not asked
-        for. What it raises is logged. Raises RuntimeError when the client is closed.
+        for. One that raises is logged, and not called again. Raises ValueError for what is no function, RuntimeError
+        when the client is closed.
         """
+        if on_progress is not None and not callable(on_progress):
+            raise ValueError(f"on_progress must be a function, not {on_progress!r:.50}")
         asks = None if on_progress is None else True
         options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority, progress=asks)
         future = TaskFuture(is_list(body), self._check_can_wait, on_progress)

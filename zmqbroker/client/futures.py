@@ -99,9 +99,15 @@ class TaskFuture(Future[Any]):
 
     def hear(self, replies: list[Reply]) -> None:
         """Have it known how far the task has come: only the last one counts. What the hook raises is raised."""
-        self.progress = wire.parse_progress(replies[-1].body)
-        if self._on_progress is not None:
-            self._on_progress(self.progress)
+        try:
+            self.progress = wire.parse_progress(replies[-1].body)
+        except wire.MalformedError as error:
+            log_safely(log.warning, "%s", error)
+            return
+        hook, self._on_progress = self._on_progress, None  # one that raises is not called again
+        if hook is not None:
+            hook(self.progress)
+            self._on_progress = hook
 
     def settle(self, replies: list[Reply]) -> None:
         """Become what the first reply says, unless cancelled meanwhile."""

@@ -144,7 +144,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         help="address for clients: tcp://*:4161, tcp://127.0.0.1:*, tcp://[::1]:4161, ipc:///tmp/requests, ...",
     )
     add("ready", metavar="READY", help="address for workers asking for tasks")
-    add("results", metavar="RESULTS", help="address for the results of workers")
+    add("results", metavar="RESULTS", help="address for the results of plain workers; our own need READY alone")
 
 
 def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -60,7 +60,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         type=number(int, "one for each processor"),
         default=1,
         metavar="N",
-        help="processes, each with one task at a time (default: %(default)s; 0: one for each processor)",
+        help="processes, each of which does one task after the other (default: %(default)s; 0: one for each processor)",
     )
     add(
         "--max-tasks",
@@ -74,8 +74,8 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         type=seconds,
         default=0,
         metavar="SECONDS",
-        help="while a task runs, ask the broker for its timeout anew, each time after so long; less than the timeout "
-        "(default: 0, never)",
+        help="while a task runs, up to --kill-after, ask the broker for its timeout anew, each time after so long; "
+        "less than the timeout (default: 0, never)",
     )
     add(
         "--kill-after",
@@ -96,7 +96,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
     add(
         "--kill-cancelled",
         action="store_true",
-        help="end the process of a function when its task is cancelled (a command is always ended)",
+        help="end the process of a function when nobody wants its result any more (a command is always ended)",
     )
     add(
         "--slots",
@@ -107,7 +107,9 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         "as take 5 milliseconds, from 1 to 64)",
     )
     add(
-        "--label", metavar="TEXT", help="what the workers are called in the log of the broker, besides host and process"
+        "--label",
+        metavar="TEXT",
+        help="what the workers are called in the verbose log of the broker, besides host and process",
     )
     add_connect_timeout(parser)
     loudness = parser.add_mutually_exclusive_group()

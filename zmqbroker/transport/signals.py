@@ -73,6 +73,21 @@ def ignore(numbers: Iterable[signal.Signals]) -> None:
 
 
 @contextmanager
+def status_held_back() -> Iterator[None]:
+    """Hold SIGUSR1 back, from programs that are started meanwhile as well: until they call `let_status_in`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [STATUS])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_status_in() -> None:
+    """Receive SIGUSR1 again, and what was held back of it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [STATUS])
+
+
+@contextmanager
 def ctrl_c_calls(stop: Callable[[], None], times: int) -> Iterator[None]:
     """Have Ctrl-C call `stop` so often, and raise KeyboardInterrupt at the end of the `with` block.
 

@@ -19,6 +19,7 @@ MOST_ASKED = 64  # tasks in one message
 MOST_QUEUES = 64
 LARGEST_ANNOUNCE = 65536  # bytes
 LARGEST_WORD = 200  # bytes, attempt id and all
+LARGEST_PROGRESS = 4096  # bytes
 
 READY = b"ready"  # asks for tasks
 DONE = b"done"  # with a result
@@ -123,6 +124,13 @@ def parse_word(frame: Sized) -> Word | None:
     if not is_number or (verb in COUNTED) == bool(attempt_id):
         raise MalformedError(f"{verb.decode()} needs a number from 0 to {MOST_ASKED}, an attempt id, or both")
     return Word(verb, int(number), attempt_id)
+
+
+def parse_said(argument: Frames) -> Sized:
+    """Return the argument of PROGRESS, which the broker does not read; raises MalformedError for what is none."""
+    if not argument or len(argument[0]) > LARGEST_PROGRESS:
+        raise MalformedError(f"progress without an argument of up to {LARGEST_PROGRESS} bytes")
+    return argument[0]
 
 
 # What the broker sends

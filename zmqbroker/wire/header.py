@@ -11,7 +11,7 @@ HEADER = b"ZB1 "  # how a header starts
 LARGEST_HEADER = 4096  # bytes, of a request
 
 _read = json.JSONDecoder().raw_decode  # json.loads and json.dumps take three times as long for what is so short
-quote = json.JSONEncoder().encode
+quote = json.JSONEncoder(allow_nan=False).encode
 
 
 def read_fields(header: Sized) -> dict[str, Any]:

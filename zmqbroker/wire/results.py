@@ -1,4 +1,4 @@
-"""What workers say of their attempts on RESULTS: a result, or a verb."""
+"""What plain workers say of their attempts on RESULTS: a result, or a verb."""
 
 from collections.abc import Sized
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What workers and the broker say to each other on READY: ready messages and tasks."""
+"""What plain workers and the broker say to each other on READY: ready messages and tasks."""
 
 from collections.abc import Sized
 

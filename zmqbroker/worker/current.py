@@ -5,11 +5,9 @@ from math import nan
 from typing import Any
 
 from zmqbroker.wire import LONGEST_SPAN
-from zmqbroker.wire.announced import Given
+from zmqbroker.wire.announced import LARGEST_PROGRESS, Given
 from zmqbroker.wire.header import quote
 from zmqbroker.worker.keeper import Keeper
-
-LARGEST_PROGRESS = 4096  # bytes
 
 
 class CurrentTask:
@@ -77,8 +75,8 @@ class CurrentTask:
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Say how far the task has come, as often as you like: the last word counts, ten times a second.
 
-        From any thread. Raises ValueError for more than 4,096 bytes of JSON, TypeError for what is not to be told in
-        JSON, RuntimeError in a process forked since.
+        From any thread. Raises ValueError for more than 4,096 bytes of JSON and for what is no finite number, TypeError
+        for what is not to be told in JSON, RuntimeError in a process forked since.
         """
         said = quote({"done": done, "total": total, "text": text}).encode()
         if len(said) > LARGEST_PROGRESS:

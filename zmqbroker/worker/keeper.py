@@ -86,6 +86,7 @@ class Keeper:
     def finish(self, verb: bytes, argument: Frames, now: float) -> None:
         """Say what came of it: from now on there is none."""
         with self._lock:
+            self.upkeep.on_end()
             if self._is_told_to_stop:
                 self.withdraw()
             self._line.say(self._session.finish(verb, argument, now))

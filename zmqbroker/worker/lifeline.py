@@ -16,6 +16,7 @@ from itertools import count
 from math import inf
 from typing import NamedTuple
 
+from zmqbroker.transport import signals
 from zmqbroker.worker.command import kill_group
 from zmqbroker.worker.leftovers import kill_leftovers
 from zmqbroker.worker.limits import InHand
@@ -61,9 +62,10 @@ class Process:
             undoing.callback(self.slot.close)
             shared = theirs.fileno(), slot
             arguments = [*program.arguments, self._mark, *map(str, shared)]
-            self._process = subprocess.Popen(
-                arguments, stdin=settings, pass_fds=shared, start_new_session=True, cwd=program.directory
-            )
+            with signals.status_held_back():  # it would end a process that has no handler yet
+                self._process = subprocess.Popen(
+                    arguments, stdin=settings, pass_fds=shared, start_new_session=True, cwd=program.directory
+                )
             undoing.pop_all()
         self.pid = self._process.pid
 

@@ -1,4 +1,4 @@
-"""How long a process may be at a task before it is taken to hang: it is told the time, and decides."""
+"""How long a process may be at a task before it is taken to hang, with a deadline or without."""
 
 from math import inf
 from typing import NamedTuple

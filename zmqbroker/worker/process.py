@@ -1,7 +1,8 @@
 """One worker process of `zmqbroker work`: a Worker, the user's handler, and the lifeline to the supervisor.
 
 FINISH or the end of file on the lifeline, or a signal that asks for the end, as a service manager sends it to all there
-are: it finishes the task in hand and leaves. AT_ONCE: it leaves at once, and the attempt fails.
+are: it finishes the task in hand, gives back what it has not begun, and leaves. AT_ONCE: it leaves at once, and the
+attempt fails.
 
 What holds up its end then is the user's: threads that run on, functions for the exit, children. They have LEAVE_WITHIN
 seconds.
@@ -216,7 +217,8 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     with open(os.devnull) as nothing:  # what stdin was for has been read
         os.dup2(nothing.fileno(), 0)
     log_to_stderr(settings["log_level"], LOG_FORMAT)
-    handle_here_only({signal.SIGUSR1: lambda *_: None})  # a question to the supervisor
+    handle_here_only({signals.STATUS: lambda *_: None})  # a question to the supervisor
+    signals.let_status_in()
     try:
         process = WorkerProcess(Settings(**settings), slot)
     except (ValueError, RuntimeError, OSError) as error:

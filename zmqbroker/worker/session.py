@@ -4,8 +4,9 @@ A worker has *asked* for so many tasks, *has* tasks that lie behind the one *in 
 how many it asks for in addition. It asks ahead by itself: for as many tasks as take ASK_AHEAD, from 1 to MOST_ASKED,
 or for a fixed number.
 
-A connection may be lost at any time, with what was sent last. So outcomes are kept, as many as there may be tasks in
-hand, and said again by the next one; what was asked for is forgotten with it. What is not done yet is named there.
+A connection may be lost at any time, with what was sent last. So outcomes are kept, as many as it may have tasks, and
+said again by the next one; what was asked for is forgotten with it. What is not done yet is named there. What the
+broker drops is given back, unless it has begun.
 """
 
 from collections import deque
@@ -51,7 +52,7 @@ class Session:
         self._mean = ASK_AHEAD
         self._tasks: deque[Given] = deque()  # that lie behind
         self._kept: deque[tuple[bytes, bytes, Frames]] = deque(maxlen=slots or MOST_ASKED)
-        self._large: list[tuple[bytes, bytes, Frames]] = []  # outcomes that are said once
+        self._once: list[tuple[bytes, bytes, Frames]] = []  # outcomes that are said by the next connection only
         self._touch: bytes | None = None  # asked for while there was no connection
         self._progress: bytes | None = None  # not said yet
         self._progress_at = 0.0  # not before this instant
@@ -78,8 +79,8 @@ class Session:
         self.is_welcome = True
         self.has_unsaid = False
         said = [outcome_message(verb, 0, attempt_id, argument) for verb, attempt_id, argument in self._kept]
-        said += [outcome_message(verb, 0, attempt_id, argument) for verb, attempt_id, argument in self._large]
-        self._large.clear()
+        said += [outcome_message(verb, 0, attempt_id, argument) for verb, attempt_id, argument in self._once]
+        self._once.clear()
         if self._touch is not None and self.in_hand is not None:
             said.append(named_message(TOUCH, self.in_hand.attempt_id, self._touch))
         self._touch = None
@@ -97,7 +98,7 @@ class Session:
                 return [outcome_message(RELEASE, 0, told.attempt_id, [])]
             self._tasks.append(told)
         elif told.verb == WITHDRAWN:
-            self.asked = 0
+            self.asked = max(0, self.asked - told.asks)
         elif told.verb in (DROP, CANCEL):
             return self._give_up(told)
         return []
@@ -135,7 +136,7 @@ class Session:
         if size <= LARGEST_KEPT:
             self._kept.append((verb, attempt_id, argument))
         elif not self.is_welcome:
-            self._large.append((verb, attempt_id, argument))
+            self._once.append((verb, attempt_id, argument))
         if self.is_welcome:
             return outcome_message(verb, self._ask(), attempt_id, argument)
         self.has_unsaid = True
@@ -171,7 +172,9 @@ class Session:
         """Ask for nothing any more: take back what was asked for, and give back what lies behind."""
         self.is_stopping = True
         tasks, self._tasks = self._tasks, deque()
-        if not self.is_welcome:
+        if not self.is_welcome:  # an announce that names them may be on its way
+            self._once += [(RELEASE, task.attempt_id, []) for task in tasks]
+            self.has_unsaid = self.has_unsaid or bool(tasks)
             return []
         released = [outcome_message(RELEASE, 0, task.attempt_id, []) for task in tasks]
         return [*_counted(WITHDRAW, self.asked), *released]

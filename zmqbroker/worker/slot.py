@@ -17,15 +17,13 @@ from zmqbroker.wire.header import read_fields
 from zmqbroker.worker.limits import InHand
 
 HANDLED, FAILED, NUMBER = range(3)  # the words: tasks handled, those of them that failed, the task in hand (0: none)
-TASK = struct.Struct(
-    "@dddHH"
-)  # when it began and was touched (0: never), for how long; sizes of its id and of the text
+TASK = struct.Struct("@dddHH")  # when it began, and was touched (0: never) for how long; sizes of its id, of all text
 TOUCH = struct.Struct("@dd")
 TASK_AT = 24
 TOUCH_AT = TASK_AT + 8
 TEXT_AT = TASK_AT + TASK.size  # its id, and then its header
-SIZE = mmap.PAGESIZE
-LARGEST_TEXT = 3000  # bytes
+SIZE = 4 * mmap.PAGESIZE
+LARGEST_TEXT = 16000  # bytes; JSON makes twelve of one letter of a key, at the most
 TIMEOUT_AGAIN = 0.0  # what a touch asks for that names no time
 
 

@@ -56,12 +56,14 @@ class Worker:
         done one after the other, and to have the next one at hand saves the way to the broker; None: as many as take
         about 5 ms, up to 64. `keep_alive` says when TCP takes the broker's host for dead. `connect_timeout` is how many
         seconds `run` goes on without a broker that answers; None: for ever. `context` is needed for inproc; None makes
-        one. Raises ValueError for what is no address, no function and no number of slots, OSError where no file
-        descriptors are left, and RuntimeError where there are no threads.
+        one. Raises ValueError for what is no address, no function, no number of slots and no text, OSError where no
+        file descriptors are left, and RuntimeError where there are no threads.
         """
         threads.need_real("a Worker")
         if slots is not None and not is_whole(slots, 1):
             raise ValueError(f"slots must be a whole number, 1 or more, not {slots!r:.50}")
+        if label is not None and not isinstance(label, str):
+            raise ValueError(f"a label must be text, not {label!r:.50}")
         if not callable(handler):
             raise ValueError(f"the handler must be a function, not {handler!r:.50}")
         if context is None:
