@@ -193,7 +193,7 @@ def test_it_is_told_too_when_the_last_plain_worker_has_left_between_two_tasks():
     core = Core()
     core.ready([b"worker"])
     core.tasks("1", "2")
-    ((worker, task),) = core.take()
+    ((_, task),) = core.take()
     core.result(task.attempt_id, [b"result"], 1.0)
     core.lose_worker(b"worker", 7.0)
     core.expire(7.0 + FIRST_SILENCE)

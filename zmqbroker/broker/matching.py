@@ -88,8 +88,10 @@ class Matching:
         return self._silences.next_due()
 
     def note_left(self, queues: Iterable[Queue], now: float) -> None:
-        """Note that a worker asks no more from these queues: perhaps nobody does, and tasks wait there."""
+        """Note that a worker asks no more from these queues: perhaps nobody does, or nobody who is not in doubt."""
         for queue in queues:
+            if queue.aside:
+                queue.consider()
             if queue.waiting and queue.due is None and not queue.has_workers:
                 self._silences.set(queue, now + FIRST_SILENCE)
 
