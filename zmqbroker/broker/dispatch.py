@@ -495,7 +495,7 @@ class Dispatcher:
         worker.is_stuck = True
         self._workers.place(worker)
         _, *behind = worker.held.items()
-        self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id])
+        self._wait_first([task for attempt_id, task in behind if task.attempt_id == attempt_id != task.charged])
 
     def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Take in an attempt that a worker names after it has connected again."""
