@@ -316,6 +316,16 @@ def test_what_lies_behind_an_attempt_that_is_over_is_not_in_hand():
     assert core.counters.late == 2  # the name, and the result
 
 
+def test_what_was_counted_before_its_worker_said_that_it_is_serial_is_not_taken_back():
+    core = Core(tries=1)
+    core.tasks("a", "b")
+    core.join("worker", 2, PARALLEL)
+    core.give()
+    core.join("worker", 0, SERIAL)
+    core.expire(HELD)
+    assert (core.waiting, core.running) == (0, 2)
+
+
 def test_who_names_an_attempt_by_another_connection_has_lost_the_earlier_one():
     core = Core(tries=1, timeout=1.0)
     core.tasks("a", "b", "on its way")

@@ -624,7 +624,7 @@ class Dispatcher:
         worker.is_stuck = True
         self._workers.place(worker)
         _, *others = worker.held.items()
-        behind = [task for attempt_id, task in others if task.attempt_id == attempt_id]
+        behind = [task for attempt_id, task in others if task.attempt_id == attempt_id != task.charged]
         self.counters.taken_back += len(behind)
         self._wait_first(behind, now)
 

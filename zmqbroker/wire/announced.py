@@ -87,6 +87,8 @@ def parse_announce(message: Frames) -> tuple[Announce, list[bytes]]:
         raise MalformedError(f"a bad header: {error}") from None
     if fields.get(ROLE) != "worker":
         raise MalformedError("this is the address for workers (READY): a client belongs to the one for requests")
+    if EMPTY in message[3:]:
+        raise MalformedError("an announce that names an attempt without an id")
     return _announce(fields), [head(frame, LARGEST_WORD) for frame in message[3:]]
 
 
