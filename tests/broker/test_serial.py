@@ -1,7 +1,7 @@
 """The core with literal times: workers that announce themselves, and what order tells of what they have in hand."""
 
 import pytest
-from core_support import PARALLEL, Core
+from core_support import PARALLEL, SERIAL, Core
 
 from zmqbroker.broker.dispatch import GRACE, HELD
 from zmqbroker.wire import announced
