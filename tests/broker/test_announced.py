@@ -85,13 +85,16 @@ def test_an_announce_that_does_not_fit_is_refused_and_says_why(running: Running)
         ({"queues": []}, "queues must be a list of 1 to 64 names"),
         ({"queues": ["name"] * 65}, "queues must be a list of 1 to 64 names"),
         ({"pid": "1"}, "pid of an announce must be of type int, not '1'"),
-        ({"role": "client"}, "this is the address for workers (READY): a client belongs to the one for requests"),
+        (
+            {"role": "client"},
+            "this is the address for workers (READY): a client belongs to the one for clients (REQUESTS)",
+        ),
         ({"label": "x" * 65536}, "a bad header: it is larger than 65536 bytes"),
     ]
     for number, (fields, reason) in enumerate(refused, 1):
         announce(worker, **fields)
         header, *rest = worker.recv_multipart()
-        told = {"status": "invalid", "attempts": 0, "reason": reason}
+        told = {"status": "invalid", "attempts": 0, "reason": reason} | ({"at": "READY"} if "role" in fields else {})
         assert (header[:4], json.loads(header[4:]), rest) == (b"ZB1 ", told, [b"", b""])
         running.wait_for("malformed", number)
 

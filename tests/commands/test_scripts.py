@@ -199,7 +199,8 @@ def test_a_worker_that_waits_for_a_task_ends_at_a_signal(start_program, start_br
     worker = start_program("testworker.py", ready, results, 0)
     worker.wait_for("^Asking for tasks$")
     assert worker.end(number) == 0
-    assert worker.lines == ["Asking for tasks"]
+    complaints = f"^no answer yet from {SOME}: is the broker running.$"  # after 3 seconds, on a loaded machine
+    assert [line for line in worker.lines if not re.match(complaints, line)] == ["Asking for tasks"]
 
 
 def test_a_worker_that_is_told_to_end_still_delivers_its_result(start_program, start_broker):

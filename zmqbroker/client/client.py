@@ -51,7 +51,8 @@ class Client:
 
         `context` is needed for inproc; None makes one. `keep_alive` says when TCP takes the broker's host for dead:
         then this connects again. After `connect_timeout` seconds without a broker that answers, tasks fail with a
-        ConnectionError; None: they wait for it. Raises ValueError for what is no address, OSError without descriptors.
+        ConnectionError, and at an address for others they do so at once; None: they wait for it. Raises ValueError for
+        what is no address, OSError without descriptors.
         """
         self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
         self._link = Link(requests, context, keep_alive, connect_timeout)

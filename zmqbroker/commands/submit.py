@@ -28,9 +28,9 @@ examples:
   zmqbroker submit --whole -T 60 tcp://localhost:4161 *.svg > all
 
 Exit status: 0 if all tasks were done; 1 if any failed; 2 for bad options, a file that cannot be read, output that
-cannot be written, or no broker within --connect-timeout; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP,
-which print what is finished; 141 when nobody reads the output any more. What is left of the tasks is cancelled in each
-of these cases."""
+cannot be written, a wrong address, or no broker within --connect-timeout; 130 after Ctrl-C, 143 after SIGTERM and 129
+after SIGHUP, which print what is finished; 141 when nobody reads the output any more. What is left of the tasks is
+cancelled in each of these cases."""
 Event = int | Exception | None  # a signal, an error, or that all is printed
 LAST_WORDS = 2.0  # seconds, at the end, for whoever takes nothing of what is printed
 

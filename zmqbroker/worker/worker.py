@@ -101,7 +101,8 @@ class Worker:
         """Work until stopped; goes on by itself when the broker is restarted.
 
         Raises RuntimeError when it was called before, and in a process that was forked from the one that made this;
-        ConnectionError when no broker has answered for `connect_timeout` seconds, or what is there takes no workers.
+        ConnectionError when no broker has answered for `connect_timeout` seconds, or what is there takes no workers, as
+        at a wrong address.
         """
         self._keeper.refuse_in_child("run")
         if self._has_run:
