@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zmqbroker.broker.dispatch import GRACE, HELD, Dispatcher
-from zmqbroker.broker.task import RUNNING, Task
+from zmqbroker.broker.task import RUNNING, BackOff, Task
 from zmqbroker.wire import Announce, Header
 
 STALE_KEPT = 2  # in the queues, so that they are rebuilt often
@@ -39,10 +39,10 @@ class Promises(RuleBasedStateMachine):
     @initialize(tries=st.integers(0, 3), timeout=st.sampled_from([None, 1.0]), retry_delay=st.sampled_from([0.0, 2.0]))
     def start(self, tries: int, timeout: float | None, retry_delay: float) -> None:
         self.patched = ExitStack()
-        for module in ("queues", "workers"):
+        for module in ("queues", "timers", "workers"):
             self.patched.enter_context(patch(f"zmqbroker.broker.{module}.STALE_KEPT", STALE_KEPT))
         self.now = 0.0
-        self.dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay)
+        self.dispatcher = Dispatcher(tries=tries, timeout=timeout, back_off=BackOff(retry_delay))
         self.attempt_ids: list[bytes] = []
         self.requests = 0
         self.replies: Counter[bytes] = Counter()
@@ -111,7 +111,7 @@ class Promises(RuleBasedStateMachine):
         if verb == "result":
             self.dispatcher.result(attempt_id, [b"result"], self.now)
         elif verb == "release":
-            self.dispatcher.release(attempt_id)
+            self.dispatcher.release(attempt_id, self.now)
         else:
             getattr(self.dispatcher, verb)(attempt_id, "no", self.now)
 
