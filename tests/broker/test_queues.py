@@ -472,6 +472,15 @@ def test_a_client_may_want_it_otherwise():
     assert pauses == [0.5, 0.75, 0.75]
 
 
+def test_a_client_may_want_it_without_a_most():
+    core = Core(tries=0, back_off=BackOff(1.0, 2.0, 5.0))
+    core.join("worker", 1)
+    core.tasks("task", retry_delay=10, retry_most=0)
+    ((_, task),) = core.take()
+    core.failed("worker", task.attempt_id, 0.0, asks=1)
+    assert [pause for _, pause in core.lost] == [10.0]
+
+
 def test_after_very_many_attempts_it_does_not_grow_beyond_numbers():
     assert BackOff(1.0, 1000.0, 60.0).after(10**6) == 60.0
     assert BackOff(1.0, 1000.0).after(10**6) == 1e9

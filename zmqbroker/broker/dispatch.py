@@ -194,7 +194,7 @@ class Dispatcher:
         return BackOff(
             delay if header.retry_delay is None else header.retry_delay,
             factor if header.retry_factor is None else header.retry_factor,
-            most if header.retry_most is None else header.retry_most,
+            most if header.retry_most is None else header.retry_most or inf,
         )
 
     def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
