@@ -156,13 +156,14 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def lines_are_right(self) -> None:
         workers = self.dispatcher._workers
-        entries = [(ticket, worker) for line in (workers._free, workers._ahead) for ticket, worker in line]
-        live = [worker for ticket, worker in entries if worker.line is not None and worker.ticket == ticket]
+        lines = [line for pool in workers._pools.values() for line in (pool.free, pool.ahead)]
+        entries = [(line, ticket, worker) for line in lines for ticket, worker in line._entries]
+        live = [worker for line, ticket, worker in entries if worker.line is line and worker.ticket == ticket]
         assert len(live) == len({*live}) == workers.idle
-        assert {*live} == {worker for worker in workers._workers.values() if worker.slots and not worker.is_stuck}
+        assert {*live} == {worker for worker in workers._workers.values() if worker.slots and worker.may_have_more}
         for worker in live:
             is_ahead = worker.announce is not None and bool(worker.held)
-            assert worker.line is (workers._ahead if is_ahead else workers._free)
+            assert worker.line is (worker.pool.ahead if is_ahead else worker.pool.free)
 
     @invariant()
     def memory_is_proportional_to_unsettled_tasks(self) -> None:

@@ -26,6 +26,13 @@ BAD_OPTIONS = {
         ("-T", "soon", *ANY_PORTS),
         ("-T", "nan", *ANY_PORTS),
         ("-T", "inf", *ANY_PORTS),
+        ("--retry-factor", "0.5", *ANY_PORTS),
+        ("--retry-most", "-1", *ANY_PORTS),
+        ("--limit", "gpu", *ANY_PORTS),
+        ("--limit", "gpu=-1", *ANY_PORTS),
+        ("--limit", "no queue=1", *ANY_PORTS),
+        ("--limit-waiting", "=1", *ANY_PORTS),
+        ("--limit-waiting", "gpu=" + "9" * 5000, *ANY_PORTS),
         (ANY_PORT, "nowhere", ANY_PORT),
         (ANY_PORT, ANY_PORT, "tcp://127.0.0.1"),
         (ANY_PORT, ANY_PORT, "ipc:///\udcff/x"),  # not UTF-8

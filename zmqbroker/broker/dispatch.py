@@ -194,7 +194,7 @@ class Dispatcher:
         return BackOff(
             delay if header.retry_delay is None else header.retry_delay,
             factor if header.retry_factor is None else header.retry_factor,
-            most if header.retry_most is None else header.retry_most,
+            most if header.retry_most is None else header.retry_most or inf,
         )
 
     def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
@@ -567,7 +567,8 @@ class Dispatcher:
     def _expire(self, task: Task, now: float) -> None:
         """Settle a task that has no result in time."""
         expires = 0.0 if task.header is None else task.header.expires or 0.0
-        task.reason = f"it expired: no result within {expires:g} s" + (f" ({task.reason})" if task.reason else "")
+        within = round(expires, 2) or expires  # a client tells what is left of it
+        task.reason = f"no result within {within:g} s" + (f" ({task.reason})" if task.reason else "")
         self.counters.expired += 1
         self._settle(task, EXPIRED, [], now)
 

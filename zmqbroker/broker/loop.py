@@ -90,14 +90,14 @@ class Loop:
             if descriptor in readable:
                 self._watch(handshakes, where)
         self._judge_deadlines(held_up=self._now - expected > STALL)
+        if self._dispatcher.has_news:
+            self._tell_news()  # before a task that was lost has its next attempt
         self._hand_out()
         if self._dispatcher.progressed:
             self._send_progress()
         self._send_replies()
         if self._dispatcher.told:
             self._tell_workers()
-        if self._dispatcher.has_news:
-            self._tell_news()
         self._look_for_descriptors()
         if self._report.due <= self._now:
             self._report.flush(self._now)

@@ -170,6 +170,8 @@ class Conversation:
         with shared.lock:
             now = monotonic()
             batch = shared.session.take(BATCH, now)
+            expired, shared.session.expired = shared.session.expired, []
+        tell(expired)
         for number, request in enumerate(batch):
             if not send(to, request.message(now)):
                 with shared.lock:

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 from zmqbroker.wire.frames import EMPTY, Frames, MalformedError, head
 from zmqbroker.wire.header import CLIENTS_BELONG, HEADER, LARGEST_ANNOUNCE, ROLE, WORKER, quote, read_fields
-from zmqbroker.wire.names import DEFAULT_QUEUE, QUEUE_NAME, is_queue
+from zmqbroker.wire.names import DEFAULT_QUEUE, queue_list
 from zmqbroker.wire.requests import INVALID, Header, MalformedRequestError, named, reply_header, reply_message
 from zmqbroker.wire.results import FAIL, REJECT, RELEASE, TOUCH
 
 PROTOCOL = 1  # the version of what is said here
 MOST_ASKED = 64  # tasks in one message
-MOST_QUEUES = 64
 LARGEST_WORD = 200  # bytes, attempt id and all
 LARGEST_PROGRESS = 4096  # bytes
 
@@ -108,17 +107,15 @@ def _announce(fields: dict[str, Any]) -> Announce:
     if fields.get("protocol") != PROTOCOL:
         raise MalformedError(f"an announce of protocol {fields.get('protocol')!r:.20}: this broker speaks {PROTOCOL}")
     known = {name: fields[name] for name in Announce._fields if name in fields}
-    queues = known.get("queues", [DEFAULT_QUEUE])
-    if not (isinstance(queues, list) and 1 <= len(queues) <= MOST_QUEUES):
-        raise MalformedError(f"queues must be a list of 1 to {MOST_QUEUES} names")
-    for name in queues:
-        if not is_queue(name):
-            raise MalformedError(f"a queue has {QUEUE_NAME}, not {name!r:.50}")
+    try:
+        queues = queue_list(known.pop("queues", [DEFAULT_QUEUE]))
+    except ValueError as error:
+        raise MalformedError(str(error)) from None
     for name, value in known.items():
-        kind = {"queues": list, "pid": int, "serial": bool, "headers": bool}.get(name, str)
+        kind = {"pid": int, "serial": bool, "headers": bool}.get(name, str)
         if type(value) is not kind:
             raise MalformedError(f"{name} of an announce must be of type {kind.__name__}, not {value!r:.50}")
-    return Announce(**known | {"queues": tuple(dict.fromkeys(queues))})
+    return Announce(queues, **known)
 
 
 def parse_word(frame: Sized) -> Word | None:

@@ -119,13 +119,15 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_fields(fields: dict[str, Any]) -> None:
-    """Raise ValueError for a field that no header has, or a value out of its range."""
+    """Raise ValueError for a field that no header has, a value out of its range, or an `expires` within the delay."""
     for name, value in fields.items():
         if name not in FIELDS:
             raise ValueError(f"unknown field {name[:50]!r}; there are {', '.join(FIELDS)}")
         is_right, what = FIELDS[name]
         if not is_right(value):
             raise ValueError(f"{name} must be {what}, not {value!r:.50}")
+    if fields.get("expires", inf) <= fields.get("delay", 0):
+        raise ValueError("expires must be more than delay: both are seconds from the acceptance")
 
 
 # What the broker receives and sends
@@ -184,8 +186,6 @@ def _check_header(fields: dict[str, Any], size: int) -> None:
     check_fields(fields)
     if fields.get("cancel") and "key" not in fields:
         raise ValueError("cancel needs the key of a task")
-    if fields.get("expires", inf) <= fields.get("delay", 0):
-        raise ValueError("expires must be more than delay: both are seconds from the acceptance")
 
 
 def named(fields: dict[str, Any]) -> Header:
