@@ -181,6 +181,34 @@ def test_a_plain_worker_between_two_tasks_is_no_reason_to_say_so():
     assert not core.unserved
 
 
+def test_a_queue_that_is_empty_again_is_not_told_of_and_leaves_nothing_behind():
+    core = Core()
+    for number in range(10):
+        core.submit([b"client"], [b"task"], 0.0, Header(key="key", queue=f"queue {number}"))
+        core.submit([b"client"], [b""], 0.0, Header(key="key", cancel=True))
+    assert core._matching.next_due() is None
+
+
+def test_it_is_told_too_when_the_last_plain_worker_has_left_between_two_tasks():
+    core = Core()
+    core.ready([b"worker"])
+    core.tasks("1", "2")
+    ((_, task),) = core.take()
+    core.result(task.attempt_id, [b"result"], 1.0)
+    core.lose_worker(b"worker", 7.0)
+    core.expire(7.0 + FIRST_SILENCE)
+    assert [queue.waiting for queue in core.unserved] == [1]
+
+
+def test_it_is_told_too_when_its_workers_ask_from_other_queues_now():
+    core = Core()
+    core.join("worker", 0, serving("gpu"))
+    core.tasks("task", queue="gpu")
+    core.announce(b"worker", serving("cpu"), [], 7.0)
+    core.expire(7.0 + FIRST_SILENCE)
+    assert [queue.name for queue in core.unserved] == ["gpu"]
+
+
 # Groups
 
 

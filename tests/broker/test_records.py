@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from core_support import Core
 
-from zmqbroker.broker.records import FIRST_DOUBT, FIRST_PAUSE, LONGEST_PAUSE, SHORTEST_DOUBT
+from zmqbroker.broker.records import FIRST_DOUBT, FIRST_PAUSE, LONGEST_PAUSE, MOST_BLAMED, SHORTEST_DOUBT
 from zmqbroker.broker.task import MARKS, Task
 from zmqbroker.wire import Announce, Header
 
@@ -219,3 +219,47 @@ def test_a_task_waits_no_longer_when_the_other_worker_fails_too_or_leaves(fails:
     else:
         core.lose_worker(b"other", 0.5)
         assert core.give(0.5) == [("bad", "a")]
+
+
+def test_a_success_after_its_connection_was_lost_ends_the_doubt_for_the_next_one_too():
+    core = Core()
+    core.join("bad", 3, Announce(label="bad"))
+    core.tasks("one", "two")
+    (_, failing), (_, succeeding) = core.take()
+    core.failed("bad", failing.attempt_id, 0.0)
+    core.join("good", 1, GOOD)
+    ((_, again),) = core.take()
+    core.done("good", again.attempt_id, 0.0)  # a mark
+    core.lose_worker(b"bad", 0.0)
+    core.result(succeeding.attempt_id, [b"by the other socket"], 0.05)
+    core.join("bad again", 1, Announce(label="bad"))
+    assert sum(pool.doubted for pool in core._workers._pools.values()) == 0
+
+
+def test_who_failed_at_a_task_that_is_tried_for_ever_is_not_kept_for_ever():
+    core = Core(tries=0)
+    core.tasks("task")
+    for number in range(10 * MOST_BLAMED):
+        worker = str(number % (2 * MOST_BLAMED))
+        core.join(worker, 1)
+        ((_, task),) = core.take()
+        core.failed(worker, task.attempt_id, 0.0)
+        core.lose_worker(worker.encode(), 0.0)
+    assert task.failed_at is not None
+    assert len(task.failed_at) == MOST_BLAMED
+
+
+def test_a_task_that_waits_for_a_plain_worker_goes_to_one_in_doubt_when_that_has_left():
+    core = Core()
+    core.join("bad", 5, Announce(label="bad"))
+    core.tasks("task")
+    ((_, task),) = core.take()
+    core.tasks("other")
+    core.ready([b"plain"])
+    ((_, other),) = core.take()
+    core.failed("bad", task.attempt_id, 0.0)
+    assert core.give() == []
+    core.result(other.attempt_id, [b"result"], 0.0)
+    assert core.give() == []  # it is between two tasks, perhaps
+    core.lose_worker(b"plain", 0.0)
+    assert core.give() == [("bad", "task")]

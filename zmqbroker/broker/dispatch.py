@@ -251,7 +251,10 @@ class Dispatcher:
 
     def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
         """Note who is at a connection, and which attempts it says that it is at, the first first."""
+        known = self._workers.find(worker_id)
+        left = () if known is None else known.pool.queues
         worker = self._workers.announce(worker_id, announce)
+        self._matching.note_left(left, now)
         self._records.meet(worker, announce, now)
         for attempt_id in attempt_ids:
             self._take_over(worker, attempt_id, now)
@@ -372,10 +375,11 @@ class Dispatcher:
         """
         gone = self._workers.forget(worker_id)
         if gone is None:
+            self._matching.note_left([self._queues.default], now)  # by a plain worker between two tasks, perhaps
             return
         self._holds.clear(gone)
         self._records.part(gone)
-        self._matching.note_lost(gone, now)
+        self._matching.note_left(gone.pool.queues, now)
         behind = []
         for attempt_id, task in gone.held.items():
             if task.attempt_id != attempt_id:

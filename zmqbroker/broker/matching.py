@@ -6,6 +6,8 @@ another worker than the one that had it last, where another one is ready; and on
 not in doubt, where there is one: see `records`.
 """
 
+from collections.abc import Iterable
+
 from zmqbroker.broker.queues import Queue, Queues
 from zmqbroker.broker.task import Task, Worker
 from zmqbroker.broker.timers import Timers
@@ -44,8 +46,11 @@ class Matching:
 
     def withdraw(self, task: Task) -> None:
         """Have a task wait no more."""
-        task.queue.withdraw(task)
+        queue = task.queue
+        queue.withdraw(task)
         self.waiting -= 1
+        if queue.due is not None and not queue.waiting:
+            self._note_served(queue)
 
     def next(self) -> tuple[Task, Worker] | None:
         """Take the next worker that gets a task, and that task; None when there is no such pair."""
@@ -82,9 +87,11 @@ class Matching:
         """Return the instant at which `expire` has something to do; None: never."""
         return self._silences.next_due()
 
-    def note_lost(self, worker: Worker, now: float) -> None:
-        """Note that a worker is gone: perhaps nobody asks any more from queues where tasks wait."""
-        for queue in worker.pool.queues:
+    def note_left(self, queues: Iterable[Queue], now: float) -> None:
+        """Note that a worker asks no more from these queues: perhaps nobody does, or nobody who is not in doubt."""
+        for queue in queues:
+            if queue.aside:
+                queue.consider()
             if queue.waiting and queue.due is None and not queue.has_workers:
                 self._silences.set(queue, now + FIRST_SILENCE)
 

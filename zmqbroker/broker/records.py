@@ -27,6 +27,7 @@ FIRST_DOUBT = 10.0  # before anybody knows how long tasks take
 LONGEST_DOUBT = 60.0
 MEMORY = 8  # tasks that their mean time goes back, roughly
 MOST_KEPT = 1000  # records of workers that are not there
+MOST_BLAMED = 16  # workers that failed at a task, the last ones
 
 
 class Records:
@@ -67,7 +68,8 @@ class Records:
         record = task.worker.record
         if record is None:
             return
-        task.failed_at = [*(task.failed_at or ()), record]
+        others = [other for other in task.failed_at or () if other is not record]
+        task.failed_at = [*others[-(MOST_BLAMED - 1) :], record]
         if record.worker.lost:
             return
         if not record.has_failed:
@@ -86,7 +88,7 @@ class Records:
             self._mean = spent if self._mean is None else self._mean + (spent - self._mean) / MEMORY
             if record.has_failed:
                 self._wipe(record)
-        for other in dict.fromkeys(task.failed_at or ()):
+        for other in task.failed_at or ():
             if other is not record:
                 self._mark(other, now)
 
@@ -145,6 +147,8 @@ class Records:
         record.marks = 0
         record.pause = 0.0
         self._timers.clear(record)
-        if not record.worker.lost:
+        if record.worker.lost:
+            record.is_in_doubt = False
+        else:
             self._trust(record)
             self._workers.place(record.worker)

@@ -223,7 +223,6 @@ class Workers:
         pool = worker.pool
         pool.members -= 1
         pool.doubted -= worker.record is not None and worker.record.is_in_doubt
-        pool.consider_aside()
         if pool.members or pool is self._plain:
             return
         del self._pools[tuple(queue.name for queue in pool.queues)]
