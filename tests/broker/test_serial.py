@@ -125,24 +125,6 @@ def test_a_task_that_still_waits_when_its_worker_comes_to_it_runs_there_and_is_c
     assert core.said() == []
 
 
-def test_what_still_waits_when_its_worker_goes_on_is_not_handed_to_the_same_one_again():
-    core = Core()
-    core.tasks("long", "b", "c")
-    core.join("worker", 5)
-    ids = [task.attempt_id for _, task in core.take()]
-    core.expire(HELD)
-    core.tasks("d")
-    core.done("worker", ids[0], 0.5, asks=1)
-    assert (core.waiting, core.running) == (1, 2)
-    assert core.give(0.5) == [("worker", "d")]
-    assert core.said() == []
-    core.expire(0.5 + HELD)
-    assert (core.waiting, core.running) == (2, 1)
-    core.done("worker", ids[1], 0.6)
-    core.done("worker", ids[2], 0.6)
-    assert [outcome[2] for outcome in core.outcomes()] == [1, 1, 1]
-
-
 def test_a_result_of_a_task_that_was_taken_back_and_waits_counts():
     core = Core()
     core.tasks("long", "b")

@@ -517,8 +517,7 @@ class Dispatcher:
     def _begin_first(self, worker: Worker, now: float) -> None:
         """Note that the first of what a worker holds is what it has in hand from now on."""
         worker.since = now
-        if worker.is_stuck:
-            self._go_on(worker)
+        worker.is_stuck = False
         if not (worker.held and worker.is_serial):
             return
         attempt_id, task = next(iter(worker.held.items()))
@@ -529,13 +528,6 @@ class Dispatcher:
             self._take_in_hand(task, now)
         if len(worker.held) > 1 and worker.due is None:
             self._holds.set(worker, now + HELD)
-
-    def _go_on(self, worker: Worker) -> None:
-        """Have those run again that lie behind what took too long, and that nobody else has begun."""
-        worker.is_stuck = False
-        for attempt_id, task in worker.held.items():
-            if task.status is WAITING:
-                self._run_again(task, worker, attempt_id)
 
     def _see_whether_stuck(self, worker: Worker, now: float) -> None:
         """Have those wait again that lie behind a task which takes too long."""
