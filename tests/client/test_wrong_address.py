@@ -23,11 +23,12 @@ FOR_WORKERS = r"a worker belongs to the one for workers \(READY\)"
 
 
 def harms_nobody(running: Running, counted: int) -> None:
-    """See that a task is done, the only one, and how many messages were counted as malformed."""
+    """See that a task is done, the only one, and that at least so many messages, or none, were counted as malformed."""
     with working(running.addresses.ready, bytes.upper), Client(running.addresses.requests) as client:
         assert client.call(b"task", wait=PATIENCE) == b"TASK"
     assert (running.count("accepted"), running.count("attempts")) == (1, 1)
-    assert running.count("malformed") == counted
+    malformed = running.count("malformed")
+    assert malformed >= counted > 0 or malformed == counted == 0
 
 
 def test_a_worker_at_requests_is_told_where_it_belongs(running: Running):
