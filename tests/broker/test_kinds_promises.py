@@ -23,8 +23,8 @@ from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, BackOff, Task, Work
 from zmqbroker.wire import Announce, Header, announced
 
 STALE_KEPT, EMPTY_KEPT = 2, 1  # so that lines and rings are rebuilt often
-QUEUES = ["default", "gpu", "api"]
-LISTS = [("default",), ("gpu",), ("gpu", "default"), ("api", "gpu", "default"), ("default", "api")]
+QUEUES = ["default", "gpu"]
+LISTS = [("default",), ("gpu",), ("gpu", "default"), ("default", "gpu"), ("unused", "gpu", "default")]
 PLAIN = [b"pia", b"pat"]
 ANNOUNCED = [b"ann", b"bob", b"cid", b"dee"]
 CANCELLER = b"canceller"
@@ -121,10 +121,15 @@ class Kinds(RuleBasedStateMachine):
 
     # What clients do
 
-    @rule(headers=st.lists(st.tuples(st.one_of(st.none(), HEADERS), st.booleans()), min_size=1, max_size=4))
-    def submit(self, headers: list[tuple[Header | None, bool]]) -> None:
+    @rule(
+        headers=st.lists(st.tuples(st.one_of(st.none(), HEADERS), st.booleans()), min_size=1, max_size=5),
+        ends_turn=st.booleans(),
+    )
+    def submit(self, headers: list[tuple[Header | None, bool]], ends_turn: bool) -> None:
         for header, has_key in headers:
             self.send(header, has_key)
+        if ends_turn:
+            self.give()
 
     def send(self, header: Header | None, has_key: bool) -> None:
         number = len(self.records)
@@ -195,13 +200,19 @@ class Kinds(RuleBasedStateMachine):
             peer.asks += asks
 
     @precondition(lambda self: self.holding())
-    @rule(data=st.data(), verb=st.sampled_from(["done", "done", "done", "fail", "fail", "reject", "release"]))
-    def say_outcome(self, data: st.DataObject, verb: str) -> None:
+    @rule(
+        data=st.data(),
+        verb=st.sampled_from(["done", "done", "done", "fail", "fail", "reject", "release"]),
+        ends_turn=st.booleans(),
+    )
+    def say_outcome(self, data: st.DataObject, verb: str, ends_turn: bool) -> None:
         """Have a worker say what came of a task; a serial one of the first."""
         name = data.draw(st.sampled_from(self.holding()))
         peer = self.peers[name]
         is_serial = peer.announce is not None and peer.announce.serial
         self.say(name, peer.held[0] if is_serial else data.draw(st.sampled_from(peer.held)), verb)
+        if ends_turn:
+            self.give()
 
     def say(self, name: bytes, attempt_id: bytes, verb: str) -> None:
         dispatcher, peer = self.dispatcher, self.peers[name]
@@ -245,6 +256,9 @@ class Kinds(RuleBasedStateMachine):
 
     @rule(gone=st.sampled_from([b"", b"", b"", *PLAIN, *ANNOUNCED]))
     def hand_out(self, gone: bytes) -> None:
+        self.give(gone)
+
+    def give(self, gone: bytes = b"") -> None:
         while True:
             before = {number: task.status for number, task in self.tasks().items()}
             aside = {task for queue in self.dispatcher._queues for task in queue.aside}
@@ -363,7 +377,7 @@ class Kinds(RuleBasedStateMachine):
 
     @rule(
         queue=st.sampled_from(QUEUES),
-        what=st.sampled_from(["pause", "resume", "limit", "limit waiting"]),
+        what=st.sampled_from(["pause", "resume", "resume", "limit", "limit", "limit waiting"]),
         data=st.data(),
     )
     def change(self, queue: str, what: str, data: st.DataObject) -> None:
