@@ -30,6 +30,12 @@ HEADERS = st.builds(
     cancel=st.just(False),
     id=st.none(),
     progress=st.just(False),
+    queue=st.none(),
+    group=st.none(),
+    expires=st.none(),
+    retry_delay=st.none(),
+    retry_factor=st.none(),
+    retry_most=st.none(),
 )
 
 

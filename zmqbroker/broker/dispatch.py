@@ -302,10 +302,20 @@ class Dispatcher:
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
-        """Give up the running attempt, as its worker asks."""
-        task = self._find_running(attempt_id)
-        if task is not None:
+        """Give up the running attempt, as its worker asks.
+
+        One that seemed to lie behind when its worker was lost was in hand after all, if somebody tells now that it
+        failed: the outcome of the one before was lost with the worker. So it counts.
+        """
+        task = self._find(attempt_id)
+        if task is None:
+            return
+        if task.attempt_id == attempt_id:
             self._lose_attempt(task, reason, now)
+        elif task.left == attempt_id:
+            self._charge_left(task, reason, now)
+        else:
+            self.counters.late += 1
 
     def reject(self, attempt_id: Sized, reason: str, now: float) -> None:
         """Fail the task for good, as its worker asks."""
@@ -390,6 +400,8 @@ class Dispatcher:
                 self.counters.lost += 1
                 if task.due is None or task.due > now + GRACE:
                     self._timers.set(task, now + GRACE)
+        for task in behind:
+            task.left = task.attempt_id
         self.counters.taken_back += len(behind)
         self._wait_first(behind, now)
 
@@ -562,6 +574,13 @@ class Dispatcher:
             self._delay(task, now + pause)
         else:
             self._wait(task, now)
+
+    def _charge_left(self, task: Task, reason: str, now: float) -> None:
+        task.left = b""
+        task.attempts += 1
+        task.reason = reason
+        if task.status is not RUNNING and task.tries and task.attempts >= task.tries:
+            self._fail(task, reason, now)
 
     def _fail(self, task: Task, reason: str, now: float) -> None:
         task.reason = reason
