@@ -37,7 +37,10 @@ PAUSE = 0.5  # seconds between losing the broker and sending again, should it ha
 SOCKETS_EACH = 3  # of a client: its REQ socket and the two ends of its monitor
 DESCRIPTORS_EACH = 5  # of a client: one for each socket, one for its connection, one to spare
 SPARE = 64  # sockets and descriptors for everything else
+PROBE_MS = 1000  # for the answer to a socket of another kind
 LAST_PORT = 65535
+WELCOME = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)  # events of a connection
+LOST = int(zmq.EVENT_DISCONNECTED)
 SHOWN = 60  # bytes of a reply that are printed
 INTERRUPTED = 128  # added to the number of the signal, as shells do
 
@@ -133,7 +136,7 @@ class Client:
     """A REQ socket with tasks of its own; the next one is sent when the last one has its reply.
 
     A broker that was restarted does not know what it was sent before, and a REQ socket would wait for ever. So the
-    socket has a monitor, a second socket that becomes readable when the connection is lost.
+    socket has a monitor, a second socket that tells when it is welcome, and when the connection is lost.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class Client:
         self.name = f"Client {number}"
         self.task = first  # whose reply is awaited
         self.finished = False  # all have theirs
+        self.was_welcome = False  # where it is connected to
         self._last = first + count - 1
         self._context, self._poller, self._address = context, poller, address
         self.open()
@@ -152,7 +156,7 @@ class Client:
         self.socket = self._context.socket(zmq.REQ)
         self.socket.linger = 0
         self.socket.ipv6 = self._address.startswith("tcp://[")
-        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.monitor = self.socket.get_monitor_socket(WELCOME | LOST)
         try:
             check_address(self._address)
             self.socket.connect(self._address)
@@ -171,6 +175,12 @@ class Client:
         self.monitor.close(linger=0)
         self.socket.close()
 
+    def is_lost(self) -> bool:
+        """Take in what the monitor tells; True when that is that the connection is lost."""
+        event = event_of(self.monitor)
+        self.was_welcome |= event == WELCOME
+        return event == LOST
+
     def receive(self) -> str:
         """Print the reply, send the next task if there is one, and return ANSWERED or FAILURES."""
         reply = b"".join(self.socket.recv_multipart())
@@ -187,15 +197,43 @@ class Client:
         self.socket.send(str(self.task).encode())
 
 
+def event_of(monitor: zmq.Socket[bytes]) -> int:
+    """Return the next event of a connection."""
+    return int.from_bytes(monitor.recv_multipart()[0][:2], sys.byteorder)
+
+
+def refuse_results(context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+    """Raise ValueError where a PUSH socket is welcome: ZeroMQ hangs up there on clients, without a word."""
+    probe = context.socket(zmq.PUSH)
+    monitor = probe.get_monitor_socket(WELCOME | LOST)
+    probe.ipv6 = address.startswith("tcp://[")
+    probe.connect(address)
+    is_welcome = monitor.poll(PROBE_MS) and event_of(monitor) == WELCOME
+    probe.disable_monitor()
+    monitor.close(linger=0)
+    probe.close(linger=0)
+    if is_welcome:
+        right = "a client belongs to the one for clients (REQUESTS)"
+        raise ValueError(f"{address} is the wrong address: it is one for results (RESULTS); {right}")
+
+
 def show(reply: bytes) -> str:
     """Return the head of a reply as text that any terminal can print."""
     return repr(reply[:SHOWN])[2:-1] + ("..." if len(reply) > SHOWN else "")
 
 
 def converse(
-    clients: list[Client], poller: zmq.Poller, woken: socket.socket, address: str, counts: Counter[str]
+    context: zmq.Context[zmq.Socket[bytes]],
+    clients: list[Client],
+    poller: zmq.Poller,
+    woken: socket.socket,
+    address: str,
+    counts: Counter[str],
 ) -> int:
-    """Go on until every task has its reply, and count the replies; return 0, or the number of the signal that came."""
+    """Go on until every task has its reply, and count the replies; return 0, or the number of the signal that came.
+
+    Raises ValueError when the address is certainly a wrong one.
+    """
     poller.register(woken, zmq.POLLIN)
     complain_at = monotonic() + PATIENCE
     while active := [client for client in clients if not client.finished]:
@@ -206,7 +244,10 @@ def converse(
                 complain_at = monotonic() + PATIENCE
         if woken.fileno() in readable:
             return woken.recv(1)[0]
-        lost = [client for client in active if not client.finished and client.monitor in readable]
+        told = [client for client in active if not client.finished and client.monitor in readable]
+        lost = [client for client in told if client.is_lost()]
+        if not all(client.was_welcome for client in lost):
+            refuse_results(context, address)
         if lost:
             send_again(lost, woken)
         if monotonic() >= complain_at:
@@ -270,8 +311,10 @@ def main() -> int:
         context.destroy(linger=0)
         parser.error(str(error))
     try:
-        ended_by = converse(clients, poller, woken, options.requests, counts)
+        ended_by = converse(context, clients, poller, woken, options.requests, counts)
         print_totals(options.clients * options.count, counts, monotonic() - started)
+    except ValueError as error:
+        parser.error(str(error))
     finally:
         context.destroy(linger=0)
     return INTERRUPTED + ended_by if ended_by else 0

@@ -4,6 +4,8 @@
 A worker has two sockets. On a REQ socket it says that it is ready; the answer is a task: the id of this attempt at
 it, and the task's body in one frame or more. On a PUSH socket it sends the id back, followed by the result. Then it
 says that it is ready again. A task that a worker drops goes to another one when its timeout is over.
+
+It asks for nothing before the broker has taken both sockets: results that have nowhere to go would be lost.
 """
 
 import argparse
@@ -29,10 +31,16 @@ except ModuleNotFoundError:
 
 LINGER_MS = 1000  # what ending waits, at most, for the last result to be sent
 PAUSE = 0.5  # seconds between losing the broker and asking again, should it hang up at every call
+LONGEST_PAUSE = 5.0  # seconds between two tries to connect to who hangs up at once
+PATIENCE_MS = 3000  # without an answer before saying so
+PROBE_MS = 1000  # for the answer to a socket of another kind
 LAST_PORT = 65535
+WELCOME = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)  # events of a connection
+LOST = int(zmq.EVENT_DISCONNECTED)
 SHOWN = 60  # bytes of a task that are printed
 INTERRUPTED = 128  # added to the number of a signal, as shells do
 
+Context = zmq.Context[zmq.Socket[bytes]]
 Sockets = tuple[zmq.Socket[bytes], zmq.Socket[bytes]]
 
 
@@ -102,13 +110,15 @@ def catch_signals() -> socket.socket:
     return woken
 
 
-def open_ready(context: zmq.Context[zmq.Socket[bytes]], address: str) -> Sockets:
-    """Return a REQ socket to ask for tasks with, and its monitor, which tells when the connection is lost."""
-    ready = context.socket(zmq.REQ)
-    ready.linger = 0
-    monitor = ready.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-    connect(ready, address)
-    return ready, monitor
+def open_watched(context: Context, kind: int, address: str) -> Sockets:
+    """Return a socket, and its monitor, which tells when it is welcome and when the connection is lost."""
+    opened = context.socket(kind)
+    opened.linger = 0
+    if kind == zmq.PUSH:
+        opened.sndhwm = 0  # no limit, so that sending never blocks
+    monitor = opened.get_monitor_socket(WELCOME | LOST)
+    connect(opened, address)
+    return opened, monitor
 
 
 def check_address(address: str) -> None:
@@ -129,28 +139,84 @@ def connect(to: zmq.Socket[bytes], address: str) -> None:
         raise ValueError(f"{address!r} is no address to connect to; one looks like tcp://localhost:4162") from None
 
 
-def close_ready(ready: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
+def close_watched(opened: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
     """Close the two sockets; a monitored socket must lose its monitor first."""
-    ready.disable_monitor()
+    opened.disable_monitor()
     monitor.close(linger=0)
-    ready.close()
+    opened.close()
 
 
-def work(context: zmq.Context[zmq.Socket[bytes]], options: argparse.Namespace, woken: socket.socket) -> None:
-    """Ask for tasks, and answer or drop them, until a signal comes."""
-    results = context.socket(zmq.PUSH)
-    results.linger = LINGER_MS
-    results.sndhwm = 0  # no limit, so that sending never blocks
-    connect(results, options.results)
+def wait_for_event(monitor: zmq.Socket[bytes], woken: socket.socket, wait_ms: int) -> int:
+    """Return the next event of a connection; 0 when none has come in time, or a signal has."""
+    poller = zmq.Poller()
+    for waited_for in (monitor, woken):
+        poller.register(waited_for, zmq.POLLIN)
+    if monitor not in dict(poller.poll(wait_ms)):
+        return 0
+    return int.from_bytes(monitor.recv_multipart()[0][:2], sys.byteorder)
+
+
+def meet(context: Context, sockets: Sockets, address: str, woken: socket.socket) -> Sockets | None:
+    """Wait until whoever listens has taken a socket, and return it with its monitor; None when a signal has come.
+
+    ZeroMQ hangs up on a socket of a kind that does not go with the one that listens, and does not connect again. It may
+    also be a broker that ends at that moment, so we do. Raises ValueError when it was certainly the kind.
+    """
+    kind, pause = int(sockets[0].get(zmq.TYPE)), PAUSE
     while True:
-        ready, monitor = open_ready(context, options.ready)
-        lost = process_tasks(ready, monitor, results, options.drop_rate, woken)
-        close_ready(ready, monitor)
+        opened, monitor = sockets
+        while not (event := wait_for_event(monitor, woken, PATIENCE_MS)) and not has_signal(woken):
+            complain(f"no answer yet from {address}: is the broker running?")
+        if event == WELCOME:
+            return sockets
+        close_watched(opened, monitor)
+        if event:
+            refuse_wrong(context, kind, address, woken)
+        if has_signal(woken, pause):
+            return None
+        pause = min(2 * pause, LONGEST_PAUSE)
+        sockets = open_watched(context, kind, address)
+
+
+def refuse_wrong(context: Context, kind: int, address: str, woken: socket.socket) -> None:
+    """Raise ValueError, saying what belongs there, where the other kind of a worker's sockets is welcome."""
+    other = zmq.PUSH if kind == zmq.REQ else zmq.REQ
+    opened, monitor = open_watched(context, other, address)
+    is_welcome = wait_for_event(monitor, woken, PROBE_MS) == WELCOME
+    close_watched(opened, monitor)
+    if is_welcome:
+        results, asking = "the one for results (RESULTS)", "the one for workers (READY)"
+        why = f"it is {results}, READY is {asking}" if kind == zmq.REQ else f"it is not {results}, but takes questions"
+        raise ValueError(f"{address} is the wrong address: {why}")
+
+
+def has_signal(woken: socket.socket, wait: float = 0) -> bool:
+    """Tell whether a signal has come, or comes within so many seconds."""
+    return bool(select.select([woken], [], [], wait)[0])
+
+
+def work(context: Context, options: argparse.Namespace, woken: socket.socket) -> None:
+    """Ask for tasks, and answer or drop them, until a signal comes."""
+    answering = open_watched(context, zmq.PUSH, options.results)
+    asking = open_watched(context, zmq.REQ, options.ready)
+    say("Asking for tasks")
+    met = meet(context, answering, options.results, woken)
+    if met is None:
+        return
+    results, monitor = met
+    results.disable_monitor()  # ZeroMQ connects it again by itself from now on
+    monitor.close(linger=0)
+    results.linger = LINGER_MS
+    while (met := meet(context, asking, options.ready, woken)) is not None:
+        lost = process_tasks(*met, results, options.drop_rate, woken)
+        close_watched(*met)
         if not lost:
             return
         # A broker that comes back knows nothing of us, and a REQ socket would wait for its answer for ever.
         say("The connection to the broker was lost: asking again")
-        select.select([woken], [], [], PAUSE)
+        has_signal(woken, PAUSE)
+        asking = open_watched(context, zmq.REQ, options.ready)
+        say("Asking for tasks")
 
 
 def process_tasks(
@@ -164,7 +230,6 @@ def process_tasks(
     poller = zmq.Poller()
     for waited_for in (ready, monitor, woken):
         poller.register(waited_for, zmq.POLLIN)
-    say("Asking for tasks")
     ready.send(b"ready")
     while True:
         readable = dict(poller.poll())
@@ -206,7 +271,7 @@ def main() -> int:
     if options.ready == options.results:
         parser.error(f"{options.ready} is given twice; READY and RESULTS are two addresses")
     woken = catch_signals()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context: Context = zmq.Context()
     try:
         work(context, options, woken)
     except ValueError as error:

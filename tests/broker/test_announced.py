@@ -82,16 +82,20 @@ def test_an_announce_that_does_not_fit_is_refused_and_says_why(running: Running)
     worker = running.open(zmq.DEALER, running.addresses.ready)
     refused: list[tuple[dict[str, Any], str]] = [
         ({"protocol": 2}, "an announce of protocol 2: this broker speaks 1"),
-        ({"queues": []}, "queues must be a list of 1 to 64 names"),
-        ({"queues": ["name"] * 65}, "queues must be a list of 1 to 64 names"),
+        ({"queues": []}, "queues must be a list of 1 to 64 names, not []"),
+        ({"queues": "gpu"}, "queues must be a list of 1 to 64 names, not 'gpu'"),
+        ({"queues": ["a b"]}, "a queue has a name of 1 to 128 of the characters A-Z a-z 0-9 . _ / -, not 'a b'"),
         ({"pid": "1"}, "pid of an announce must be of type int, not '1'"),
-        ({"role": "client"}, "this is the address for workers (READY): a client belongs to the one for requests"),
+        (
+            {"role": "client"},
+            "this is the address for workers (READY): a client belongs to the one for clients (REQUESTS)",
+        ),
         ({"label": "x" * 65536}, "a bad header: it is larger than 65536 bytes"),
     ]
     for number, (fields, reason) in enumerate(refused, 1):
         announce(worker, **fields)
         header, *rest = worker.recv_multipart()
-        told = {"status": "invalid", "attempts": 0, "reason": reason}
+        told = {"status": "invalid", "attempts": 0, "reason": reason} | ({"at": "READY"} if "role" in fields else {})
         assert (header[:4], json.loads(header[4:]), rest) == (b"ZB1 ", told, [b"", b""])
         running.wait_for("malformed", number)
 

@@ -460,7 +460,20 @@ def test_all_who_joined_hear_that_it_expired():
     core.expire(3.0)
     ((task),) = core.settled
     assert [waiter.envelope for waiter in task.waiters] == [[b"one"], [b"other"]]
-    assert task.reason == "it expired: no result within 3 s"
+    assert task.reason == "no result within 3 s"
+
+
+@pytest.mark.parametrize(
+    ("expires", "within"), [(2.99991, "3"), (86399.9998, "86400"), (0.25, "0.25"), (0.001, "0.001")]
+)
+def test_the_reason_says_in_what_time_there_was_no_result_and_why(expires: float, within: str):
+    core = Core(tries=0)
+    core.join("worker", 1)
+    core.tasks("task", expires=expires)
+    ((_, task),) = core.take()
+    core.failed("worker", task.attempt_id, 0.0)
+    core.expire(expires)
+    assert [task.reason for task in core.settled] == [f"no result within {within} s (no)"]
 
 
 # Back-off
@@ -498,6 +511,15 @@ def test_a_client_may_want_it_otherwise():
         now = due
         core.expire(now)
     assert pauses == [0.5, 0.75, 0.75]
+
+
+def test_a_client_may_want_it_without_a_most():
+    core = Core(tries=0, back_off=BackOff(1.0, 2.0, 5.0))
+    core.join("worker", 1)
+    core.tasks("task", retry_delay=10, retry_most=0)
+    ((_, task),) = core.take()
+    core.failed("worker", task.attempt_id, 0.0, asks=1)
+    assert [pause for _, pause in core.lost] == [10.0]
 
 
 def test_after_very_many_attempts_it_does_not_grow_beyond_numbers():

@@ -92,3 +92,25 @@ def test_a_verbose_log_names_the_worker_of_an_attempt(logged: list[str]):
             assert logged[number] == rf"task {number + 1}: attempt 1 at a\n (h:7)"
     finally:
         logging.getLogger("zmqbroker").setLevel(logging.NOTSET)
+
+
+def test_a_verbose_log_tells_of_a_failed_attempt_before_the_next_one(
+    start: Start, logged: list[str], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG, "zmqbroker")
+    running = start(tries=2)
+    worker = running.worker(zmq.DEALER)
+    running.client(zmq.DEALER).send_multipart([b"", b"task"])
+    for number in range(2):
+        worker.ready()
+        worker.ready()
+        attempt_id, _ = worker.receive()
+        worker.say(b"fail", attempt_id, b"no %d" % number)
+    running.wait_for("failed", 1)
+    running.stop()
+    assert logged[:4] == [
+        "task 1: attempt 1",
+        "task 1: attempt 1 failed: no 0; again",
+        "task 1: attempt 2",
+        "task 1 failed: no 1",
+    ]

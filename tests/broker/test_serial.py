@@ -1,7 +1,7 @@
 """The core with literal times: workers that announce themselves, and what order tells of what they have in hand."""
 
 import pytest
-from core_support import PARALLEL, Core
+from core_support import PARALLEL, SERIAL, Core
 
 from zmqbroker.broker.dispatch import GRACE, HELD
 from zmqbroker.wire import announced
@@ -316,6 +316,16 @@ def test_what_lies_behind_an_attempt_that_is_over_is_not_in_hand():
     assert core.counters.late == 2  # the name, and the result
 
 
+def test_what_was_counted_before_its_worker_said_that_it_is_serial_is_not_taken_back():
+    core = Core(tries=1)
+    core.tasks("a", "b")
+    core.join("worker", 2, PARALLEL)
+    core.give()
+    core.join("worker", 0, SERIAL)
+    core.expire(HELD)
+    assert (core.waiting, core.running) == (0, 2)
+
+
 def test_who_names_an_attempt_by_another_connection_has_lost_the_earlier_one():
     core = Core(tries=1, timeout=1.0)
     core.tasks("a", "b", "on its way")
@@ -391,3 +401,21 @@ def test_what_went_back_to_who_has_it_waits_again_when_the_next_one_takes_long_t
     core.expire(0.5 + HELD)
     core.join("other", 1)
     assert core.give(0.5 + HELD) == [("other", "c")]
+
+
+def test_what_seemed_to_lie_behind_at_a_lost_worker_counts_when_its_failure_is_told():
+    core = Core(tries=2)
+    core.join("worker", 2)
+    core.tasks("done", "killer")
+    (_, done), (_, killer) = core.take()
+    attempt_id = killer.attempt_id
+    core.lose_worker(b"worker", 0.0)
+    assert (done.attempts, killer.attempts) == (1, 0)
+    core.fail(attempt_id, "killed by SIGSEGV", 0.01)
+    core.fail(attempt_id, "killed by SIGSEGV", 0.01)  # once
+    assert (killer.attempts, core.waiting, core.counters.late) == (1, 1, 1)
+    core.join("other", 2)
+    ((_, killer),) = core.take(0.02)
+    core.lose_worker(b"other", 0.03)
+    core.expire(0.03 + GRACE)
+    assert core.outcomes() == [("killer", "failed", 2)]

@@ -7,7 +7,7 @@ import pytest
 from zmqbroker import wire
 from zmqbroker.client.futures import CLOSED
 from zmqbroker.client.session import CANCEL, Request, Session
-from zmqbroker.wire import CANCELLED, DONE, PROGRESS, UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import CANCELLED, DONE, EXPIRED, PROGRESS, UNAVAILABLE, Frames, Reply
 
 
 class Told(list[Reply]):
@@ -222,6 +222,64 @@ def test_what_is_sent_again_carries_what_is_left_of_its_delay():
         b'ZB1 {"key": "a", "delay": 1.0}',
         b'ZB1 {"key": "a", "delay": 0.0}',
     ]
+
+
+def test_what_is_sent_again_carries_what_is_left_of_its_expires():
+    request = Request("a", [b"x"], "", None, expires_at=14.0)
+    assert [request.message(now)[0] for now in (10.0, 13.0)] == [
+        b'ZB1 {"key": "a", "expires": 4.0}',
+        b'ZB1 {"key": "a", "expires": 1.0}',
+    ]
+    request = Request("a", [b"x"], wire.more_fields({"tries": 2}), None, not_before=12.0, expires_at=14.0)
+    assert [request.message(now)[0] for now in (10.0, 13.0)] == [
+        b'ZB1 {"key": "a", "tries": 2, "delay": 2.0, "expires": 4.0}',
+        b'ZB1 {"key": "a", "tries": 2, "delay": 0.0, "expires": 1.0}',
+    ]
+
+
+@pytest.mark.parametrize(("now", "has_expired"), [(10.0, False), (13.9, False), (14.0, True), (20.0, True)])
+def test_a_task_has_expired_when_nothing_is_left_of_that(now: float, has_expired: bool):
+    assert Request("a", [b"x"], "", None, expires_at=14.0).has_expired(now) == has_expired
+    assert Request("a", [b"x"], "", None, not_before=12.0, expires_at=14.0).has_expired(now) == has_expired
+    assert not Request("a", [b"x"], "", None, not_before=12.0).has_expired(now)
+
+
+def test_what_has_expired_when_it_is_to_be_sent_is_settled_and_not_sent(session: Session, told: Told):
+    for key, expires_at in (("in time", 10.0), ("late", 5.0), ("whenever", None)):
+        session.submit(Request(key, [b"task"], "", told.extend, expires_at=expires_at))
+    assert keys(session.take(1, 1.0)) == ["in time"]
+    assert keys(session.take(9, 5.0)) == ["whenever"]
+    assert [(tell, reply[0].key) for tell, reply in session.expired] == [(told.extend, "late")]
+    ((_, (late,)),) = session.expired
+    assert (late.status, late.attempts) == (EXPIRED, 0)
+    assert late.reason == "no result came in time: it could not be sent before"
+    assert len(session) == 2
+    session.reconnect()
+    session.expired.clear()
+    assert keys(session.take(9, 10.0)) == ["whenever"]
+    ((_, (again,)),) = session.expired
+    assert (again.key, again.reason) == ("in time", "no result came in time: it could not be sent again before")
+
+
+def test_a_refused_task_does_not_wait_for_its_turn_when_it_has_expired(session: Session, told: Told):
+    session.submit(Request("a", [b"task"], "", told.extend, expires_at=2.5))
+    assert keys(session.take(9, 0.0)) == ["a"]
+    refuse(session, "a", 0.0)
+    assert keys(session.take(9, 1.0)) == ["a"]
+    refuse(session, "a", 1.0)  # 2 seconds of pause, but there are only 1.5
+    assert session.next_due() == 2.5
+    assert session.take(9, 2.5) == []
+    assert [reply.status for _, (reply,) in session.expired] == [EXPIRED]
+    assert (len(session), session.next_due()) == (0, inf)
+
+
+def test_a_task_that_was_cancelled_does_not_expire(session: Session, told: Told):
+    session.submit(Request("a", [b"task"], "", told.extend, expires_at=2.0))
+    session.take(9, 0.0)
+    session.cancel("a", told.extend)
+    session.reconnect()
+    assert [request.is_cancel for request in session.take(9, 3.0)] == [True]
+    assert session.expired == []
 
 
 def test_progress_is_told_to_whom_wants_it_and_settles_nothing(session: Session, told: Told):

@@ -26,6 +26,13 @@ BAD_OPTIONS = {
         ("-T", "soon", *ANY_PORTS),
         ("-T", "nan", *ANY_PORTS),
         ("-T", "inf", *ANY_PORTS),
+        ("--retry-factor", "0.5", *ANY_PORTS),
+        ("--retry-most", "-1", *ANY_PORTS),
+        ("--limit", "gpu", *ANY_PORTS),
+        ("--limit", "gpu=-1", *ANY_PORTS),
+        ("--limit", "no queue=1", *ANY_PORTS),
+        ("--limit-waiting", "=1", *ANY_PORTS),
+        ("--limit-waiting", "gpu=" + "9" * 5000, *ANY_PORTS),
         (ANY_PORT, "nowhere", ANY_PORT),
         (ANY_PORT, ANY_PORT, "tcp://127.0.0.1"),
         (ANY_PORT, ANY_PORT, "ipc:///\udcff/x"),  # not UTF-8
@@ -199,7 +206,8 @@ def test_a_worker_that_waits_for_a_task_ends_at_a_signal(start_program, start_br
     worker = start_program("testworker.py", ready, results, 0)
     worker.wait_for("^Asking for tasks$")
     assert worker.end(number) == 0
-    assert worker.lines == ["Asking for tasks"]
+    complaints = f"^no answer yet from {SOME}: is the broker running.$"  # after 3 seconds, on a loaded machine
+    assert [line for line in worker.lines if not re.match(complaints, line)] == ["Asking for tasks"]
 
 
 def test_a_worker_that_is_told_to_end_still_delivers_its_result(start_program, start_broker):

@@ -128,6 +128,58 @@ def test_priority_delay_timeout_and_tries_are_those_of_the_tasks(running: Runnin
     assert (out, err, status) == (b"", b"line 1: timed out after 0.1 s (1 of 1 attempts)\n", 1)
 
 
+def test_tasks_go_to_their_queue_in_their_group(running: Running, submit: Submit):
+    arguments = ["--queue", "gpu", "--group", "ada", "--unordered", running.addresses.requests]
+    process = submit(*arguments)
+    assert process.stdin is not None
+    process.stdin.write(b"A1\nA2\nA3\n")
+    process.stdin.flush()
+    running.wait_for("accepted", 3)
+    other = submit(*arguments[:3], "bob", *arguments[4:])
+    assert other.stdin is not None
+    other.stdin.write(b"B1\n")
+    other.stdin.flush()
+    running.wait_for("accepted", 4)
+    done: list[bytes] = []
+    with working(running.addresses.ready, lambda body: done.append(body) or body, queues=["gpu"], slots=1):  # type: ignore[func-returns-value]
+        assert run(process)[2] == run(other)[2] == 0
+    assert done == [b"A1", b"B1", b"A2", b"A3"]
+
+
+def test_a_task_that_expires_has_failed(running: Running, submit: Submit):
+    out, err, status = run(submit("--expires", 0.2, running.addresses.requests), b"one\ntwo\n")
+    assert (out, err, status) == (b"", b"line 1: no result within 0.2 s\nline 2: no result within 0.2 s\n", 1)
+    assert running.count("expired") == 2
+
+
+def test_a_task_that_has_expired_before_an_interruption_counts_as_failed(running: Running, submit: Submit):
+    process = submit("--window", 1, "--expires", 0.2, running.addresses.requests)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"one\n")
+    process.stdin.flush()
+    assert process.stderr.readline() == b"line 1: no result within 0.2 s\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    assert process.stderr.read() == b"interrupted: 0 tasks done, 1 failed, 0 cancelled\n"
+
+
+def test_tasks_are_tried_again_as_their_options_say(running: Running, submit: Submit):
+    options = ["-t", 3, "--retry-delay", 0.1, "--retry-factor", 2, "--retry-most", 0.15]
+    with Peers() as peers:
+        broker: zmq.Socket[bytes] = peers.context.socket(zmq.ROUTER)
+        broker.rcvtimeo, broker.linger = PATIENCE_MS, 0
+        process = submit(*options, f"tcp://127.0.0.1:{broker.bind_to_random_port('tcp://127.0.0.1')}")
+        assert process.stdin is not None
+        process.stdin.write(b"task\n")
+        process.stdin.flush()
+        _, header, *_ = broker.recv_multipart()
+        broker.close()
+    fields = json.loads(header.removeprefix(wire.HEADER))
+    del fields["key"]
+    assert fields == {"tries": 3, "retry_delay": 0.1, "retry_factor": 2, "retry_most": 0.15}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cancels_what_is_outstanding(running: Running, submit: Submit, number: signal.Signals):
     process = submit(running.addresses.requests)
@@ -294,6 +346,12 @@ def test_how_far_a_single_task_has_come_is_shown(tmp_path: Path, has_tqdm: bool)
         (("--window", "0", "tcp://127.0.0.1:1"), "--window must be 1 or more"),
         (("-T", "soon", "tcp://127.0.0.1:1"), "'soon' is no number"),
         (("--priority", "x", "tcp://127.0.0.1:1"), "'x' is no whole number"),
+        (("--queue", "a b", "tcp://127.0.0.1:1"), "'a b' is not a name of 1 to 128 of the characters"),
+        (("--group", "", "tcp://127.0.0.1:1"), "group must be text of 1 to 64 characters"),
+        (("--expires", "0", "tcp://127.0.0.1:1"), "expires must be seconds above 0"),
+        (("--expires", "1", "--delay", "1", "tcp://127.0.0.1:1"), "expires must be more than delay"),
+        (("--retry-factor", "0", "tcp://127.0.0.1:1"), "'0' is no number from 1 to 1000"),
+        (("--retry-delay", "x", "tcp://127.0.0.1:1"), "'x' is no number from 0 up"),
         (("-t", "99999999999", "tcp://127.0.0.1:1"), "tries must be a whole number"),
     ],
 )

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from conftest import Running
 from helpers import PATIENCE
 from work_support import OTHER, SOME, Fifo, Work, end_at_once, failure, has_left_nothing
 
@@ -37,6 +38,9 @@ BAD_USAGE = {
     ("tcp://localhost:70000", "tasks:echo"): "its port must be a number from 1 to 65535",
     ("inproc://ready", "tasks:echo"): "use tcp:// or ipc://",
     (SOME, "tasks:echo", "--processes", "many"): "'many' is no whole number",
+    (SOME, "tasks:echo", "--queues", ""): "a queue has a name of 1 to 128 of the characters",
+    (SOME, "tasks:echo", "--queues", "gpu, default"): "a queue has a name of 1 to 128 of the characters",
+    (SOME, "tasks:echo", "--queues", ",".join("a" * 65)): "queues must be a list of 1 to 64 names",
     (SOME, "tasks:echo", "--slots", "-1"): "'-1' is no whole number",
     (SOME, "tasks:echo", "--kill-after", "1e9"): "1,000,000 seconds at most",
     (SOME, "tasks:echo", "--grace", "1e9"): "1,000,000 seconds at most",
@@ -66,6 +70,18 @@ def test_a_function_may_be_a_method_in_a_package(work: Work, client: Client):
     assert client.call(b"things", PATIENCE) == b"more things"
     assert program.end() == 0
     assert program.lines == []
+
+
+def test_a_function_gets_tasks_of_the_queues_that_it_is_for_the_first_first(
+    run: Work, running: Running, client: Client
+):
+    queues = ("cpu", "gpu", "default")
+    futures = {queue: client.submit(b"", queue=queue) for queue in queues}
+    running.wait_for("accepted", 3)
+    run(running.addresses.ready, "tasks:queue", "--queues", "gpu,cpu", "--slots", 1)
+    results = {queue: futures[queue].result(PATIENCE) for queue in ("gpu", "cpu")}
+    assert results == {"gpu": b"1 gpu", "cpu": b"2 cpu"}
+    assert not futures["default"].done()
 
 
 def test_an_exception_fails_the_attempt_with_its_text(work: Work, client: Client):
@@ -212,6 +228,12 @@ def test_a_command_fails_with_its_status_and_the_last_line_of_its_complaints(wor
     assert client.call(b"echo complaint >&2; echo result", PATIENCE) == b"result\n"
 
 
+def test_a_command_knows_the_queue_of_its_task(work: Work, client: Client):
+    work("--queues", "a/b,default", "--", "sh", "-c", 'echo "$ZMQBROKER_QUEUE"')
+    assert client.call(b"", PATIENCE, queue="a/b") == b"a/b\n"
+    assert client.call(b"", PATIENCE) == b"default\n"
+
+
 def test_a_command_is_killed_with_its_group_when_it_takes_too_long(work: Work, client: Client, news: Fifo):
     work("--kill-after", 1.5, "--", "sh")
     hang = client.submit(b"exec 3> news; echo here >&3; sleep 1000 & sleep 1000", tries=1)
@@ -271,7 +293,18 @@ def test_a_second_signal_gives_up_all_of_a_chunk_in_hand(work: Work, client: Cli
 
 def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directory: Path):
     settings = Settings(
-        SOME, "tasks:echo", [], 0, False, 0, max_tasks=0, slots=1, connect_timeout=0, label=None, log_level=0
+        SOME,
+        "tasks:echo",
+        [],
+        ["default"],
+        0,
+        False,
+        0,
+        max_tasks=0,
+        slots=1,
+        connect_timeout=0,
+        label=None,
+        log_level=0,
     )
     process = WorkerProcess(settings, Slot(anonymous_file(bytes(SIZE))))
     assert process._handle(b"first") == b"first"

@@ -64,6 +64,13 @@ def gated(body):
         gate.read(1)
     return b"done"
 
+calls = 0
+
+def queue(body):
+    global calls
+    calls += 1
+    return f"{calls} {zmqbroker.current_task().queue}".encode()
+
 def slow(body):
     time.sleep(1)
     return b"done"

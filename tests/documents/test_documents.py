@@ -75,7 +75,7 @@ def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(star
     assert answered >= replied  # those that were dropped have come back
     assert broker.end() == 0
     done, failed, retried = map(
-        int, broker.wait_for(r"^(\d+) tasks done, (\d+) failed, (\d+) attempts retried").groups()
+        int, broker.wait_for(r"^(\d+) tasks done, (\d+) failed, 0 expired, (\d+) attempts retried").groups()
     )
     assert (done, failed) == (len(replied), len(replies) - len(replied))
     assert retried >= len(attempts) - len(replies)

@@ -66,7 +66,7 @@ def test_the_verbs_of_the_protocol_are_those_of_the_code():
 
 def test_the_fields_of_the_protocol_are_those_of_the_code():
     assert named_in("REQUEST with a header") == set(zmqbroker.wire.FIELDS)
-    failed = zmqbroker.wire.reply_header("key", zmqbroker.wire.FAILED, 1, "reason", 1, "id")
+    failed = zmqbroker.wire.reply_header("key", zmqbroker.wire.FAILED, 1, "reason", 1, "id", "READY")
     assert named_in("REPLY with a header") == set(json.loads(failed.removeprefix(zmqbroker.wire.HEADER)))
 
 
@@ -85,12 +85,12 @@ def test_the_fields_that_workers_and_the_broker_tell_are_those_of_the_code():
     announce = announced.announce_message(zmqbroker.wire.Announce(), "1", [])[0]
     names = {name for row in section(PROTOCOL, "ANNOUNCE").rows for name in re.findall(r"`(\w+)`", row[0])}
     assert fields_of(announce) <= names
-    assert named_in(TASK_ANNOUNCED) - {"done"} == fields_of(announced.task_header(1, "key", 1, 3, 1.0))
+    assert named_in(TASK_ANNOUNCED) - {"done"} == fields_of(announced.task_header(1, "key", "queue", 1, 3, 1.0))
     (welcome,) = (row[1] for row in section(PROTOCOL, "WELCOME and REFUSAL").rows if '"broker"' in row[1])
     assert fields_of(announced.welcome_message(b"worker", "...")[1]) == set(re.findall(r'"(\w+)":', welcome))
 
 
-STATUSES = ("DONE", "FAILED", "CANCELLED", "INVALID", "UNAVAILABLE", "PROGRESS")
+STATUSES = ("DONE", "FAILED", "CANCELLED", "EXPIRED", "INVALID", "UNAVAILABLE", "PROGRESS")
 
 
 def test_the_statuses_of_the_protocol_are_those_of_the_code():

@@ -64,7 +64,7 @@ class Chaos:
         self.proxy: Proxy | None = None
         self.errors = directory / "broker.errors"
         with open(self.errors, "wb") as errors:
-            arguments = ("-t", TRIES, "-T", TIMEOUT)
+            arguments = ("-t", TRIES, "-T", options.timeout)
             self.broker = WatchedBroker(
                 self._addresses(directory), *arguments, errors=errors.fileno(), marks=self.crew.marks
             )
@@ -270,6 +270,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1, help="decides what happens (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=2.0, help="how long the chaos lasts (default: %(default)g)")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per attempt (default: %(default)g)")
     parser.add_argument("--workers", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--clients", type=int, default=10, help="default: %(default)s")
     options = parser.parse_args()

@@ -3,9 +3,9 @@
     python tests/endurance/soak.py --minutes 30
     python tests/endurance/soak.py --churn 12000
 
-The load: a client with a window, two workers with slots; a process in which clients and workers connect, do one thing
-and disconnect, some of them with a task in hand; and workers whose process dies with a task in hand. All replies are
-checked. Exit status 0 when all is well and flat, else 1.
+The load: a client with a window, two workers with slots, two that announce themselves; a process in which clients and
+workers connect, do one thing and disconnect, some of them with a task in hand; and workers whose process dies with a
+task in hand. All replies are checked. Exit status 0 when all is well and flat, else 1.
 """
 
 import argparse
@@ -96,7 +96,7 @@ class Soak:
 
     def end_peers(self) -> None:
         """Have all peers finish, those that do the work last."""
-        for peer in sorted(self._peers, key=lambda peer: peer.name == "work"):
+        for peer in sorted(self._peers, key=lambda peer: peer.name in ("work", "serve")):
             if peer.name == "die":
                 peer.kill()
             elif peer.end():
@@ -145,6 +145,7 @@ def soak(running: Soak, minutes: float) -> None:
     requests, ready, results = running.addresses
     for _ in range(2):
         running.start("work", ready, results, 200)
+        running.start("serve", ready)
     running.start("ask", requests, 1000, 0, "client")
     running.start("churn", requests, ready, results, "churn", 0, 0.005)
     span = 60 * minutes

@@ -7,6 +7,7 @@ import os
 import random
 import select
 import sys
+import threading
 import time
 import zlib
 from collections import deque
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import zmq
+
+from zmqbroker import Worker
 
 LONGEST = 60  # seconds without a reply: the task is lost
 SIZE = 64  # bytes of a body
@@ -58,8 +61,24 @@ def work(ready: str, results: str, slots: str) -> None:
             ask.send_multipart([b"", b"ready"])
 
 
+def serve(ready: str) -> None:
+    """Do tasks as a `zmqbroker.Worker` does."""
+    worker = Worker(ready, answer_to)
+
+    def stop() -> None:
+        while not select.select([0], [], [])[0]:
+            pass
+        worker.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
+    worker.run()
+
+
 def die(ready: str, results: str, seed: str) -> None:
-    """Take a few tasks, and die with one in hand."""
+    """Take a few tasks, and die with one in hand; every second one that dies is a `zmqbroker.Worker`."""
+    if int(seed) % 2:
+        left = iter(range(random.Random(seed).randrange(20)))
+        Worker(ready, lambda body: answer_to(body) if next(left, None) is not None else os._exit(0)).run()
     context: Context = zmq.Context()
     ask, answer = connect(context, zmq.REQ, ready), connect(context, zmq.PUSH, results)
     for _ in range(random.Random(seed).randrange(20)):
@@ -173,7 +192,7 @@ def churn(requests: str, ready: str, results: str, seed: str, rounds: str, pause
     print(f"churn: {number} clients and {number} workers", file=sys.stderr)
 
 
-ROLES: dict[str, Callable[..., None]] = {"work": work, "die": die, "ask": ask_for_work, "churn": churn}
+ROLES: dict[str, Callable[..., None]] = {"work": work, "serve": serve, "die": die, "ask": ask_for_work, "churn": churn}
 
 if __name__ == "__main__":
     try:

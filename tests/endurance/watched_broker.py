@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ class WatchedBroker:
         """Have it leave at once and return its exit status; None if it had to be killed."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(OSError):  # it has died, and left a question unread
+                    pipe.close()
         try:
             self.process.send_signal(signal.SIGCONT)
             return self.process.wait(PATIENCE)

@@ -39,8 +39,10 @@ from zmqbroker.wire import (
     LONGEST_REASON,
     LONGEST_SPAN,
     MOST_FRAMES,
+    Announce,
     Header,
 )
+from zmqbroker.wire.announced import COUNTED, NAMED, OUTCOMES, announce_message
 from zmqbroker.wire.requests import LARGEST_FACTOR, LONGEST_GROUP
 
 FACTOR = int(os.environ.get("ZMQBROKER_FUZZ", "1"))
@@ -333,6 +335,24 @@ class Answer:
 
 
 @dataclass
+class Announced:
+    """An announce, by the worker's connection, that names so many of the attempts so far."""
+
+    named: int
+    serial: bool
+
+
+@dataclass
+class Say:
+    """A word by the worker's connection, announced or not: an outcome, or what is asked for."""
+
+    verb: bytes
+    asks: int
+    which: int  # of the attempt ids so far
+    rest: list[bytes]
+
+
+@dataclass
 class Noise:
     """Any frames to the results socket."""
 
@@ -349,7 +369,7 @@ class Drop:
     """The worker's connections drop, and come up again."""
 
 
-Step = Request | Ready | Answer | Noise | Look | Drop
+Step = Request | Ready | Answer | Announced | Say | Noise | Look | Drop
 SOME_FRAMES = st.lists(HOSTILE_FRAMES, max_size=4)
 BODIES = st.lists(HOSTILE_FRAMES, min_size=1, max_size=2)
 REQUESTS = st.builds(Request, st.integers(0, 1), st.none() | LIVE_FIELDS | LIVE_FIELDS | CANCELS, SOME_FRAMES)
@@ -373,7 +393,21 @@ STARTS = st.sampled_from(  # without which a short sequence has no tasks, or no 
             Request(1, None, [EMPTY, b"x"]),
             Look(),
         ],
+        [
+            Announced(0, True),
+            Request(0, {"key": "k"}, []),
+            Request(1, None, [EMPTY, b"x"]),
+            Say(b"ready", 3, 0, []),
+            Look(),
+        ],
     ]
+)
+SAYINGS = st.builds(
+    Say,
+    st.sampled_from([*OUTCOMES, *COUNTED, *NAMED, b"explode"]),
+    st.sampled_from([0, 1, 2, 64, 65]),
+    st.integers(0, 30),
+    st.lists(HOSTILE_FRAMES, max_size=2),
 )
 ANY_STEPS = st.lists(
     st.one_of(
@@ -384,6 +418,9 @@ ANY_STEPS = st.lists(
         st.builds(Ready, st.lists(HOSTILE_FRAMES, min_size=1, max_size=4)),
         ANSWERS,
         ANSWERS,
+        SAYINGS,
+        SAYINGS,
+        st.builds(Announced, st.integers(0, 3), st.booleans()),
         st.builds(Noise, st.lists(HOSTILE_FRAMES, min_size=1, max_size=4)),
         st.builds(Look),
         st.builds(Drop),
@@ -433,6 +470,11 @@ class Sequence:
             case Answer():
                 for _ in range(step.times):
                     self.answer(step)
+            case Announced():
+                named = self.attempt_ids[-step.named :] if step.named else []
+                self.worker.ask.send_multipart(announce_message(Announce(serial=step.serial), "test", named))
+            case Say():
+                self.say(step)
             case Look():
                 self.look(20)
             case Drop():
@@ -465,10 +507,17 @@ class Sequence:
         start = [attempt_id] if step.verb is None else [EMPTY, step.verb, attempt_id]
         self.worker.answer.send_multipart([*start, *step.rest])
 
+    def say(self, step: Say) -> None:
+        attempt_id = self.attempt_ids[step.which % len(self.attempt_ids)] if self.attempt_ids else b"none yet"
+        words = [step.verb] + [b"%d" % step.asks] * (step.verb not in NAMED) + [attempt_id] * (step.verb not in COUNTED)
+        self.worker.ask.send_multipart([EMPTY, HEADER + b" ".join(words), *step.rest])
+
     def look(self, wait_ms: int) -> None:
         while self.worker.ask.poll(wait_ms):
             message = self.worker.ask.recv_multipart()
-            self.attempt_ids.append(message[message.index(EMPTY) + 1])
+            rest = message[message.index(EMPTY) + 1 :]
+            if len(rest) > 1:  # else a welcome, or what is told of an attempt
+                self.attempt_ids.append(rest[0])
             wait_ms = 0
 
     def settle(self) -> None:

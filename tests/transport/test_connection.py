@@ -354,11 +354,11 @@ def test_the_reason_why_nobody_answers_is_found_out(monkeypatch: pytest.MonkeyPa
 
     real = socket.getaddrinfo
     monkeypatch.setattr("socket.getaddrinfo", resolve)
-    assert inquiry.reason_at(parse(address)) == reason
+    assert inquiry.look_at(parse(address)) == (reason, "")
 
 
 def test_a_path_where_nobody_listens_is_told_from_one_whose_directory_is_missing(tmp_path: Path):
-    assert inquiry.reason_at(parse(f"ipc://{tmp_path}/socket")) == "no socket is there"
+    assert inquiry.look_at(parse(f"ipc://{tmp_path}/socket")).reason == "no socket is there"
 
 
 def test_one_line_says_that_nobody_answers(

@@ -103,3 +103,24 @@ def test_a_log_that_raises_is_no_reason_to_end(limited: LimitedLog, kept: Kept, 
     limited.flush(inf)
     log_safely(logging.getLogger("test.limited").warning, "three")
     assert kept.lines == []
+
+
+def test_a_kind_that_is_to_be_rarer_is_logged_at_intervals_that_double(kept: Kept):
+    limited = LimitedLog(logging.getLogger("test.limited"), ["a port scan"])
+    for second in range(3600):
+        limited.warn("a port scan", str(second), float(second))
+        limited.flush(float(second))
+    assert [line.split(" ")[0] for line in kept.lines] == [
+        "0",
+        "5",
+        "15",
+        "35",
+        "75",
+        "155",
+        "315",
+        "635",
+        "1235",
+        "1835",
+        "2435",
+        "3035",
+    ]

@@ -1,5 +1,8 @@
 """Frames to messages: every rule of PROTOCOL.md, and what fits none."""
 
+import json
+from typing import Any
+
 import pytest
 
 from zmqbroker import wire
@@ -106,6 +109,28 @@ def test_a_header_stands_last_in_the_envelope_and_is_taken_out_of_it():
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"queue": "a"},
+        {"queue": "Az09._/-"},
+        {"queue": "q" * 128},
+        {"group": "g"},
+        {"group": "\u20ac" * 64},
+        {"expires": 0.001},
+        {"expires": 1e9},
+        {"expires": 3.5, "delay": 3},
+        {"retry_delay": 0, "retry_factor": 1, "retry_most": 0},
+        {"retry_delay": 1e9, "retry_factor": 1000, "retry_most": 1e9},
+        {"retry_factor": 1.5},
+    ],
+)
+def test_a_header_may_say_what_kind_of_work_a_task_is(fields: dict[str, Any]):
+    assert parse_header(json.dumps(fields).encode()) == wire.Header(**fields)
+    message = wire.request_message([b"task"], "k", wire.more_fields(fields))
+    assert wire.parse_request([b"id", *message])[2] == wire.Header(key="k", **fields)
+
+
+@pytest.mark.parametrize(
     "key", ["0af-1", "k", " ~!#[]", 'a"b', r"a\b", "a\nb", "\x7f", "\u20ac", "k" * wire.LONGEST_KEY]
 )
 def test_a_header_with_a_key_alone_is_read_the_same_in_any_form_of_json(key: str):
@@ -151,6 +176,29 @@ def test_no_other_frame_of_an_envelope_is_looked_at(envelope: list[bytes]):
         (b'{"id": "' + b"i" * 33 + b'"}', "id must be text of up to 32 characters"),
         (b'{"id": 1}', "id must be text of up to 32 characters"),
         (b'{"progress": 1}', "progress must be true or false"),
+        (b'{"queue": ""}', "queue must be a name of 1 to 128 of the characters"),
+        (b'{"queue": "' + b"q" * 129 + b'"}', "queue must be a name of 1 to 128"),
+        (b'{"queue": "a b"}', "queue must be a name of 1 to 128"),
+        (b'{"queue": "a\\n"}', "queue must be a name of 1 to 128"),
+        (b'{"queue": "\xc3\xbc"}', "queue must be a name of 1 to 128"),
+        (b'{"queue": 1}', "queue must be a name of 1 to 128"),
+        (b'{"queue": ["a"]}', "queue must be a name of 1 to 128"),
+        (b'{"queue": null}', "queue must be a name of 1 to 128"),
+        (b'{"group": ""}', "group must be text of 1 to 64 characters"),
+        (b'{"group": "' + b"g" * 65 + b'"}', "group must be text of 1 to 64 characters"),
+        (b'{"group": 1}', "group must be text of 1 to 64 characters"),
+        (b'{"expires": 0}', "expires must be seconds above 0"),
+        (b'{"expires": 2e9}', "expires must be seconds above 0"),
+        (b'{"expires": true}', "expires must be seconds above 0"),
+        (b'{"expires": 2, "delay": 2}', "expires must be more than delay: both are seconds from the acceptance"),
+        (b'{"delay": 3.5, "expires": 3}', "expires must be more than delay"),
+        (b'{"retry_delay": -1}', "retry_delay must be seconds from 0"),
+        (b'{"retry_delay": "1"}', "retry_delay must be seconds from 0"),
+        (b'{"retry_factor": 0.99}', "retry_factor must be a number from 1 to 1000"),
+        (b'{"retry_factor": 1001}', "retry_factor must be a number from 1 to 1000"),
+        (b'{"retry_factor": NaN}', "retry_factor must be a number from 1 to 1000"),
+        (b'{"retry_factor": true}', "retry_factor must be a number from 1 to 1000"),
+        (b'{"retry_most": 1e10}', "retry_most must be seconds from 0"),
     ],
 )
 def test_a_bad_header_says_which_field_is_wrong(text: bytes, reason: str):
@@ -158,6 +206,25 @@ def test_a_bad_header_says_which_field_is_wrong(text: bytes, reason: str):
         parse_header(text)
     assert raised.value.envelope == [b"id", b"hop"]
     assert raised.value.header is not None
+
+
+@pytest.mark.parametrize(
+    ("queues", "read"),
+    [
+        (["gpu"], ("gpu",)),
+        (("gpu", "default"), ("gpu", "default")),
+        (["b", "a", "b"], ("b", "a")),
+        ([str(number) for number in range(64)], tuple(map(str, range(64)))),
+    ],
+)
+def test_a_list_of_queues_names_each_once_in_order(queues: Any, read: tuple[str, ...]):
+    assert wire.queue_list(queues) == read
+
+
+@pytest.mark.parametrize("queues", ["gpu", b"gpu", None, 1, [], (), {"gpu"}, ["q"] * 65, [""], ["a b"], [1], [["gpu"]]])
+def test_what_is_no_list_of_queues_is_refused(queues: Any):
+    with pytest.raises(ValueError, match=r"^(queues must be a list of 1 to 64 names|a queue has a name of 1 to 128)"):
+        wire.queue_list(queues)
 
 
 def test_a_bad_header_is_answered_with_its_key_and_its_id():

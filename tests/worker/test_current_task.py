@@ -33,12 +33,12 @@ def test_a_task_tells_about_itself(bare: BareBroker):
 
     with working(bare.ready, handle):
         worker = bare.met()
-        bare.give(worker, b"id", b"task", number=7, key="resize-1", attempt=2, tries=5, timeout=1.5)
+        bare.give(worker, b"id", b"task", number=7, key="resize-1", queue="gpu", attempt=2, tries=5, timeout=1.5)
         bare.answer()
         bare.give(worker, b"plain", b"task")
         bare.answer()
     assert seen == [
-        ("resize-1", "default", 2, 5, 1.5, 7, b"id"),
+        ("resize-1", "gpu", 2, 5, 1.5, 7, b"id"),
         (None, "default", 1, 0, None, 0, b"plain"),
     ]
 

@@ -275,7 +275,7 @@ def test_progress_of_one_task_is_not_said_of_the_next(session: Session):
 
 
 def test_all_that_a_broker_says_is_read():
-    about = task_header(7, "key", 2, 3, 1.5)
+    about = task_header(7, "key", "default", 2, 3, 1.5)
     plain = parse_told([b"", b"id", b"a", b"b"])
     assert plain == Given(b"id", [b"a", b"b"])
     assert plain.fields == {}

@@ -67,7 +67,7 @@ class BareBroker:
 
     def give(self, worker: bytes, attempt_id: bytes, *body: bytes, **fields: Any) -> None:
         """Hand out a task, with a header where it is to tell about itself."""
-        about = {"number": 1, "key": None, "attempt": 1, "tries": 3, "timeout": None} | fields
+        about = {"number": 1, "key": None, "queue": "default", "attempt": 1, "tries": 3, "timeout": None} | fields
         header = [task_header(**about)] if fields else []
         self.asked -= 1
         self._send([worker, *header, b"", attempt_id, *body])

@@ -14,7 +14,7 @@ class Counters:
     expired: int = 0  # tasks settled because they had no result in time
     unfinished: int = 0  # tasks left when the broker ended, whose clients were told to send them again
     joined: int = 0  # requests that joined an unsettled task, or got a reply that was kept
-    refused: int = 0  # proper requests that became no task: too large, while shutting down, nothing to cancel
+    refused: int = 0  # proper requests that became no task: too large, while shutting down, too many, nothing to cancel
     attempts: int = 0  # hand-outs, without those that found their worker gone
     taken_back: int = 0  # hand-outs that lay behind another one for too long, or whose worker was lost
     held_back: int = 0  # times that a worker was made to wait for its next task, as others succeed where it fails

@@ -196,7 +196,7 @@ class Dispatcher:
         return BackOff(
             delay if header.retry_delay is None else header.retry_delay,
             factor if header.retry_factor is None else header.retry_factor,
-            most if header.retry_most is None else header.retry_most,
+            most if header.retry_most is None else header.retry_most or inf,
         )
 
     def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
@@ -304,10 +304,20 @@ class Dispatcher:
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
-        """Give up the running attempt, as its worker asks."""
-        task = self._find_running(attempt_id)
-        if task is not None:
+        """Give up the running attempt, as its worker asks.
+
+        One that seemed to lie behind when its worker was lost was in hand after all, if somebody tells now that it
+        failed: the outcome of the one before was lost with the worker. So it counts.
+        """
+        task = self._find(attempt_id)
+        if task is None:
+            return
+        if task.attempt_id == attempt_id:
             self._lose_attempt(task, reason, now)
+        elif task.left == attempt_id:
+            self._charge_left(task, reason, now)
+        else:
+            self.counters.late += 1
 
     def reject(self, attempt_id: Sized, reason: str, now: float) -> None:
         """Fail the task for good, as its worker asks."""
@@ -393,6 +403,8 @@ class Dispatcher:
                 self.counters.lost += 1
                 if task.due is None or task.due > now + GRACE:
                     self._timers.set(task, now + GRACE)
+        for task in behind:
+            task.left = task.attempt_id
         self.counters.taken_back += len(behind)
         self._wait_first(behind, now)
 
@@ -567,6 +579,13 @@ class Dispatcher:
         else:
             self._wait(task, now)
 
+    def _charge_left(self, task: Task, reason: str, now: float) -> None:
+        task.left = b""
+        task.attempts += 1
+        task.reason = reason
+        if task.status is not RUNNING and task.tries and task.attempts >= task.tries:
+            self._fail(task, reason, now)
+
     def _fail(self, task: Task, reason: str, now: float) -> None:
         task.reason = reason
         self.counters.failed += 1
@@ -575,7 +594,8 @@ class Dispatcher:
     def _expire(self, task: Task, now: float) -> None:
         """Settle a task that has no result in time."""
         expires = 0.0 if task.header is None else task.header.expires or 0.0
-        task.reason = f"it expired: no result within {expires:g} s" + (f" ({task.reason})" if task.reason else "")
+        within = round(expires, 2) or expires  # a client tells what is left of it
+        task.reason = f"no result within {within:g} s" + (f" ({task.reason})" if task.reason else "")
         self.counters.expired += 1
         self._settle(task, EXPIRED, [], now)
 
@@ -632,7 +652,7 @@ class Dispatcher:
         worker.is_stuck = True
         self._workers.place(worker)
         _, *others = worker.held.items()
-        behind = [task for attempt_id, task in others if task.attempt_id == attempt_id]
+        behind = [task for attempt_id, task in others if task.attempt_id == attempt_id != task.charged]
         self.counters.taken_back += len(behind)
         self._wait_first(behind, now)
 

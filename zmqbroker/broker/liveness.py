@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 
-from zmqbroker.transport.monitor import next_event, open_monitor
+from zmqbroker.broker.handshakes import Handshakes
 
 SOURCE = int(zmq.SRCFD)
 
@@ -24,8 +24,8 @@ class Connections:
     """The workers' connections to one socket, as far as messages came by them."""
 
     def __init__(self, context: zmq.Context[Any], watched: zmq.Socket[Any]) -> None:
-        self.monitor = open_monitor(context, watched, zmq.EVENT_DISCONNECTED)
-        self._watched = watched
+        self.handshakes = Handshakes(context, watched)
+        self.monitor = self.handshakes.monitor
         self._worker_at: dict[int, Sized] = {}  # by file descriptor
         self._descriptors: dict[Sized, int] = {}  # the reverse
 
@@ -57,13 +57,12 @@ class Connections:
 
     def lost(self) -> Iterator[Sized]:
         """Yield the workers whose connections were reported to have dropped since."""
-        while (event := next_event(self.monitor)) is not None:
-            worker = self._worker_at.pop(event.value, None)
+        for descriptor in self.handshakes.ended():
+            worker = self._worker_at.pop(descriptor, None)
             if worker is not None:
                 del self._descriptors[worker]
                 yield worker
 
     def close(self) -> None:
         """Stop watching."""
-        self._watched.disable_monitor()
-        self.monitor.close(linger=0)
+        self.handshakes.close()

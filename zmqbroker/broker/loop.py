@@ -19,6 +19,7 @@ import zmq
 from zmqbroker import __version__, wire
 from zmqbroker.broker.deadlines import Pause
 from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.report import Report
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Sockets
@@ -49,6 +50,7 @@ class Loop:
         """Prepare the first turn; `max_waiting` is in tasks, `max_size` in bytes of a body, and 0 means no limit."""
         self._poller, self._alarm, self._workers = sockets.poller, sockets.alarm, sockets.workers
         self._requests, self._ready, self._results = sockets.requests, sockets.ready, sockets.results
+        self._watched = [(watched.fileno(), watched, where) for where, watched in sockets.watched.items()]
         self._requests_in = Inbox(self._requests, BATCH, self._refuse_long)
         self._ready_in = Inbox(self._ready, BATCH, self._ignore_long)
         self._results_in = Inbox(self._results, BATCH, self._lose_long)
@@ -84,15 +86,18 @@ class Loop:
         is_lost = self._workers.monitor in readable
         if is_lost or self._ready in readable:
             self._receive_ready(is_lost)
+        for descriptor, handshakes, where in self._watched:
+            if descriptor in readable:
+                self._watch(handshakes, where)
         self._judge_deadlines(held_up=self._now - expected > STALL)
+        if self._dispatcher.has_news:
+            self._tell_news()  # before a task that was lost has its next attempt
         self._hand_out()
         if self._dispatcher.progressed:
             self._send_progress()
         self._send_replies()
         if self._dispatcher.told:
             self._tell_workers()
-        if self._dispatcher.has_news:
-            self._tell_news()
         self._look_for_descriptors()
         if self._report.due <= self._now:
             self._report.flush(self._now)
@@ -176,6 +181,7 @@ class Loop:
         if is_lost or any(frame is not None for _, frame in received):
             for worker in workers.lost():
                 dispatcher.lose_worker(worker, self._now)
+            self._watch(workers.handshakes, "READY")
         for message, frame in received:
             for worker in workers.note(message[0], frame) if frame is not None else ():
                 dispatcher.lose_worker(worker, self._now)
@@ -183,6 +189,13 @@ class Loop:
                 self._hear(message)
             except wire.MalformedError as error:
                 self._count_malformed("ready", error)
+
+    def _watch(self, handshakes: Handshakes, where: str) -> None:
+        """Say so when somebody has come to a socket and left before it said what it is."""
+        for _ in handshakes.ended():
+            pass
+        if handshakes.failed():
+            self._report.stranger(where, self._now)
 
     def _hear(self, message: Frames) -> None:
         """Take in what a worker says on READY: a word or an announce, or that a plain one is ready."""
@@ -202,10 +215,9 @@ class Loop:
         """Take in an announce, or say what is wrong with what should be one."""
         try:
             announce, attempt_ids = announced.parse_announce(message)
-        except wire.MalformedError as error:
+        except wire.MalformedRequestError as error:
             self._count_malformed("ready", error)
-            envelope = message[: message.index(wire.EMPTY) - 1]
-            send(self._ready, wire.reply_message([*envelope, wire.reply_header(None, INVALID, 0, str(error))], []))
+            send(self._ready, announced.refusal_message(error))
             return
         if send(self._ready, announced.welcome_message(message[0], __version__)):  # else it is gone, and known to be so
             self._dispatcher.announce(message[0], announce, attempt_ids, self._now)

@@ -8,6 +8,8 @@ from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.task import Record, Task
 from zmqbroker.transport.limited_log import LimitedLog, log_safely, printable
 
+BELONGING = {"REQUESTS": "REQ and DEALER", "READY": "REQ and DEALER", "RESULTS": "PUSH"}  # sockets, by the broker's
+
 log = logging.getLogger("zmqbroker")
 
 
@@ -17,7 +19,7 @@ class Report:
     def __init__(self) -> None:
         self.is_verbose = log.isEnabledFor(logging.DEBUG)
         self.due = inf  # when `flush` has something to say; inf: nothing is held back
-        self._limited = LimitedLog(log)
+        self._limited = LimitedLog(log, BELONGING)
 
     def attempt(self, task: Task) -> None:
         """Tell that a task was handed out."""
@@ -58,6 +60,13 @@ class Report:
     def unserved(self, queue: Queue) -> None:
         """Tell that tasks wait in vain; that is not done often."""
         log_safely(log.warning, "no worker asks from the queue %s: %d tasks wait there", queue.name, queue.waiting)
+
+    def stranger(self, where: str, now: float) -> None:
+        """Tell of a connection that ended before its peer had said what it is, to REQUESTS, READY or RESULTS."""
+        what = (
+            f"a wrong address (only {BELONGING[where]} sockets belong there), or who left at once, as a port scan does"
+        )
+        self._warn(where, f"a connection to {where} was over before its handshake: {what}", now)
 
     def no_descriptors(self, now: float) -> None:
         """Tell that nobody can connect."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import zmq
 
+from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.liveness import Connections
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.alarm import Alarm
@@ -51,6 +52,7 @@ class Sockets:
             self.workers = Connections(self.context, self.ready)
             self._closing.callback(self.workers.close)
             self.poller.register(self.workers.monitor, zmq.POLLIN)
+            self.watched = {"REQUESTS": self._watch(self.requests), "RESULTS": self._watch(self.results)}
             opened = (self.requests, self.ready, self.results)
             self.addresses = Addresses(*map(bind, opened, addresses))
             undoing.pop_all()
@@ -65,6 +67,13 @@ class Sockets:
         self.poller.register(opened, zmq.POLLIN)
         self._closing.callback(opened.close)
         return opened
+
+    def _watch(self, opened: "zmq.Socket[bytes]") -> Handshakes:
+        """Have the loop wait for who comes there; by a descriptor, which costs a poll less than a socket does."""
+        handshakes = Handshakes(self.context, opened)
+        self._closing.callback(handshakes.close)
+        self.poller.register(handshakes.fileno(), zmq.POLLIN)
+        return handshakes
 
     def close(self) -> None:
         """Close them, waiting up to LINGER_MS milliseconds for the last replies to be sent.

@@ -153,6 +153,7 @@ class Task:
         "header",
         "holders",
         "joined",
+        "left",
         "number",
         "queue",
         "reason",
@@ -193,6 +194,7 @@ class Task:
         self.attempt_id = b""  # of the attempt that is running; else empty
         self.attempts = 0  # that a worker had in hand, and did not give back
         self.charged = b""  # the id of the last of those
+        self.left = b""  # the id of an attempt that seemed to lie behind when its worker was lost
         self.hand_outs = 0  # all of them: the attempts, and what nobody had in hand
         self.worker = NOBODY  # that had it last
         self.holders: list[Holder] | None = None  # of earlier attempts; None: there are none

@@ -51,7 +51,8 @@ class Client:
 
         `context` is needed for inproc; None makes one. `keep_alive` says when TCP takes the broker's host for dead:
         then this connects again. After `connect_timeout` seconds without a broker that answers, tasks fail with a
-        ConnectionError; None: they wait for it. Raises ValueError for what is no address, OSError without descriptors.
+        ConnectionError, and at an address for others they do so at once; None: they wait for it. Raises ValueError for
+        what is no address, OSError without descriptors.
         """
         self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
         self._link = Link(requests, context, keep_alive, connect_timeout)
@@ -79,20 +80,39 @@ class Client:
         tries: int | None = None,
         delay: float | None = None,
         priority: int | None = None,
+        queue: str | None = None,
+        group: str | None = None,
+        expires: float | None = None,
+        retry_delay: float | None = None,
+        retry_factor: float | None = None,
+        retry_most: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> TaskFuture:
         """Send a task and return a future of its result, which is bytes, or a list of bytes if `body` is one.
 
-        `timeout` and `delay` are in seconds; None leaves it to the broker. The future raises TaskFailed.
-        A result of several frames is a list in any case. `on_progress` is called, in the thread that receives replies,
-        with what the worker says of how far it has come, which is the future's `progress` then; None: that is not asked
-        for. One that raises is logged, and not called again. Raises ValueError for what is no function, RuntimeError
-        when the client is closed.
+        `timeout`, `delay`, `expires` (without a result by then it is settled), `retry_delay` and `retry_most` are in
+        seconds; None leaves it to the broker. In a `queue` the tasks of each `group` take turns with the others. The
+        future raises TaskFailed. A result of several frames is a list in any case. `on_progress` is called, in the
+        thread that receives replies, with what the worker says of how far it has come, which is the future's `progress`
+        then; None: that is not asked for. One that raises is logged, and not called again. Raises ValueError for what
+        no broker would take and for what is no function, RuntimeError when the client is closed.
         """
         if on_progress is not None and not callable(on_progress):
             raise ValueError(f"on_progress must be a function, not {on_progress!r:.50}")
         asks = None if on_progress is None else True
-        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority, progress=asks)
+        options = _Options(
+            timeout=timeout,
+            tries=tries,
+            delay=delay,
+            priority=priority,
+            queue=queue,
+            group=group,
+            expires=expires,
+            retry_delay=retry_delay,
+            retry_factor=retry_factor,
+            retry_most=retry_most,
+            progress=asks,
+        )
         future = TaskFuture(is_list(body), self._check_can_wait, on_progress)
         key = self._send(options, frames_of(body), future.settle, future.hear if asks else None)
         future.on_cancel.append(partial(self._link.cancel, key))
@@ -107,13 +127,30 @@ class Client:
         tries: int | None = None,
         delay: float | None = None,
         priority: int | None = None,
+        queue: str | None = None,
+        group: str | None = None,
+        expires: float | None = None,
+        retry_delay: float | None = None,
+        retry_factor: float | None = None,
+        retry_most: float | None = None,
     ) -> Any:
         """Submit a task with the options of `submit`, and wait for its result.
 
         Raises TimeoutError after `wait` seconds (None: never), when the task is cancelled; else as the future does.
         """
         wait = None if wait is None else _seconds("wait", wait)
-        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        options = _Options(
+            timeout=timeout,
+            tries=tries,
+            delay=delay,
+            priority=priority,
+            queue=queue,
+            group=group,
+            expires=expires,
+            retry_delay=retry_delay,
+            retry_factor=retry_factor,
+            retry_most=retry_most,
+        )
         until = inf if wait is None else monotonic() + wait
         # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
         arrived: SimpleQueue[list[Reply]] = SimpleQueue()
@@ -147,6 +184,12 @@ class Client:
         tries: int | None = None,
         delay: float | None = None,
         priority: int | None = None,
+        queue: str | None = None,
+        group: str | None = None,
+        expires: float | None = None,
+        retry_delay: float | None = None,
+        retry_factor: float | None = None,
+        retry_most: float | None = None,
     ) -> Iterator[Any]:
         """Yield the result of each body, in order or (not `ordered`) as they come, for any iterable, endless or not.
 
@@ -157,7 +200,18 @@ class Client:
         With `chunk`, so many bodies travel as one task, for workers that understand it: see chunks.py.
         """
         window, chunk = _positive("window", window), _positive("chunk", chunk)
-        options = _Options(timeout=timeout, tries=tries, delay=delay, priority=priority)
+        options = _Options(
+            timeout=timeout,
+            tries=tries,
+            delay=delay,
+            priority=priority,
+            queue=queue,
+            group=group,
+            expires=expires,
+            retry_delay=retry_delay,
+            retry_factor=retry_factor,
+            retry_most=retry_most,
+        )
         sender = Sender(partial(self._send, options), self._link.cancel, self._check_can_wait)
         outcomes = mapping.outcomes(sender, bodies, chunk, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
@@ -188,21 +242,33 @@ def _let_go(link: Link) -> None:
 class _Options:
     """What is said of tasks beyond their bodies, once for all that share it."""
 
-    def __init__(self, **options: float | None) -> None:
+    def __init__(self, **options: float | str | None) -> None:
         """Take it; None is as good as not said. Raises ValueError for what no broker would take."""
-        fields = {name: _number(value) for name, value in options.items() if value is not None}
+        fields = {name: _plain(value) for name, value in options.items() if value is not None}
         wire.check_fields(fields)
         self._delay = fields.pop("delay", None)  # of each from its own submission on, however often it is sent
+        self._expires = fields.pop("expires", None)  # the same
         self._fields = wire.more_fields(fields)
 
     def request(self, key: str, body: Frames, settle: Settle, on_progress: Settle | None = None) -> Request:
         """Make a task's request."""
-        not_before = None if self._delay is None else monotonic() + self._delay
-        return Request(key, body, self._fields, settle, not_before, on_progress)
+        if self._delay is None and self._expires is None:
+            return Request(key, body, self._fields, settle, None, on_progress)
+        now = monotonic()
+        not_before = None if self._delay is None else now + self._delay
+        expires_at = None if self._expires is None else now + self._expires
+        return Request(key, body, self._fields, settle, not_before, on_progress, expires_at)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or text of any kind, numpy's or an enumeration's say, as Python's own; anything else as it is."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return _number(value)
 
 
 def _number(value: Any) -> Any:
-    """Return a number of any kind, numpy's or an enumeration's say, as Python's own; what is none as it is."""
+    """Return a number of any kind as Python's own; what is none as it is."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value

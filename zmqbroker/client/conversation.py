@@ -15,7 +15,7 @@ from zmqbroker.client import last_wait
 from zmqbroker.client.futures import CLOSED, UNREACHABLE
 from zmqbroker.client.shared import Shared, tell
 from zmqbroker.transport import descriptors
-from zmqbroker.transport.connection import LOST, Connection
+from zmqbroker.transport.connection import LOST, REFUSED, Connection
 from zmqbroker.transport.limited_log import LimitedLog, log_safely
 from zmqbroker.transport.messages import Inbox, send
 from zmqbroker.transport.patience import Patience
@@ -71,10 +71,14 @@ class Conversation:
     def _reconnect(self) -> bool:
         """Connect again, and have everything sent again; False when closed before that could be done."""
         shared = self._shared
+        pause_ms = PAUSE_MS
+        if shared.connection.state == REFUSED:
+            now = monotonic()
+            pause_ms = max(PAUSE_MS, ceil(1000 * (self._patience.next_try(now) - now)))
         shared.connection.close()
         while not shared.closed:
             shared.alarm.hear()
-            shared.alarm.wait(PAUSE_MS)
+            shared.alarm.wait(pause_ms)
             try:
                 self._open()
             except (OSError, zmq.ZMQError) as error:
@@ -166,6 +170,8 @@ class Conversation:
         with shared.lock:
             now = monotonic()
             batch = shared.session.take(BATCH, now)
+            expired, shared.session.expired = shared.session.expired, []
+        tell(expired)
         for number, request in enumerate(batch):
             if not send(to, request.message(now)):
                 with shared.lock:

@@ -54,11 +54,14 @@ class Driving:
 
     def send(self, request: Request) -> None:
         """Send a task, or have the background thread do it when it cannot be sent now."""
-        shared = self._shared
+        shared, now = self._shared, monotonic()
+        if request.has_expired(now):
+            shared.enqueue(request)
+            return
         shared.in_doubt = True
         shared.session.expect(request)
         with suppress(zmq.ZMQError):  # as the connection is in doubt then, the background thread gets it as well
-            is_sent = shared.connection.can_send and send(shared.connection.socket, request.message(monotonic()))
+            is_sent = shared.connection.can_send and send(shared.connection.socket, request.message(now))
             shared.in_doubt = False
             if is_sent:
                 return

@@ -15,7 +15,7 @@ from zmqbroker.wire import DONE, Frames, Reply
 OnProgress = Callable[[dict[str, Any]], object]
 
 CLOSED = "closed"  # the status of a task whose client was closed
-UNREACHABLE = "unreachable"  # the status of a task whose broker did not answer for `connect_timeout`
+UNREACHABLE = "unreachable"  # the status of a task whose address is wrong, or whose broker did not answer in time
 
 log = logging.getLogger("zmqbroker.client")
 

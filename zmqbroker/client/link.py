@@ -30,6 +30,7 @@ from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.patience import Patience
+from zmqbroker.wire.header import CLIENTS_BELONG
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
 DESCRIPTORS = 16  # that one takes: two alarms, ZeroMQ's own, a connection, and some to spare
@@ -53,7 +54,7 @@ class Link:
         threads.need_real("a Client")
         if context is None:
             refuse_inproc(address)
-        patience = Patience(address, connect_timeout, monotonic())
+        patience = Patience(address, connect_timeout, monotonic(), CLIENTS_BELONG)
         descriptors.need(DESCRIPTORS, "a client")
         self._own_context = context is None
         self._context = context or zmq.Context()

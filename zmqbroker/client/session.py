@@ -7,8 +7,8 @@
 Requests go in by `submit` and `cancel`; `take` says what is to be sent, `receive` what a reply settles. Each request
 has a key: when the connection is lost, every one without an answer is sent again under its key. The broker runs no task
 twice for that, and a new broker on the same address gets them all. A request that the broker answers with UNAVAILABLE
-is sent again by the next connection, or by this one after a pause that grows. Time comes in as `now`, float seconds of
-a monotonic clock.
+is sent again by the next connection, or by this one after a pause that grows. What has expired by the time that it is
+to be sent is settled here. Time comes in as `now`, float seconds of a monotonic clock.
 
 Who drives this sees to it that only one thread is here at a time. A signal handler of that thread, or what the garbage
 collector ends, may come in between any two steps, though, and submit or cancel something else.
@@ -21,7 +21,7 @@ from itertools import count
 from math import inf
 
 from zmqbroker import wire
-from zmqbroker.wire import CANCELLED, PROGRESS, UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import CANCELLED, EXPIRED, PROGRESS, UNAVAILABLE, Frames, Reply
 
 FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same connection; doubled each time
 LONGEST_PAUSE = 10.0  # seconds
@@ -36,7 +36,7 @@ Settle = Callable[[list[Reply]], None]  # takes all that came for it at once: on
 class Request:
     """A task that has no answer yet, or a cancel of one."""
 
-    __slots__ = ("body", "fields", "key", "not_before", "on_progress", "pause", "sent", "settle")
+    __slots__ = ("body", "expires_at", "fields", "key", "not_before", "on_progress", "pause", "sent", "settle")
 
     def __init__(
         self,
@@ -46,12 +46,14 @@ class Request:
         settle: Settle | None,
         not_before: float | None = None,
         on_progress: Settle | None = None,
+        expires_at: float | None = None,
     ) -> None:
         self.key = key
         self.body = body
-        self.fields = fields  # of its header, but for the key and the delay: see `wire.more_fields`
+        self.fields = fields  # of its header, but for the key and what counts from now on: see `wire.more_fields`
         self.settle = settle  # whom to tell; None: nobody
         self.not_before = not_before  # the instant of its first attempt; None: as soon as can be
+        self.expires_at = expires_at  # the instant at which its result is not wanted any more; None: it always is
         self.on_progress = on_progress  # whom to tell how far it has come; None: nobody
         self.pause = 0.0  # seconds since it was refused last; 0: it was not
         self.sent = 0  # how often; 0: the broker cannot know it
@@ -61,12 +63,23 @@ class Request:
         """Tell whether it cancels a task."""
         return self.fields is CANCEL
 
+    def has_expired(self, now: float) -> bool:
+        """Tell whether no result can come in time any more."""
+        if self.expires_at is None:
+            return False
+        delay = 0.0 if self.not_before is None else max(self.not_before - now, 0.0)
+        return self.expires_at - now <= delay
+
     def message(self, now: float) -> Frames:
-        """Build what is sent now: with what is left of a delay."""
-        if self.not_before is None:
+        """Build what is sent now: with what is left of a delay, and of the time in which its result is wanted."""
+        if self.not_before is None and self.expires_at is None:
             return wire.request_message(self.body, self.key, self.fields)
-        delay = wire.more_fields({"delay": max(self.not_before - now, 0.0)})
-        return wire.request_message(self.body, self.key, self.fields + delay)
+        left = {}
+        if self.not_before is not None:
+            left["delay"] = max(self.not_before - now, 0.0)
+        if self.expires_at is not None:
+            left["expires"] = self.expires_at - now
+        return wire.request_message(self.body, self.key, self.fields + wire.more_fields(left))
 
 
 class Session:
@@ -76,6 +89,7 @@ class Session:
         self._unanswered: dict[str, Request] = {}  # by key
         self._outbox: deque[Request] = deque()  # to be sent, unless it is unanswered no more
         self._refused: list[tuple[float, int, Request]] = []  # a heap: when to send it again
+        self.expired: list[tuple[Settle, list[Reply]]] = []  # whom to tell so by which reply; the caller clears it
         self._next_number = count().__next__
         self._refusal = ""  # why the last one was refused, if that has not been said
         self._silent_until = 0.0
@@ -125,16 +139,31 @@ class Session:
         return self._refused[0][0] if self._refused else inf
 
     def take(self, most: int, now: float) -> list[Request]:
-        """Take up to `most` requests that are to be sent now; from here on they count as sent."""
+        """Take up to `most` requests that are to be sent now; from here on they count as sent.
+
+        Those that have expired are `expired`, and not sent.
+        """
         while self._refused and self._refused[0][0] <= now:
             self._outbox.append(heappop(self._refused)[2])
         taken: list[Request] = []
         while self._outbox and len(taken) < most:
             request = self._outbox.popleft()
-            if self._unanswered.get(request.key) is request:
-                request.sent += 1
-                taken.append(request)
+            if self._unanswered.get(request.key) is not request:
+                continue
+            if request.has_expired(now):
+                self._expire(request)
+                continue
+            request.sent += 1
+            taken.append(request)
         return taken
+
+    def _expire(self, request: Request) -> None:
+        """Settle a task that is not worth sending."""
+        del self._unanswered[request.key]
+        again = " again" if request.sent or request.pause else ""
+        reply = Reply(request.key, EXPIRED, 0, f"no result came in time: it could not be sent{again} before", [])
+        if request.settle is not None:
+            self.expired.append((request.settle, [reply]))
 
     def put_back(self, requests: list[Request]) -> None:
         """Undo a part of `take`: these could not be sent."""
@@ -175,7 +204,10 @@ class Session:
         self._unanswered[request.key] = request
         request.sent = 0
         request.pause = min(max(2 * request.pause, FIRST_PAUSE), LONGEST_PAUSE)
-        heappush(self._refused, (now + request.pause, self._next_number(), request))
+        due = now + request.pause
+        if request.expires_at is not None and due > request.expires_at:
+            due = request.expires_at
+        heappush(self._refused, (due, self._next_number(), request))
 
     def complaint(self, now: float) -> str:
         """Return why requests are refused, if that is to be said now; else nothing."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from time import monotonic
 
 from zmqbroker import wire
+from zmqbroker.client.futures import UNREACHABLE
 from zmqbroker.client.last_wait import LastWait
 from zmqbroker.client.session import Request, Session, Settle
 from zmqbroker.transport.alarm import Alarm
@@ -51,7 +52,7 @@ class Shared:
 
     def receive(self, messages: Iterable[Frames]) -> None:
         """Take in what has come, and tell who waits for it; without the lock, in the thread that has received it."""
-        replies = list(_read(messages))
+        replies = list(_read(messages, self.address))
         with self.lock:
             now = monotonic()
             self.last_wait.replied()
@@ -91,9 +92,12 @@ def tell(settled: Iterable[tuple[Settle, list[Reply]]]) -> None:
             log_safely(log.error, "a callback failed", exc_info=error)
 
 
-def _read(messages: Iterable[Frames]) -> Iterator[Reply]:
+def _read(messages: Iterable[Frames], address: str) -> Iterator[Reply]:
     for message in messages:
         try:
-            yield wire.parse_reply(message)
+            reply = wire.parse_reply(message)
+            if reply.at is not None:  # no broker of ours: that it is one for others does not help
+                reply = reply._replace(status=UNREACHABLE, reason=f"{address} is the wrong address: {reply.reason}")
+            yield reply
         except wire.MalformedError as error:
             log_safely(log.warning, "%s", error)

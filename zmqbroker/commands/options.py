@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from zmqbroker import __version__
 from zmqbroker.commands import streams
-from zmqbroker.wire import LARGEST_FACTOR, MOST_QUEUES, QUEUE_NAME, is_queue
+from zmqbroker.wire import LARGEST_FACTOR, QUEUE_NAME, is_queue, queue_list
 
 USAGE_ERROR = 2  # exit status
 ANY_PORT = re.compile(r"tcp://.*:[*0]|ipc://\*")  # an address that is another one each time
@@ -118,10 +118,10 @@ def queue_name(text: str) -> str:
 
 def queue_names(text: str) -> list[str]:
     """Parse the names of queues between commas."""
-    names = [queue_name(name) for name in text.split(",")]
-    if len(names) > MOST_QUEUES:
-        raise argparse.ArgumentTypeError(f"{len(names)} queues: {MOST_QUEUES} is the most")
-    return names
+    try:
+        return list(queue_list(text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def queue_limit(text: str) -> tuple[str, int]:

@@ -231,8 +231,8 @@ def start_text(broker: Broker, options: argparse.Namespace) -> str:
         f"at most {options.max_size} bytes a task" if options.max_size else "tasks of any size",
         f"{options.drain:g} s to drain",
         *(["clients take turns"] if options.fair else []),
-        *(f"at most {limit} tasks of {name} running" for name, limit in options.limit),
-        *(f"at most {limit} tasks of {name} waiting" for name, limit in options.limit_waiting),
+        *(f"at most {limit} tasks of {name} running" for name, limit in dict(options.limit).items() if limit),
+        *(f"at most {limit} tasks of {name} waiting" for name, limit in dict(options.limit_waiting).items() if limit),
         *([f"silent workers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]
     names = zip(broker.addresses._fields, broker.addresses, strict=True)
@@ -258,7 +258,7 @@ def status_text(counters: dict[str, int]) -> str:
 def totals_text(counters: dict[str, int]) -> str:
     """Return what the broker did."""
     return (
-        "{done} tasks done, {failed} failed, {retried} attempts retried; {late} results came late, "
+        "{done} tasks done, {failed} failed, {expired} expired, {retried} attempts retried; {late} results came late, "
         "{malformed} messages were malformed, {refused} requests refused, "
         "{undeliverable} replies not delivered\n".format(**counters)
     )

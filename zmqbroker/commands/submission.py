@@ -21,7 +21,7 @@ from zmqbroker.client.client import Client
 from zmqbroker.client.futures import TaskFailed, TaskFuture
 from zmqbroker.commands import streams
 from zmqbroker.commands.progress import Progress
-from zmqbroker.wire import CANCELLED, DONE, FAILED
+from zmqbroker.wire import CANCELLED, DONE, EXPIRED, FAILED
 from zmqbroker.wire.chunks import Body
 
 CHUNK = 1 << 20  # bytes read at once
@@ -194,7 +194,8 @@ class Submission:
     def _settle(self, number: int, future: "Future[Any]") -> None:
         """Count a task that is done, failed or cancelled, and have it printed; in any thread."""
         error = CancelledError() if future.cancelled() else future.exception()
-        is_cancelled = self._is_cancelled and error is not None and getattr(error, "status", CANCELLED) != FAILED
+        has_failed = getattr(error, "status", CANCELLED) in (FAILED, EXPIRED)
+        is_cancelled = self._is_cancelled and error is not None and not has_failed
         with self._counting:  # both, as who sees the one may count on the other
             self.counts[CANCELLED if is_cancelled else FAILED if error else DONE] += 1
             if not is_cancelled:

@@ -11,7 +11,7 @@ from zmqbroker import wire
 from zmqbroker.client.client import DEFAULT_WINDOW, Client
 from zmqbroker.commands import streams
 from zmqbroker.commands.events import Events
-from zmqbroker.commands.options import USAGE_ERROR, add_connect_timeout, number, whole_number
+from zmqbroker.commands.options import USAGE_ERROR, add_connect_timeout, factor, number, queue_name, whole_number
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Complaints, Input, Output, Submission
 from zmqbroker.transport import signals
@@ -28,9 +28,21 @@ examples:
   zmqbroker submit --whole -T 60 tcp://localhost:4161 *.svg > all
 
 Exit status: 0 if all tasks were done; 1 if any failed; 2 for bad options, a file that cannot be read, output that
-cannot be written, or no broker within --connect-timeout; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP,
-which print what is finished; 141 when nobody reads the output any more. What is left of the tasks is cancelled in each
-of these cases."""
+cannot be written, a wrong address, or no broker within --connect-timeout; 130 after Ctrl-C, 143 after SIGTERM and 129
+after SIGHUP, which print what is finished; 141 when nobody reads the output any more. What is left of the tasks is
+cancelled in each of these cases."""
+OF_TASKS = (  # the options that are Client.submit's too
+    "tries",
+    "timeout",
+    "delay",
+    "priority",
+    "queue",
+    "group",
+    "expires",
+    "retry_delay",
+    "retry_factor",
+    "retry_most",
+)
 Event = int | Exception | None  # a signal, an error, or that all is printed
 LAST_WORDS = 2.0  # seconds, at the end, for whoever takes nothing of what is printed
 
@@ -61,6 +73,16 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
         help="time before the first attempt (default: 0, at once)",
     )
     add("--priority", type=whole_number, metavar="N", help="tasks with a higher one go first (default: 0)")
+    add("--queue", type=queue_name, metavar="NAME", help="where the tasks wait for workers (default: default)")
+    add("--group", metavar="NAME", help="whose tasks these are: in a queue the groups take turns (default: none)")
+    add(
+        "--expires",
+        type=number(float, "not possible"),
+        metavar="SECONDS",
+        help="time from its submission after which a task without a result has failed, waiting or running "
+        "(default: any)",
+    )
+    _add_retry_options(parser)
     add(
         "--window",
         type=number(int, "not possible"),
@@ -84,13 +106,34 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
     add("files", metavar="FILE", nargs="*", help="files to read; - is stdin (default: stdin)")
 
 
+def _add_retry_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--retry-delay",
+        type=number(float, "at once"),
+        metavar="SECONDS",
+        help="time before a lost attempt is tried again (default: as the broker was told; 0: at once)",
+    )
+    add(
+        "--retry-factor",
+        type=factor,
+        metavar="FACTOR",
+        help="by which that time grows with each further attempt (default: as the broker was told; 1: not at all)",
+    )
+    add(
+        "--retry-most",
+        type=number(float, "any"),
+        metavar="SECONDS",
+        help="time that it grows to (default: as the broker was told; 0: any)",
+    )
+
+
 def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Submit tasks and print their replies; return the exit status."""
     if options.window < 1:
         parser.error("--window must be 1 or more")
     tasks = Input(options.files or [streams.STDIN_NAME], options.whole)
-    options_of_tasks = {name: getattr(options, name) for name in ("tries", "timeout", "delay", "priority")}
-    fields = {name: value for name, value in options_of_tasks.items() if value is not None}
+    fields = {name: value for name in OF_TASKS if (value := getattr(options, name)) is not None}
     try:
         wire.check_fields(fields)
         tasks.check()

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 from math import inf
 
-from zmqbroker.commands.options import add_connect_timeout, log_level, number
+from zmqbroker.commands.options import add_connect_timeout, log_level, number, queue_names
 from zmqbroker.transport import signals
 from zmqbroker.transport.stderr_log import log_to_stderr
+from zmqbroker.wire import DEFAULT_QUEUE
 from zmqbroker.worker.last_words import say_last_words
 from zmqbroker.worker.limits import DEFAULT_GRACE, Limits
 from zmqbroker.worker.process import Settings
@@ -55,6 +56,13 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
     seconds, add = number(float, "never"), parser.add_argument
     parser.usage, parser.description, parser.epilog = USAGE, DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add(
+        "--queues",
+        type=queue_names,
+        default=DEFAULT_QUEUE,
+        metavar="NAME[,NAME...]",
+        help="the queues to take tasks from, those of the first one first (default: %(default)s)",
+    )
     add(
         "--processes",
         type=number(int, "one for each processor"),
@@ -148,6 +156,7 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         ready=options.ready,
         function=options.function,
         command=options.command_line,
+        queues=options.queues,
         kill_after=options.kill_after,
         kill_cancelled=options.kill_cancelled,
         touch=options.touch,

@@ -4,6 +4,7 @@ import ipaddress
 from typing import NamedTuple
 
 LAST_PORT = 65535
+LONGEST_SURE_IPC = 100  # characters; systems take paths of 103 or more
 TCP, IPC, INPROC = "tcp://", "ipc://", "inproc://"
 EXAMPLE = "one looks like tcp://localhost:4161 or ipc:///tmp/tasks"
 
@@ -41,6 +42,13 @@ def parse(text: str) -> Address:
                 raise ValueError(f"{text!r} is no address to connect to; {EXAMPLE}")
             return _parse_tcp(text, rest) if transport == TCP else Address(text, transport)
     return Address(text, "")
+
+
+def is_surely_one(target: Address) -> bool:
+    """Tell whether ZeroMQ is sure to take an address: for others one has to try, and whoever listens there notices."""
+    if target.transport == IPC:
+        return target.text.isascii() and target.text.isprintable() and len(target.text) <= LONGEST_SURE_IPC
+    return target.transport == TCP and not target.source and "%" not in target.host
 
 
 def is_port(text: str) -> bool:

@@ -15,7 +15,7 @@ import zmq
 
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import EXAMPLE, INPROC, parse
-from zmqbroker.transport.inquiry import Inquiry, reason_at
+from zmqbroker.transport.inquiry import Finding, Inquiry, look_at
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.messages import EVENTS, READABLE
@@ -34,6 +34,8 @@ LOST = "lost"
 TAKEN = int(zmq.EVENT_CONNECTED)
 ANSWERED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 DROPPED = int(zmq.EVENT_DISCONNECTED)
+
+LOOK_AGAIN = 0.02  # seconds, while it is found out who has hung up
 
 log = logging.getLogger("zmqbroker.connection")
 
@@ -67,7 +69,8 @@ class Connection:
         self.state = CONNECTING
         self.found: str | None = None  # of a name: the address that is tried, or has answered; None: none yet
         self._patience = patience
-        self._inquiry: Inquiry[str] | None = None  # why nobody answers; None: that is not asked now
+        self._inquiry: Inquiry[Finding] | None = None  # why nobody answers; None: that is not asked now
+        self._was_dropped = False  # by who has hung up at once, and it is not known yet what that is
         self._name: Name | None = None
         self.socket: zmq.Socket[bytes] = context.socket(kind)
         self.socket.sndhwm = unsent
@@ -100,7 +103,7 @@ class Connection:
         """Return why nobody answers, as far as is known; else nothing."""
         if self._name is not None and self._name.is_looked_up and self.found is None:
             return "its name server is silent"
-        return (self._inquiry and self._inquiry.answer) or ""
+        return self._inquiry.answer.reason if self._inquiry is not None and self._inquiry.answer is not None else ""
 
     def advance(self, now: float) -> float:
         """Do what is due, log what is to be said, and return when to call again, if nothing is readable before."""
@@ -108,7 +111,8 @@ class Connection:
         if self._name is not None:
             self._try_next(self._name, now)
         self._complain(now)
-        return min(self._patience.next_due(now), inf if self._name is None else self._name.next_due())
+        due = min(self._patience.next_due(now), inf if self._name is None else self._name.next_due())
+        return min(due, now + LOOK_AGAIN) if self._was_dropped else due
 
     def is_lost(self, now: float) -> bool:
         """Take in what is new, and tell whether the connection has ended."""
@@ -146,11 +150,14 @@ class Connection:
                 self._note_answer()
             elif event.number == DROPPED:
                 self._note_end(now)
+        if self._was_dropped:
+            self._note_refusal()
 
     def _note_answer(self) -> None:
         if self.has_ended:  # ZeroMQ has connected again by itself, before anybody looked
             return
         self.state = CONNECTED
+        self._was_dropped = False
         self._patience.answered()
         if self._name is not None:
             self._name.keep()
@@ -159,10 +166,27 @@ class Connection:
         if self.state == CONNECTED:
             self.state = LOST
             self._patience.lost(now)
-        elif self._name is not None:
+            return
+        self._was_dropped = True
+        self._ask()
+        if self._name is not None:
             self._name.missed(now)
-        else:
+
+    def _note_refusal(self) -> None:
+        """Note who has hung up at once, as soon as that is known."""
+        if self._inquiry is not None:
+            if self._inquiry.answer is None:
+                return
+            self._patience.found(self._inquiry.answer.kind)
+        self._was_dropped = False
+        if self._name is None:
             self.state = REFUSED
+
+    def _ask(self) -> None:
+        """Begin to find out why nobody answers; that takes a while."""
+        if self._inquiry is None or self._inquiry.answer is not None:
+            with suppress(OSError):  # no thread can be started
+                self._inquiry = Inquiry(partial(look_at, self._target))
 
     def _try_next(self, name: Name, now: float) -> None:
         """Connect to the next address of a name, if that is due, in place of the one before."""
@@ -177,11 +201,10 @@ class Connection:
         _connect(self.socket, self._target.at(address))
 
     def _complain(self, now: float) -> None:
-        """Say that nobody answers, if that is due, and why; that takes a while to find out."""
+        """Say that nobody answers, if that is due, and why."""
         patience = self._patience
         if patience.wants_reason(now) and self._inquiry is None and not (self._name and self._name.is_looked_up):
-            with suppress(OSError):  # no thread can be started
-                self._inquiry = Inquiry(partial(reason_at, self._target))
+            self._ask()
         complaint = patience.complaint(now, self.reason)
         if complaint is not None:
             log_safely(log.warning, "%s", complaint)

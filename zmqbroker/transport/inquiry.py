@@ -4,12 +4,15 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from time import monotonic
+from typing import Generic, NamedTuple, TypeVar
 
 from zmqbroker.transport.addresses import IPC, Address
 from zmqbroker.transport.alarm import Alarm
+from zmqbroker.transport.greeting import kind_of
 
 PATIENCE = 0.8  # seconds for a host to take a connection that is made to find out why none is; less than ASK_BEFORE
+LEAST_PATIENCE = 0.1  # seconds for one that has taken it to say what it is
 
 Answer = TypeVar("Answer")
 
@@ -54,26 +57,40 @@ def addresses_of(target: Address) -> list[str]:
         return []
 
 
-def reason_at(target: Address) -> str:
-    """Return why nobody answers at an address, as far as a connection of one's own can tell; it is closed at once."""
+class Finding(NamedTuple):
+    """What was found at an address at which nobody answers."""
+
+    reason: str  # why not
+    kind: str = ""  # of the ZeroMQ socket that listens there; empty: not known
+
+
+def look_at(target: Address) -> Finding:
+    """Find out why nobody answers at an address, as far as a connection of one's own can tell; it is closed at once."""
+    until = monotonic() + PATIENCE
     try:
-        if target.transport == IPC:
-            _try_ipc(target.text.removeprefix(IPC))
-        else:
-            socket.create_connection((target.host, target.port), PATIENCE).close()
+        with _connect(target) as peer:
+            kind = kind_of(peer, max(until - monotonic(), LEAST_PATIENCE))
     except (socket.gaierror, UnicodeError):
-        return "the name does not resolve" if target.is_name else "this machine has no such network"
+        return Finding("the name does not resolve" if target.is_name else "this machine has no such network")
     except TimeoutError:
-        return "the host does not answer"
+        return Finding("the host does not answer")
     except OSError as error:
-        return _describe(error, target)
-    return "something listens there, but does not answer as a broker does"
+        return Finding(_describe(error, target))
+    return Finding("something listens there, but does not answer as a broker does", kind)
 
 
-def _try_ipc(path: str) -> None:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(PATIENCE)
-        probe.connect("\0" + path[1:] if path.startswith("@") else path)
+def _connect(target: Address) -> socket.socket:
+    if target.transport != IPC:
+        return socket.create_connection((target.host, target.port), PATIENCE)
+    path = target.text.removeprefix(IPC)
+    peer = socket.socket(socket.AF_UNIX)
+    try:
+        peer.settimeout(PATIENCE)
+        peer.connect("\0" + path[1:] if path.startswith("@") else path)
+    except OSError:
+        peer.close()
+        raise
+    return peer
 
 
 def _describe(error: OSError, target: Address) -> str:

@@ -1,13 +1,14 @@
 """A log that malformed traffic at full speed cannot flood, and that foreign code cannot break."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from logging import Logger
 from math import inf
 
 from zmqbroker.transport import signals
 
 INTERVAL = 5.0  # seconds between two lines of a kind
+LONGEST_INTERVAL = 600.0  # seconds, of the kinds whose lines come ever more rarely
 
 
 class LimitedLog:
@@ -16,8 +17,10 @@ class LimitedLog:
     Its owner calls `flush` then: `next_due` says when. It is told the time, and never fails.
     """
 
-    def __init__(self, log: Logger) -> None:
+    def __init__(self, log: Logger, rarer: Iterable[str] = ()) -> None:
+        """Prepare to log; the interval of the kinds that are `rarer` doubles with each line."""
         self._log = log
+        self._intervals = dict.fromkeys(rarer, INTERVAL)
         self._next: dict[str, float] = {}  # when a kind may be logged again
         self._held_back: dict[str, tuple[int, str]] = {}  # how many of a kind since, and the last of them
 
@@ -43,7 +46,10 @@ class LimitedLog:
             self._write(kind, text, number - 1, now)
 
     def _write(self, kind: str, text: str, left_out: int, now: float, error: BaseException | None = None) -> None:
-        self._next[kind] = now + INTERVAL
+        interval = self._intervals.get(kind, INTERVAL)
+        self._next[kind] = now + interval
+        if kind in self._intervals:
+            self._intervals[kind] = min(2 * interval, LONGEST_INTERVAL)
         more = f" ({left_out} more like this were not logged)" if left_out else ""
         log_safely(self._log.warning, "%s%s", printable(text), more, exc_info=error)
 

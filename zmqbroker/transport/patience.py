@@ -11,13 +11,20 @@ FIRST_COMPLAINT = 5.0  # seconds without an answer before saying so
 FIRST_PAUSE = 10.0  # seconds between the first complaint and the second; doubled for each that follows
 LONGEST_PAUSE = 600.0
 ASK_BEFORE = 1.0  # seconds before a complaint: then one finds out the reason
+FIRST_RETRY = 0.2  # seconds to the next try where somebody has hung up at once; doubled each time
+LONGEST_RETRY = 5.0  # seconds
+SURE_AFTER = 2  # looks that found the same wrong kind of socket: a name may have another address, a broker be restarted
+FITTING = ("ROUTER", "DEALER", "REP")  # the kinds of sockets that a DEALER may talk to
 
 
 class Patience:
     """Waits for an answer at one address."""
 
-    def __init__(self, address: str, timeout: float | None, now: float) -> None:
-        """Begin to wait. `timeout` is how long, in seconds; None: for ever. Raises ValueError for what is none."""
+    def __init__(self, address: str, timeout: float | None, now: float, belongs: str = "") -> None:
+        """Begin to wait. `timeout` is how long, in seconds; None: for ever. `belongs` says which address is right.
+
+        Raises ValueError for what is no timeout.
+        """
         if timeout is not None and (timeout == 0 or not is_number(timeout)):
             raise ValueError(f"connect_timeout must be seconds, more than 0, not {timeout!r:.50}")
         self._address = address
@@ -25,10 +32,29 @@ class Patience:
         self._since = now  # inf: it is answered
         self._complain_at = now + FIRST_COMPLAINT
         self._pause = FIRST_PAUSE
+        self._belongs = belongs
+        self._was_answered = False  # at any time
+        self._retry = FIRST_RETRY
+        self._wrong = ""  # the kind of socket that was found last, if it is one that nobody could talk to
+        self._found_wrong = 0  # times in a row
 
     def answered(self) -> None:
         """Note that somebody is there, and that there is nothing to wait for."""
         self._since = self._complain_at = inf
+        self._was_answered = True
+        self._retry = FIRST_RETRY
+        self._wrong, self._found_wrong = "", 0
+
+    def found(self, kind: str) -> None:
+        """Note what kind of socket has hung up, as `Finding` says it."""
+        wrong = "" if kind in FITTING else kind
+        self._found_wrong = self._found_wrong + 1 if wrong and wrong == self._wrong else bool(wrong)
+        self._wrong = wrong
+
+    def next_try(self, now: float) -> float:
+        """Return when to connect again to who has hung up at once: later each time, but in time for what is due."""
+        pause, self._retry = self._retry, min(2 * self._retry, LONGEST_RETRY)
+        return min(now + pause, self.next_due(now))
 
     def lost(self, now: float) -> None:
         """Note that whoever was there is gone; without effect while nobody is."""
@@ -47,10 +73,18 @@ class Patience:
             return None
         self._complain_at = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        if self._is_wrong:
+            return self._wrong_address()
         return f"nobody answers at {self._address}: is the broker running there?{_in_brackets(reason)}"
 
     def verdict(self, now: float, reason: str) -> str | None:
-        """Return why to give up; None while that is not due."""
+        """Return why to give up; None while that is not due.
+
+        It is due as soon as another kind of socket listens there than a broker's, unless a broker has been there
+        before: what is there now may pass.
+        """
+        if self._is_wrong and not self._was_answered:
+            return self._wrong_address()
         if now < self._over_at:
             return None
         return (
@@ -62,6 +96,18 @@ class Patience:
         """Return the next instant after `now` at which it decides something new; inf: never."""
         instants = (self._complain_at - ASK_BEFORE, self._complain_at, self._over_at - ASK_BEFORE, self._over_at)
         return min((instant for instant in instants if instant > now), default=inf)
+
+    @property
+    def _is_wrong(self) -> bool:
+        return self._found_wrong >= SURE_AFTER
+
+    def _wrong_address(self) -> str:
+        what = (
+            "it is one for results (RESULTS)"
+            if self._wrong == "PULL"
+            else f"a {self._wrong} socket, no broker, is there"
+        )
+        return f"{self._address} is the wrong address: {what}; {self._belongs}"
 
     @property
     def _over_at(self) -> float:

@@ -4,7 +4,7 @@ Nothing here knows a socket or a clock. `parse_...` functions take a message as 
 `MalformedError` when it fits no rule; `..._message` functions build one to send.
 """
 
-from zmqbroker.wire.announced import MOST_QUEUES, Announce
+from zmqbroker.wire.announced import Announce
 from zmqbroker.wire.frames import (
     EMPTY,
     LARGEST_ENVELOPE,
@@ -20,7 +20,7 @@ from zmqbroker.wire.frames import (
     plain,
 )
 from zmqbroker.wire.header import HEADER, LARGEST_HEADER
-from zmqbroker.wire.names import DEFAULT_QUEUE, QUEUE_NAME, is_queue
+from zmqbroker.wire.names import DEFAULT_QUEUE, QUEUE_NAME, is_queue, queue_list
 from zmqbroker.wire.requests import (
     CANCELLED,
     DONE,
@@ -70,7 +70,6 @@ __all__ = [
     "LONGEST_REASON",
     "LONGEST_SPAN",
     "MOST_FRAMES",
-    "MOST_QUEUES",
     "PROGRESS",
     "QUEUE_NAME",
     "REJECT",
@@ -100,6 +99,7 @@ __all__ = [
     "parse_task",
     "parse_verb",
     "plain",
+    "queue_list",
     "reply_header",
     "reply_message",
     "request_message",

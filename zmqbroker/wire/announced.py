@@ -10,14 +10,13 @@ from collections.abc import Sized
 from typing import Any, NamedTuple
 
 from zmqbroker.wire.frames import EMPTY, Frames, MalformedError, head
-from zmqbroker.wire.header import HEADER, quote, read_fields
-from zmqbroker.wire.names import DEFAULT_QUEUE, QUEUE_NAME, is_queue
+from zmqbroker.wire.header import CLIENTS_BELONG, HEADER, LARGEST_ANNOUNCE, ROLE, WORKER, quote, read_fields
+from zmqbroker.wire.names import DEFAULT_QUEUE, queue_list
+from zmqbroker.wire.requests import INVALID, Header, MalformedRequestError, named, reply_header, reply_message
 from zmqbroker.wire.results import FAIL, REJECT, RELEASE, TOUCH
 
 PROTOCOL = 1  # the version of what is said here
 MOST_ASKED = 64  # tasks in one message
-MOST_QUEUES = 64
-LARGEST_ANNOUNCE = 65536  # bytes
 LARGEST_WORD = 200  # bytes, attempt id and all
 LARGEST_PROGRESS = 4096  # bytes
 
@@ -30,7 +29,6 @@ DROP = b"drop"  # do not begin it
 CANCEL = b"cancel"  # nobody wants it any more
 WITHDRAWN = b"withdrawn"  # no task follows that was not asked for anew
 
-ROLE = "role"  # the field by which an announce and a welcome are told from a request
 OUTCOMES = (DONE, FAIL, REJECT, RELEASE)  # each with the number of tasks asked for, and an attempt id
 NAMED = (TOUCH, PROGRESS)  # with an attempt id only
 COUNTED = (READY, WITHDRAW)  # with a number only
@@ -72,39 +70,52 @@ def has_header(message: Frames) -> bool:
     return empty > 1 and head(message[empty - 1], len(HEADER)) == HEADER
 
 
+class MisplacedRequestError(MalformedRequestError):
+    """A request with a header that has come to READY. Its text says what belongs there, and where it does."""
+
+    def __init__(self, envelope: Frames, header: Header) -> None:
+        super().__init__(f"this is the address for workers (READY): {CLIENTS_BELONG}", envelope, header)
+
+
 def parse_announce(message: Frames) -> tuple[Announce, list[bytes]]:
     """Read an announce as a ROUTER receives it: who it is, and the ids of the attempts that it is at.
 
-    Raises MalformedError for what is none, a request with a header for one: its text says what belongs here.
+    Raises MisplacedRequestError for a request with a header, MalformedRequestError for what else is no announce.
     """
-    if len(message) < 3 or len(message[2]):
-        raise MalformedError("an announce with an envelope of its own")
+    empty = message.index(EMPTY)
+    envelope, header = message[: empty - 1], message[empty - 1]
     try:
-        if len(message[1]) > LARGEST_ANNOUNCE:
+        if len(header) > LARGEST_ANNOUNCE:
             raise ValueError(f"it is larger than {LARGEST_ANNOUNCE} bytes")
-        fields = read_fields(message[1])
+        fields = read_fields(header)
     except ValueError as error:
-        raise MalformedError(f"a bad header: {error}") from None
-    if fields.get(ROLE) != "worker":
-        raise MalformedError("this is the address for workers (READY): a client belongs to the one for requests")
-    return _announce(fields), [head(frame, LARGEST_WORD) for frame in message[3:]]
+        raise MalformedRequestError(f"a bad header: {error}", envelope) from None
+    if fields.get(ROLE) != WORKER:
+        raise MisplacedRequestError(envelope, named(fields))
+    if len(envelope) > 1:
+        raise MalformedRequestError("an announce with an envelope of its own", envelope)
+    if EMPTY in message[empty + 1 :]:
+        raise MalformedRequestError("an announce that names an attempt without an id", envelope)
+    try:
+        announce = _announce(fields)
+    except MalformedError as error:
+        raise MalformedRequestError(str(error), envelope) from None
+    return announce, [head(frame, LARGEST_WORD) for frame in message[empty + 1 :]]
 
 
 def _announce(fields: dict[str, Any]) -> Announce:
     if fields.get("protocol") != PROTOCOL:
         raise MalformedError(f"an announce of protocol {fields.get('protocol')!r:.20}: this broker speaks {PROTOCOL}")
     known = {name: fields[name] for name in Announce._fields if name in fields}
-    queues = known.get("queues", [DEFAULT_QUEUE])
-    if not (isinstance(queues, list) and 1 <= len(queues) <= MOST_QUEUES):
-        raise MalformedError(f"queues must be a list of 1 to {MOST_QUEUES} names")
-    for name in queues:
-        if not is_queue(name):
-            raise MalformedError(f"a queue has {QUEUE_NAME}, not {name!r:.50}")
+    try:
+        queues = queue_list(known.pop("queues", [DEFAULT_QUEUE]))
+    except ValueError as error:
+        raise MalformedError(str(error)) from None
     for name, value in known.items():
-        kind = {"queues": list, "pid": int, "serial": bool, "headers": bool}.get(name, str)
+        kind = {"pid": int, "serial": bool, "headers": bool}.get(name, str)
         if type(value) is not kind:
             raise MalformedError(f"{name} of an announce must be of type {kind.__name__}, not {value!r:.50}")
-    return Announce(**known | {"queues": tuple(dict.fromkeys(queues))})
+    return Announce(queues, **known)
 
 
 def parse_word(frame: Sized) -> Word | None:
@@ -142,6 +153,14 @@ def welcome_message(worker: Sized, version: str) -> Frames:
     return [worker, HEADER + fields.encode(), EMPTY]
 
 
+def refusal_message(error: MalformedRequestError) -> Frames:
+    """Build the answer to what `parse_announce` has raised."""
+    header = error.header or Header()
+    at = "READY" if isinstance(error, MisplacedRequestError) else None
+    about = reply_header(header.key, INVALID, 0, str(error), None, header.id, at)
+    return reply_message([*error.envelope, about], [])
+
+
 def task_header(number: int, key: str | None, queue: str, attempt: int, tries: int, timeout: float | None) -> bytes:
     """Build the header of a task for a worker that wants one; `timeout` is in seconds, None: no limit."""
     fields = {"number": number, "key": key, "queue": queue, "attempt": attempt, "tries": tries, "timeout": timeout}
@@ -158,7 +177,7 @@ def told_message(worker: Sized, verb: bytes, what: bytes) -> Frames:
 
 def announce_message(announce: Announce, version: str, attempt_ids: list[bytes]) -> Frames:
     """Build an announce, for a DEALER."""
-    fields = {ROLE: "worker", "protocol": PROTOCOL, "version": version} | announce._asdict()
+    fields = {ROLE: WORKER, "protocol": PROTOCOL, "version": version} | announce._asdict()
     return [HEADER + quote(fields).encode(), EMPTY, *attempt_ids]
 
 

@@ -9,6 +9,12 @@ from typing import Any
 
 HEADER = b"ZB1 "  # how a header starts
 LARGEST_HEADER = 4096  # bytes, of a request
+LARGEST_ANNOUNCE = 65536  # bytes, of a worker's
+
+ROLE = "role"  # the field by which an announce and a welcome are told from a request
+WORKER = "worker"
+WORKERS_BELONG = "a worker belongs to the one for workers (READY)"
+CLIENTS_BELONG = "a client belongs to the one for clients (REQUESTS)"
 
 _read = json.JSONDecoder().raw_decode  # json.loads and json.dumps take three times as long for what is so short
 quote = json.JSONEncoder(allow_nan=False).encode

@@ -20,7 +20,17 @@ from zmqbroker.wire.frames import (
     head,
     is_large_envelope,
 )
-from zmqbroker.wire.header import HEADER, LARGEST_HEADER, quote, read_fields, read_object
+from zmqbroker.wire.header import (
+    HEADER,
+    LARGEST_ANNOUNCE,
+    LARGEST_HEADER,
+    ROLE,
+    WORKER,
+    WORKERS_BELONG,
+    quote,
+    read_fields,
+    read_object,
+)
 from zmqbroker.wire.names import QUEUE_NAME, is_queue
 
 LARGEST_COUNT = 1_000_000_000  # of tries, and of a priority in either direction
@@ -109,13 +119,15 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_fields(fields: dict[str, Any]) -> None:
-    """Raise ValueError for a field that no header has, or a value out of its range."""
+    """Raise ValueError for a field that no header has, a value out of its range, or an `expires` within the delay."""
     for name, value in fields.items():
         if name not in FIELDS:
             raise ValueError(f"unknown field {name[:50]!r}; there are {', '.join(FIELDS)}")
         is_right, what = FIELDS[name]
         if not is_right(value):
             raise ValueError(f"{name} must be {what}, not {value!r:.50}")
+    if fields.get("expires", inf) <= fields.get("delay", 0):
+        raise ValueError("expires must be more than delay: both are seconds from the acceptance")
 
 
 # What the broker receives and sends
@@ -153,22 +165,33 @@ def _parse_header(frame: Sized, envelope: Frames) -> Header:
     plain = _match_plain(frame)  # type: ignore[call-overload]  # any frame has a buffer
     if plain is not None:
         return tuple.__new__(Header, (plain[1].decode(), *_NO_WISHES))
-    fields: Any = None
+    fields: dict[str, Any] = {}
     try:
-        if len(frame) > LARGEST_HEADER:
+        if len(frame) > LARGEST_ANNOUNCE:
             raise ValueError(f"it is larger than {LARGEST_HEADER} bytes")
         fields = read_fields(frame)
-        check_fields(fields)
-        if fields.get("cancel") and "key" not in fields:
-            raise ValueError("cancel needs the key of a task")
-        if fields.get("expires", inf) <= fields.get("delay", 0):
-            raise ValueError("expires must be more than delay: both are seconds from the acceptance")
+        is_announce = fields.get(ROLE) == WORKER
+        if not is_announce:
+            _check_header(fields, len(frame))
     except ValueError as error:
-        named = fields if isinstance(fields, dict) else {}
-        key, id = (value if FIELDS[name][0](value := named.get(name)) else None for name in ("key", "id"))
-        header = Header(key=key, id=id)
-        raise MalformedRequestError(f"a bad header: {error}", envelope, header) from None
+        raise MalformedRequestError(f"a bad header: {error}", envelope, named(fields)) from None
+    if is_announce:
+        raise MalformedRequestError(f"this is the address for clients (REQUESTS): {WORKERS_BELONG}", envelope, Header())
     return Header(**fields)
+
+
+def _check_header(fields: dict[str, Any], size: int) -> None:
+    if size > LARGEST_HEADER:
+        raise ValueError(f"it is larger than {LARGEST_HEADER} bytes")
+    check_fields(fields)
+    if fields.get("cancel") and "key" not in fields:
+        raise ValueError("cancel needs the key of a task")
+
+
+def named(fields: dict[str, Any]) -> Header:
+    """Return what names a request whose header may be wrong: its key and its id, as far as those are right."""
+    key, id = (value if FIELDS[name][0](value := fields.get(name)) else None for name in ("key", "id"))
+    return Header(key=key, id=id)
 
 
 def reply_message(envelope: Frames, body: Frames) -> Frames:
@@ -177,12 +200,18 @@ def reply_message(envelope: Frames, body: Frames) -> Frames:
 
 
 def reply_header(
-    key: str | None, status: str, attempts: int, reason: str, number: int | None = None, id: str | None = None
+    key: str | None,
+    status: str,
+    attempts: int,
+    reason: str,
+    number: int | None = None,
+    id: str | None = None,
+    at: str | None = None,
 ) -> bytes:
     """Build what goes last in the envelope of a reply to a client that sent a header.
 
     `number` is that of the task, None where there is none or it was never handed out. `key` and `id` are those of the
-    request; None: it had none.
+    request; None: it had none. `at` is the wrong socket that it came to; None: it came to the right one.
     """
     text = f'ZB1 {{"status": "{status}", "attempts": {attempts}'
     if key is not None:
@@ -191,6 +220,8 @@ def reply_header(
         text += f', "number": {number}'
     if id is not None:
         text += f', "id": {quote_text(id)}'
+    if at is not None:
+        text += f', "at": {quote_text(at)}'
     if status not in (DONE, PROGRESS):
         text += f', "reason": {quote_text(reason)}'
     return f"{text}}}".encode()
@@ -219,6 +250,7 @@ class Reply(NamedTuple):
     body: Frames
     number: int | None = None  # of the task, as the broker's log has it; None: it was never handed out
     id: str | None = None  # of the request
+    at: str | None = None  # the broker's socket that the request came to, where that is a wrong one
 
 
 def parse_reply(message: Frames) -> Reply:
@@ -226,18 +258,19 @@ def parse_reply(message: Frames) -> Reply:
     done = _match_done(message[0])  # type: ignore[call-overload]  # as above
     if done is not None and len(message) > 2 and not len(message[1]):
         attempts, key, number = done.groups()
-        return tuple.__new__(Reply, (key.decode(), DONE, int(attempts), "", message[2:], int(number), None))
+        return tuple.__new__(Reply, (key.decode(), DONE, int(attempts), "", message[2:], int(number), None, None))
     try:
         if head(message[0], len(HEADER)) != HEADER or len(message) < 3 or len(message[1]):
             raise ValueError("no header")
         fields = read_fields(message[0])  # with a reason, however long
         status, attempts = fields["status"], fields["attempts"]
         reason, number = fields.get("reason", ""), fields.get("number")
-        are_names = all(name is None or type(name) is str for name in (fields.get("key"), fields.get("id")))
+        key, id, at = map(fields.get, ("key", "id", "at"))
+        are_names = all(name is None or type(name) is str for name in (key, id, at))
         is_number = number is None or type(number) is int
         if not (are_names and is_number and type(status) is type(reason) is str and type(attempts) is int):
             raise ValueError("a field has the wrong type")
-        return Reply(fields.get("key"), status, attempts, reason, message[2:], number, fields.get("id"))
+        return Reply(key, status, attempts, reason, message[2:], number, id, at)
     except (ValueError, KeyError) as error:
         raise MalformedError(f"a reply that cannot be read: {error}") from None
 

@@ -15,13 +15,15 @@ import zmq
 
 from zmqbroker import __version__
 from zmqbroker.transport import descriptors
-from zmqbroker.transport.connection import CONNECTED, Connection
+from zmqbroker.transport.addresses import is_surely_one, parse
+from zmqbroker.transport.connection import CONNECTED, REFUSED, Connection
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limited_log import LimitedLog, log_safely
 from zmqbroker.transport.messages import EVENTS, READABLE, Inbox, send
 from zmqbroker.transport.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience
 from zmqbroker.wire import Announce, Frames, MalformedError
 from zmqbroker.wire.announced import MOST_ASKED, Welcome, announce_message, parse_told
+from zmqbroker.wire.header import WORKERS_BELONG
 from zmqbroker.worker.session import Session
 
 PAUSE = 0.5  # seconds between losing the broker and calling again, should it hang up at every call
@@ -53,7 +55,7 @@ class Line:
         self._address = address
         self._keep_alive = keep_alive
         self._connect_timeout = inf if connect_timeout is None else connect_timeout
-        self._patience = Patience(address, connect_timeout, now)
+        self._patience = Patience(address, connect_timeout, now, WORKERS_BELONG)
         self._announce = announce
         self._session = session
         self._complaints = complaints
@@ -66,7 +68,9 @@ class Line:
         self._complaint_pause = FIRST_PAUSE
         self._connection: Connection | None = None
         self._inbox: Inbox | None = None
-        Connection(context, zmq.DEALER, address, keep_alive, self._patience).close()  # is it an address?
+        keep_alive.check()
+        if not is_surely_one(parse(address)):
+            Connection(context, zmq.DEALER, address, keep_alive, self._patience).close()
 
     def advance(self, now: float) -> None:
         """Do what is due at the connection, or open one. Raises nothing: see `verdict`."""
@@ -171,8 +175,12 @@ class Line:
         self._unwelcome_since = min(self._unwelcome_since, now)
         self._welcome_by = inf
         self._session.disconnect()
+        if self._connection is not None and self._connection.state == REFUSED:
+            self._connect_at = max(now + PAUSE, self._patience.next_try(now))
+        else:
+            self._connect_at = now if now > self._lost_at + PAUSE else now + PAUSE
         self.close()
-        self.due = self._connect_at = now if now > self._lost_at + PAUSE else now + PAUSE
+        self.due = self._connect_at
         self._lost_at = now
 
     def _doubt(self, now: float) -> None:

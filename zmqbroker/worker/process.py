@@ -57,6 +57,7 @@ class Settings:
     ready: str
     function: str | None  # MODULE:FUNCTION; None: a command
     command: list[str]
+    queues: list[str]  # that it asks from, the first first
     kill_after: float
     kill_cancelled: bool
     touch: float
@@ -98,6 +99,7 @@ class WorkerProcess:
         self._worker = Worker(
             settings.ready,
             self._handle,
+            queues=settings.queues,
             label=settings.label,
             slots=settings.slots or None,
             connect_timeout=settings.connect_timeout or None,

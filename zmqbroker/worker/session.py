@@ -41,8 +41,7 @@ class Session:
         """Begin with nothing. `slots` is how many tasks it may have or ask for; None: what is sensible."""
         self.asked = 0  # tasks that may come
         self.in_hand: Given | None = None
-        self.begun = 0  # so many tasks, so far
-        self.begun_at = 0.0  # the last of them
+        self.begun_at = 0.0  # when the last task was taken in hand
         self.is_welcome = False  # the broker has answered the announce on this connection
         self.is_cancelled = False  # what is in hand: nobody wants it any more
         self.is_stopping = False
@@ -118,12 +117,11 @@ class Session:
 
     def begin(self, now: float) -> Given:
         """Take the next task in hand."""
-        task = self.in_hand = self._tasks.popleft()
         self.is_cancelled = False
         self._progress = self._touch = None
         self.begun_at = now
-        self.begun += 1
-        return task
+        self.in_hand = self._tasks.popleft()  # at last: the keeper looks at both without a lock
+        return self.in_hand
 
     def finish(self, verb: bytes, argument: Frames, now: float) -> Frames | None:
         """Say what came of the task in hand, and ask for more; None: that is said by the next connection."""

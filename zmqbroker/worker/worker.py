@@ -7,6 +7,7 @@ loop around them. While a handler runs the keeper speaks for its task.
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from math import ceil, inf
 from time import monotonic
 from typing import Any
@@ -21,7 +22,7 @@ from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limited_log import LimitedLog
 from zmqbroker.transport.limits import is_whole
 from zmqbroker.transport.messages import LINGER_MS
-from zmqbroker.wire import Announce
+from zmqbroker.wire import DEFAULT_QUEUE, Announce, queue_list
 from zmqbroker.worker.current import CurrentTask, in_hand, span
 from zmqbroker.worker.handling import INTERRUPTED, Answer, Handler, Handling
 from zmqbroker.worker.keeper import Keeper, Upkeep
@@ -43,6 +44,7 @@ class Worker:
         ready: str,
         handler: Handler,
         *,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
         label: str | None = None,
         slots: int | None = None,
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
@@ -52,12 +54,13 @@ class Worker:
         """Prepare to work for the broker at this address; nothing is asked for before `run`.
 
         `handler` gets a task's body, bytes or (for several frames) a list of bytes, and returns the result's; None is
-        an empty one. `label` is what the worker calls itself. `slots` is how many tasks it may have at a time: they are
-        done one after the other, and to have the next one at hand saves the way to the broker; None: as many as take
-        about 5 ms, up to 64. `keep_alive` says when TCP takes the broker's host for dead. `connect_timeout` is how many
-        seconds `run` goes on without a broker that answers; None: for ever. `context` is needed for inproc; None makes
-        one. Raises ValueError for what is no address, no function, no number of slots and no text, OSError where no
-        file descriptors are left, and RuntimeError where there are no threads.
+        an empty one. It gets tasks of `queues`, 1 to 64 names, of the first one first. `label` is what the worker calls
+        itself. `slots` is how many tasks it may have at a time: they are done one after the other, and to have the next
+        one at hand saves the way to the broker; None: as many as take about 5 ms, up to 64. `keep_alive` says when TCP
+        takes the broker's host for dead. `connect_timeout` is how many seconds `run` goes on without a broker that
+        answers; None: for ever. `context` is needed for inproc; None makes one. Raises ValueError for what is no
+        address, no function, no list of queues, no number of slots and no text, OSError where no file descriptors are
+        left, and RuntimeError where there are no threads.
         """
         threads.need_real("a Worker")
         if slots is not None and not is_whole(slots, 1):
@@ -66,6 +69,7 @@ class Worker:
             raise ValueError(f"a label must be text, not {label!r:.50}")
         if not callable(handler):
             raise ValueError(f"the handler must be a function, not {handler!r:.50}")
+        names = queue_list(queues)
         if context is None:
             refuse_inproc(ready)
         descriptors.need(DESCRIPTORS, "a worker")
@@ -80,7 +84,7 @@ class Worker:
         self._has_run = self._stopped = False
         self._looked_at = 0.0
         self._alarm = Alarm()
-        announce = Announce(label=label or "", host=socket.gethostname(), pid=os.getpid(), serial=True, headers=True)
+        announce = Announce(names, label or "", socket.gethostname(), os.getpid(), serial=True, headers=True)
         try:
             self._line = Line(
                 self._context,
@@ -101,7 +105,8 @@ class Worker:
         """Work until stopped; goes on by itself when the broker is restarted.
 
         Raises RuntimeError when it was called before, and in a process that was forked from the one that made this;
-        ConnectionError when no broker has answered for `connect_timeout` seconds, or what is there takes no workers.
+        ConnectionError when no broker has answered for `connect_timeout` seconds, or what is there takes no workers, as
+        at a wrong address.
         """
         self._keeper.refuse_in_child("run")
         if self._has_run:
