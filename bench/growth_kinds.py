@@ -10,6 +10,7 @@ from bench.roles import say
 from zmqbroker import __version__
 from zmqbroker.wire import HEADER, Announce, announced
 from zmqbroker.wire.header import quote
+from zmqbroker.wire.names import MOST_QUEUES
 
 STRIDE = 7919  # from one queue or group to the next one: so that neighbours, which have the same workers, are no burst
 SHARED = "shared"  # the queue that all lists contain
@@ -28,9 +29,7 @@ def lists(options: Namespace) -> list[tuple[str, ...]]:
     """Return the lists of queues that workers ask from in turn; none: they are plain."""
     if options.queues:
         names = [f"queue-{number}" for number in range(options.queues)]
-        return [
-            tuple(names[start : start + announced.MOST_QUEUES]) for start in range(0, len(names), announced.MOST_QUEUES)
-        ]
+        return [tuple(names[start : start + MOST_QUEUES]) for start in range(0, len(names), MOST_QUEUES)]
     if options.groups:
         return [("default",)]
     return [(SHARED, f"other-{number}") for number in range(options.lists)]
