@@ -70,4 +70,5 @@ def ranks(dispatcher: Dispatcher) -> int:
 def places(dispatcher: Dispatcher) -> int:
     """Return how many entries the lines of its workers have, stale ones too."""
     pools = dispatcher._workers._pools.values()
-    return sum(len(pool.free._entries) + len(pool.ahead._entries) for pool in pools)
+    lines = [line for pool in pools for line in (pool.free, pool.ahead)]
+    return sum(len(line._entries) + len(line._doubted) for line in lines)

@@ -263,3 +263,32 @@ def test_a_task_that_waits_for_a_plain_worker_goes_to_one_in_doubt_when_that_has
     assert core.give() == []  # it is between two tasks, perhaps
     core.lose_worker(b"plain", 0.0)
     assert core.give() == [("bad", "task")]
+
+
+def test_who_is_in_doubt_is_not_passed_over_one_by_one():
+    core = Core(tries=0)
+    bad = [f"bad {number}" for number in range(100)]
+    for worker in bad:
+        core.join(worker, 2, Announce(label=worker))
+    core.tasks(*many(100))
+    pairs = core.take()
+    core.join("good", 0, GOOD)
+    for worker, task in pairs:
+        core.failed(worker, task.attempt_id, 0.0)
+    places = [core._workers._workers[worker.encode()].ticket for worker in bad]
+    assert core.give() == []  # all wait for the good one
+    assert [core._workers._workers[worker.encode()].ticket for worker in bad] == places
+    core.ask(b"good", 1)
+    assert core.give() == [("good", "task 0")]
+
+
+def test_the_first_of_a_line_is_the_first_in_doubt_or_not():
+    core = Core(tries=0)
+    core.join("bad", 1, Announce(label="bad"))
+    core.join("good", 0, GOOD)
+    core.tasks("failed")
+    ((_, task),) = core.take()
+    core.failed("bad", task.attempt_id, 0.0, asks=2)
+    core.ask(b"good", 2)
+    core.tasks("1", "2")
+    assert core.give() == [("good", "failed"), ("bad", "1"), ("good", "2")]

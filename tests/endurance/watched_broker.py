@@ -116,8 +116,8 @@ def _describe(broker: Any, census: bool) -> dict[str, Any]:
         "sizes": {
             "timers": len(dispatcher._timers._heap),
             "waiting": sum(group._entries for queue in dispatcher._queues for group in queue._groups.values()),
-            "idle": sum(len(pool.free._entries) for pool in pools),
-            "ahead": sum(len(pool.ahead._entries) for pool in pools),
+            "idle": sum(len(pool.free._entries) + len(pool.free._doubted) for pool in pools),
+            "ahead": sum(len(pool.ahead._entries) + len(pool.ahead._doubted) for pool in pools),
             "holds": len(dispatcher._holds._heap),
             "handed_out": len(dispatcher._handed_out),
             "workers": len(dispatcher._workers._workers),

@@ -47,7 +47,8 @@ class Records:
             return
         record = worker.record = self._kept.pop(announce, None) or Record(worker)
         record.worker = worker
-        worker.pool.doubted += record.is_in_doubt
+        if record.is_in_doubt:
+            self._workers.note_doubt(worker, 1)
         if record.marks >= MARKS:
             self._pause(record, now)
 
@@ -132,14 +133,12 @@ class Records:
     def _doubt(self, record: Record) -> None:
         if not record.is_in_doubt:
             record.is_in_doubt = True
-            record.worker.pool.doubted += 1
-            record.worker.pool.consider_aside()
+            self._workers.note_doubt(record.worker, 1)
 
     def _trust(self, record: Record) -> None:
         if record.is_in_doubt:
             record.is_in_doubt = False
-            record.worker.pool.doubted -= 1
-            record.worker.pool.consider_aside()
+            self._workers.note_doubt(record.worker, -1)
 
     def _wipe(self, record: Record) -> None:
         """Forget what was said against a worker that has succeeded."""

@@ -22,9 +22,19 @@ STALE_KEPT = 1000  # fewer stale entries of a line are not worth a rebuild
 
 
 class Line:
-    """Workers of a pool that are ready, in the order in which they became so."""
+    """Workers of a pool that are ready, in the order in which they became so; those in doubt stand apart."""
 
-    __slots__ = ("_entries", "_look_at", "_next_ticket", "idle", "is_ahead", "is_to_be_looked_at", "queues")
+    __slots__ = (
+        "_doubted",
+        "_entries",
+        "_look_at",
+        "_next_first",
+        "_next_ticket",
+        "idle",
+        "is_ahead",
+        "is_to_be_looked_at",
+        "queues",
+    )
 
     def __init__(self, queues: tuple[Queue, ...], is_ahead: bool, look_at: "deque[Line]") -> None:
         self.queues = queues
@@ -32,8 +42,10 @@ class Line:
         self.idle = 0
         self.is_to_be_looked_at = False
         self._look_at = look_at
-        self._entries: deque[tuple[int, Worker]] = deque()  # each with the ticket of its entry
+        self._entries: deque[tuple[int, Worker]] = deque()  # each with the ticket of its entry, the lowest first
+        self._doubted: deque[tuple[int, Worker]] = deque()  # the same, of those in doubt
         self._next_ticket = count(1).__next__
+        self._next_first = count(-1, -1).__next__
 
     def consider(self) -> None:
         """Have it looked at whether there is a task for the first one."""
@@ -44,11 +56,14 @@ class Line:
     def add(self, worker: Worker, first: bool = False) -> None:
         """Have a worker stand here, at the end or (`first`) at the front."""
         worker.line = self
-        worker.ticket = self._next_ticket()
+        record = worker.record
+        entries = self._doubted if record is not None and record.is_in_doubt else self._entries
         if first:
-            self._entries.appendleft((worker.ticket, worker))
+            worker.ticket = self._next_first()
+            entries.appendleft((worker.ticket, worker))
         else:
-            self._entries.append((worker.ticket, worker))
+            worker.ticket = self._next_ticket()
+            entries.append((worker.ticket, worker))
         self.idle += 1
         self.consider()
 
@@ -56,32 +71,39 @@ class Line:
         """Have a worker stand here no more."""
         worker.line = None
         self.idle -= 1
-        if len(self._entries) > 2 * self.idle + STALE_KEPT:
-            live = [(ticket, one) for ticket, one in self._entries if one.line is self and one.ticket == ticket]
-            self._entries = deque(live)
+        if len(self._entries) + len(self._doubted) > 2 * self.idle + STALE_KEPT:
+            self._entries = deque(entry for entry in self._entries if self._is_live(entry))
+            self._doubted = deque(entry for entry in self._doubted if self._is_live(entry))
 
     def take(self) -> Worker:
         """Take the first worker; there must be one."""
+        if not self._doubted:
+            return self._take(self._entries)
+        self._drop_stale(self._entries)
+        self._drop_stale(self._doubted)
+        first, *others = [entries for entries in (self._entries, self._doubted) if entries]
+        return self._take(others[0] if others and others[0][0] < first[0] else first)
+
+    def take_trusted(self) -> Worker | None:
+        """Take the first worker that is not in doubt; None when there is none."""
+        self._drop_stale(self._entries)
+        return self._take(self._entries) if self._entries else None
+
+    def _take(self, entries: deque[tuple[int, Worker]]) -> Worker:
         while True:
-            ticket, worker = self._entries.popleft()
+            ticket, worker = entries.popleft()
             if worker.line is self and worker.ticket == ticket:
                 worker.line = None
                 self.idle -= 1
                 return worker
 
-    def take_trusted(self) -> Worker | None:
-        """Take the first worker that is not in doubt; None when there is none."""
-        passed: list[Worker] = []
-        found = None
-        while self.idle and found is None:
-            worker = self.take()
-            if worker.record is not None and worker.record.is_in_doubt:
-                passed.append(worker)
-            else:
-                found = worker
-        for worker in reversed(passed):
-            self.add(worker, first=True)
-        return found
+    def _drop_stale(self, entries: deque[tuple[int, Worker]]) -> None:
+        while entries and not self._is_live(entries[0]):
+            entries.popleft()
+
+    def _is_live(self, entry: tuple[int, Worker]) -> bool:
+        ticket, worker = entry
+        return worker.line is self and worker.ticket == ticket
 
 
 class Pool:
@@ -188,6 +210,15 @@ class Workers:
             worker.line.remove(worker)
         if right is not None:
             right.add(worker, first)
+
+    def note_doubt(self, worker: Worker, more: int) -> None:
+        """Note that a worker is in doubt (`more` is 1), or not any more (-1): it goes to the end of its line."""
+        worker.pool.doubted += more
+        line = worker.line
+        if line is not None:
+            line.remove(worker)
+            line.add(worker)
+        worker.pool.consider_aside()
 
     def leave(self, worker: Worker, attempt_id: bytes) -> None:
         """Note that a plain worker is not at an attempt any more."""
