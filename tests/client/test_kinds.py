@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zmq
 from conftest import Peers, Running
-from helpers import PATIENCE
+from helpers import PATIENCE, wait_until
 from library_support import NOBODY, Gate, echo, wait_until_idle, working
 
 from zmqbroker import Client, TaskFailed
@@ -103,8 +103,10 @@ def test_a_task_that_expires_while_there_is_no_broker_is_not_sent_to_the_next_on
         address = f"tcp://127.0.0.1:{bound.bind_to_random_port('tcp://127.0.0.1')}"
         bound.close(linger=0)
     with Client(address) as client:
-        late = client.submit(b"late", expires=0.001)
+        submitted = monotonic()
+        late = client.submit(b"late", expires=0.05)
         client.submit(b"in time", expires=3600)
+        wait_until(lambda: monotonic() > submitted + 0.05)
         running = start(requests=address)
         assert failure(lambda: late.result(PATIENCE)).status == "expired"
         assert running.worker().echo() == [b"in time"]
