@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zmqbroker.broker.dispatch import GRACE, HELD, Dispatcher
-from zmqbroker.broker.task import RUNNING
+from zmqbroker.broker.task import RUNNING, BackOff
 from zmqbroker.wire import FAIL, REJECT, Header
 from zmqbroker.wire.announced import DONE
 from zmqbroker.worker.session import LARGEST_KEPT
@@ -36,6 +36,13 @@ HEADERS = st.builds(
     priority=st.integers(-1, 1),
     cancel=st.just(False),
     id=st.none(),
+    progress=st.booleans(),
+    queue=st.sampled_from([None, "default"]),
+    group=st.sampled_from([None, "a", "b"]),
+    expires=st.sampled_from([None, None, 2.0, 5.0]),
+    retry_delay=st.sampled_from([None, 0.0, 1.0]),
+    retry_factor=st.sampled_from([None, 2.0]),
+    retry_most=st.sampled_from([None, 0.0, 1.5]),
 )
 
 
@@ -57,7 +64,7 @@ class Promises(RuleBasedStateMachine):
         self.undoing = ExitStack()
         self.undoing.enter_context(patch("zmqbroker.broker.loop.send", lambda _, message: self.broker.send(message)))
         self.now = 0.0
-        self.dispatcher = Dispatcher(tries=tries, timeout=timeout, retry_delay=retry_delay)
+        self.dispatcher = Dispatcher(tries=tries, timeout=timeout, back_off=BackOff(retry_delay))
         self.broker = BothEnds(self.dispatcher)
         self.clients = 0
         self.processes = [Process(each) for each in slots]
@@ -287,8 +294,9 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def nobody_stands_in_line_twice(self) -> None:
         workers = self.dispatcher._workers
-        entries = [(ticket, worker) for line in (workers._free, workers._ahead) for ticket, worker in line]
-        live = [worker for ticket, worker in entries if worker.line is not None and worker.ticket == ticket]
+        lines = [line for pool in workers._pools.values() for line in (pool.free, pool.ahead)]
+        entries = [(line, *entry) for line in lines for entry in line._entries]
+        live = [worker for line, ticket, worker in entries if worker.line is line and worker.ticket == ticket]
         assert len(live) == len({*live}) == workers.idle
         assert all(worker.slots for worker in live)
 
