@@ -1,9 +1,9 @@
 """How the broker grows: `python -m bench.growth [--only NAME] [--runs N] [--tasks N] [--most N] [--directory PATH]`.
 
 Rate and processor time of the broker for each task, with more and more workers, clients, waiting tasks, running tasks,
-and ever larger bodies. All else stays the same in a series: there are always as many tasks on their way, whether they
-are those of one client or of two thousand. The figures go to growth.json and growth.md, plots beside them. A series
-that is not measured again stays as it was.
+queues, groups and lists of queues, and ever larger bodies. All else stays the same in a series: there are always as
+many tasks on their way, whether they are those of one client or of two thousand. The figures go to growth.json and
+growth.md, plots beside them. A series that is not measured again stays as it was.
 
 The processor time is the main figure: on a machine with few cores the peers leave the broker less of them the more
 they have to do themselves, which lowers the rate, but hardly the broker's time for a task.
@@ -33,6 +33,8 @@ WINDOW = 1000  # tasks on their way where nothing else is said
 MOST_CLIENTS = 2000
 MOST_WORKERS = 10_000
 BODY_BYTES = 64
+ASKING = 160  # workers that announce themselves: enough to ask from 10,000 queues, 64 each
+ASKED = 64  # tasks by each of them
 BYTES_OF_A_RUN = 1 << 30
 BYTES_ON_THEIR_WAY = 16 << 20
 YARDSTICK_TURNS = 2000
@@ -51,6 +53,7 @@ class Load(NamedTuple):
     hold: int = 0  # tasks that the workers keep running
     size: int = BODY_BYTES
     short: bool = False  # the result is one byte, else as large as the task
+    kinds: str = ""  # of what tasks and workers have several, and how many: see `growth_kinds`; empty: they are plain
 
 
 class Series(NamedTuple):
@@ -82,6 +85,21 @@ def running(number: int, tasks: int) -> Figures:
     return run_load(Load(window=number + WINDOW, slots=number + WINDOW, hold=number), tasks) | control(0, number, tasks)
 
 
+def queues(number: int, tasks: int) -> Figures:
+    """Have tasks of so many queues, and workers that ask from 64 of them, or from all."""
+    return run_load(Load(workers=ASKING, slots=ASKING * ASKED, kinds=f"--queues={number}"), tasks)
+
+
+def groups(number: int, tasks: int) -> Figures:
+    """Have tasks of so many groups of one queue."""
+    return run_load(Load(workers=ASKING, slots=ASKING * ASKED, kinds=f"--groups={number}"), tasks)
+
+
+def lists(number: int, tasks: int) -> Figures:
+    """Have workers with so many different lists of queues, all of which contain the queue where the tasks are."""
+    return run_load(Load(workers=ASKING, slots=ASKING * ASKED, kinds=f"--lists={number}"), tasks)
+
+
 def bodies(size: int, tasks: int) -> Figures:
     """Send bodies of so many bytes: through a bare pair, as tasks with a short result, as tasks and as results."""
     count = max(min(BYTES_OF_A_RUN // size, tasks), FEWEST_BODIES)
@@ -105,6 +123,9 @@ SERIES = {
     "clients": Series("Clients", "clients", (1, 10, 100, 1_000, MOST_CLIENTS), clients),
     "waiting": Series("Waiting tasks", "tasks waiting", (0, *EACH_DECADE), waiting),
     "running": Series("Running tasks", "tasks running", EACH_DECADE, running),
+    "queues": Series("Queues", "queues", (1, 10, 100, 1_000, 10_000), queues),
+    "groups": Series("Groups", "groups", (1, 10, 100, 1_000, 10_000), groups),
+    "lists": Series("Lists of queues", "lists", (1, 3, 10, 30, 100), lists),
     "bodies": Series("Bodies", "bytes of a body", tuple(16 << 2 * step for step in range(12)), bodies),
 }
 
@@ -114,12 +135,13 @@ def run_load(load: Load, tasks: int) -> Figures:
     with Stage() as stage:
         broker = stage.start("broker.py", "-t", "3", "-T", "3600", LOOPBACK, LOOPBACK, LOOPBACK)
         requests, ready, results = (broker.line().split()[1] for _ in range(3))
-        common = [f"--size={load.size}", *(["--short"] if load.short else [])]
+        common = [f"--size={load.size}", *(["--short"] if load.short else []), *([load.kinds] if load.kinds else [])]
         arguments = [f"--peers={load.clients}", f"--window={load.window}", f"--tasks={tasks}", f"--broker={broker.id}"]
         client = _start(stage, "clients", requests, *arguments, *common)
         client.facts(WAIT)  # the broker has read the whole window
         arguments = [f"--peers={load.workers}", f"--slots={load.slots}", f"--hold={load.hold}"]
-        _start(stage, "workers", ready, results, *arguments, *common).facts(WAIT)  # each of them has answered
+        role = "announced" if load.kinds else "workers"
+        _start(stage, role, ready, results, *arguments, *common).facts(WAIT)  # each of them has answered
         before = yardstick()
         client.go()
         measured = client.facts(WAIT)

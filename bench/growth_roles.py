@@ -2,13 +2,15 @@
 
     python -m bench.growth_roles clients REQUESTS --peers N --window N --tasks N --size BYTES --broker PID [--short]
     python -m bench.growth_roles workers READY RESULTS --peers N --slots N --hold N --size BYTES [--short]
+    python -m bench.growth_roles announced READY --peers N --slots N --size BYTES (--queues N | --groups N | --lists N)
     python -m bench.growth_roles push ADDRESS --window N --size BYTES
     python -m bench.growth_roles pull --window N --tasks N --size BYTES
     python -m bench.growth_roles dispatcher --waiting N --running N --tasks N [--no-collector]
 
 Peers are connections, and one socket of one process has as many as are asked for: a ROUTER that gives each a name. To
 the broker each is a peer of its own; here none of them has to be polled, so that ten thousand cost the load no more
-for each task than ten. The workers of a process share one PUSH socket for their results.
+for each task than ten. The workers of a process share one PUSH socket for their results, save those that announce
+themselves, and so may ask from several queues; clients then get the same numbers: see `growth_kinds`.
 
 Clients print a line when the broker has read a whole window of tasks, and workers one when each of them has answered.
 Then clients read a line, measure while they keep the window full, and print their figures. Whoever waits in vain or
@@ -21,6 +23,7 @@ import os
 import resource
 import sys
 from collections import deque
+from itertools import cycle
 from pathlib import Path
 from select import select
 from time import monotonic, process_time
@@ -28,6 +31,7 @@ from typing import Any
 
 import zmq
 
+from bench import growth_kinds
 from bench.roles import say
 from zmqbroker.broker.dispatch import Dispatcher
 
@@ -49,7 +53,7 @@ def main() -> int:
     parser.add_argument("addresses", nargs="*")
     for name in ("peers", "window", "slots", "tasks", "size"):
         parser.add_argument(f"--{name}", type=int, default=1)
-    for name in ("hold", "waiting", "running", "broker"):
+    for name in ("hold", "waiting", "running", "broker", "queues", "groups", "lists"):
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--short", action="store_true", help="results are one byte")
     parser.add_argument("--no-collector", action="store_true", help="without the cyclic garbage collector")
@@ -114,11 +118,15 @@ class Clients:
         self._numbered = self._copy and not options.short
         self._sent = 0
         self._awaited: set[int] = set()
+        self._headers = growth_kinds.headers(options)  # in turn; none: there is no header
+        self._next_header = cycle(self._headers).__next__
 
     def send(self, name: bytes) -> None:
         """Send the next task by this connection."""
         send = self._requests.send
         send(name, MORE)
+        if self._headers:
+            send(self._next_header(), MORE)
         send(b"", MORE)
         if self._copy:
             send(self._sent.to_bytes(NUMBER_BYTES, "big") + self._padding)
@@ -133,7 +141,8 @@ class Clients:
         receive, size = self._requests.recv, self._size
         for _ in range(count):
             name: bytes = receive()
-            receive()
+            while receive():  # the header, if there is one, until the empty frame
+                pass
             reply: Any = receive(0, self._copy)
             if len(reply) != size:
                 sys.exit(f"clients: a reply of {len(reply)} bytes, not {size}")
@@ -202,6 +211,12 @@ def _say_ready(ready: Socket, name: bytes) -> None:
     ready.send(b"ready")
 
 
+def work_announced(options: Options) -> None:
+    """Answer each task, as workers that ask from queues."""
+    ready, names = open_peers(options.addresses[0], options.peers)
+    growth_kinds.work(ready, names, options)
+
+
 # A bare pair
 
 
@@ -265,7 +280,14 @@ def dispatch(options: Options) -> None:
     say(seconds=process_time() - started, collections=gc.get_stats()[2]["collections"] - collected)
 
 
-ROLES = {"clients": submit, "workers": work, "push": push, "pull": pull, "dispatcher": dispatch}
+ROLES = {
+    "clients": submit,
+    "workers": work,
+    "announced": work_announced,
+    "push": push,
+    "pull": pull,
+    "dispatcher": dispatch,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

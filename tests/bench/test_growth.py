@@ -13,14 +13,16 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 GROWTH = [sys.executable, "-m", "bench.growth"]
 TINY = ["--runs", "1", "--tasks", "50", "--most", "16"]
-FEW = ["--only", "workers", "--only", "waiting", "--only", "bodies"]  # the other series are like these
+FEW = [
+    f"--only={name}" for name in ("workers", "waiting", "queues", "groups", "lists", "bodies")
+]  # others are like these
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     directory = tmp_path_factory.mktemp("growth")
     run = subprocess.run(
-        [*GROWTH, *TINY, *FEW, "--directory", directory], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [*GROWTH, *TINY, *FEW, "--directory", directory], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert (run.returncode, run.stderr) == (0, "")
     return directory, run.stdout
@@ -33,6 +35,9 @@ def test_each_series_is_in_the_markdown_and_in_the_json(measured):
     assert {name: [point["number"] for point in series["points"]] for name, series in results.items()} == {
         "workers": [1, 10],
         "waiting": [0],
+        "queues": [1, 10],
+        "groups": [1, 10],
+        "lists": [1, 3, 10],
         "bodies": [16],
     }
     for series in results.values():

@@ -100,8 +100,16 @@ class Kinds(RuleBasedStateMachine):
         timeout=st.sampled_from([None, 1.0]),
         back_off=st.sampled_from([BackOff(), BackOff(0.5, 2.0, 1.5)]),
         lists=st.lists(st.sampled_from(LISTS), min_size=len(ANNOUNCED), max_size=len(ANNOUNCED)),
+        limits=st.lists(st.sampled_from([None, None, 1, 2]), min_size=len(QUEUES), max_size=len(QUEUES)),
     )
-    def start(self, tries: int, timeout: float | None, back_off: BackOff, lists: list[tuple[str, ...]]) -> None:
+    def start(
+        self,
+        tries: int,
+        timeout: float | None,
+        back_off: BackOff,
+        lists: list[tuple[str, ...]],
+        limits: list[int | None],
+    ) -> None:
         self.patched = ExitStack()
         for module in ("queues", "timers", "workers"):
             self.patched.enter_context(patch(f"zmqbroker.broker.{module}.STALE_KEPT", STALE_KEPT))
@@ -116,6 +124,8 @@ class Kinds(RuleBasedStateMachine):
         self.limits_waiting: dict[str, int] = {}
         self.turns: dict[str, Turns] = defaultdict(Turns)
         self.refused = 0
+        for queue, limit in zip(QUEUES, limits, strict=True):
+            self.limit(queue, limit)
         for number, (name, queues) in enumerate(zip(ANNOUNCED, lists, strict=True)):
             self.join(name, queues, number % 2 == 0, 2)
 
@@ -203,22 +213,23 @@ class Kinds(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         verb=st.sampled_from(["done", "done", "done", "fail", "fail", "reject", "release"]),
+        asks=st.integers(0, 2),
         ends_turn=st.booleans(),
     )
-    def say_outcome(self, data: st.DataObject, verb: str, ends_turn: bool) -> None:
+    def say_outcome(self, data: st.DataObject, verb: str, asks: int, ends_turn: bool) -> None:
         """Have a worker say what came of a task; a serial one of the first."""
         name = data.draw(st.sampled_from(self.holding()))
         peer = self.peers[name]
         is_serial = peer.announce is not None and peer.announce.serial
-        self.say(name, peer.held[0] if is_serial else data.draw(st.sampled_from(peer.held)), verb)
+        self.say(name, peer.held[0] if is_serial else data.draw(st.sampled_from(peer.held)), verb, asks)
         if ends_turn:
             self.give()
 
-    def say(self, name: bytes, attempt_id: bytes, verb: str) -> None:
+    def say(self, name: bytes, attempt_id: bytes, verb: str, asks: int = 1) -> None:
         dispatcher, peer = self.dispatcher, self.peers[name]
         if peer.announce is not None:
-            dispatcher.answered(name, attempt_id, 1, self.now)
-            peer.asks += 1
+            dispatcher.answered(name, attempt_id, asks, self.now)
+            peer.asks += asks
         peer.held.remove(attempt_id)
         if verb == "done":
             dispatcher.result(attempt_id, [b"result"], self.now)
@@ -388,11 +399,14 @@ class Kinds(RuleBasedStateMachine):
             self.dispatcher.resume(queue)
             self.paused.discard(queue)
         elif what == "limit":
-            change(self.limits, queue, limit := data.draw(st.sampled_from([None, 1, 2])))
-            self.dispatcher.set_limit(queue, limit)
+            self.limit(queue, data.draw(st.sampled_from([None, 1, 2])))
         else:
             change(self.limits_waiting, queue, limit := data.draw(st.sampled_from([None, None, 1, 3])))
             self.dispatcher.set_limit_waiting(queue, limit)
+
+    def limit(self, queue: str, limit: int | None) -> None:
+        self.dispatcher.set_limit(queue, limit)
+        change(self.limits, queue, limit)
 
     # How the model moves
 
@@ -550,5 +564,5 @@ def change(limits: dict[str, int], queue: str, limit: int | None) -> None:
         limits[queue] = limit
 
 
-Kinds.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+Kinds.TestCase.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
 TestKinds = Kinds.TestCase

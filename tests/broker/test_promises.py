@@ -6,6 +6,7 @@ them is running until when, who lost it, and what was replied.
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 from unittest.mock import patch
 
 from core_support import entries, places
@@ -31,9 +32,9 @@ HEADERS = st.builds(
     priority=st.integers(-1, 1),
     cancel=st.just(False),
     queue=st.none(),
-    group=st.none(),
-    expires=st.none(),
-    retry_delay=st.none(),
+    group=st.sampled_from([None, None, "a"]),
+    expires=st.sampled_from([None, None, 2.0]),
+    retry_delay=st.sampled_from([None, 0.0, 0.5]),
     retry_factor=st.none(),
     retry_most=st.none(),
 )
@@ -46,7 +47,10 @@ class Record:
     addresses: list[bytes]  # where its reply goes
     tries: int
     timeout: float | None
+    retry_delay: float
     priority: int = 0
+    group: str | None = None
+    expires_at: float = inf
     key: str | None = None
     has_header: bool = False
     attempts: int = 0  # charged
@@ -100,10 +104,12 @@ class Promises(RuleBasedStateMachine):
         elif self.refuses:
             self.expected.append((address, "failed" if header is None else "unavailable"))
         else:
-            record = Record([address], self.tries, self.timeout)
+            record = Record([address], self.tries, self.timeout, self.retry_delay)
             if header is not None:
                 record.has_header = True
-                record.key, record.priority = key, header.priority
+                record.key, record.priority, record.group = key, header.priority, header.group
+                record.expires_at = inf if header.expires is None else self.now + header.expires
+                record.retry_delay = self.retry_delay if header.retry_delay is None else header.retry_delay
                 record.tries = self.tries if header.tries is None else header.tries
                 record.timeout = self.timeout if header.timeout is None else header.timeout or None
                 record.due = self.now + header.delay if header.delay else None
@@ -155,7 +161,7 @@ class Promises(RuleBasedStateMachine):
     def check_choice(self, worker: bytes, record: Record) -> None:
         assert self.slots[worker] > 0
         assert record.waits, "a task that does not wait was handed out"
-        waiting = [other for other in self.records if other.waits]
+        waiting = [other for other in self.records if other.waits and other.group == record.group]
         assert record.priority == max(other.priority for other in waiting)
         equals = [other for other in waiting if other.priority == record.priority]
         assert record.issued or not any(other.issued for other in equals), "promise 4: a retry goes first"
@@ -167,7 +173,9 @@ class Promises(RuleBasedStateMachine):
         self.now += span
         self.dispatcher.expire(self.now)
         for record in self.records:
-            if record.status is None and record.due is not None and record.due <= self.now:
+            if record.status is None and record.expires_at <= self.now:
+                self.settle(record, "expired")
+            elif record.status is None and record.due is not None and record.due <= self.now:
                 if record.running is None:
                     record.due = None  # the delay is over
                 else:
@@ -248,7 +256,7 @@ class Promises(RuleBasedStateMachine):
             self.settle(record, "failed")
         else:
             record.running, record.avoids = None, True
-            record.due = self.now + self.retry_delay if self.retry_delay else None
+            record.due = self.now + record.retry_delay if record.retry_delay else None
 
     def settle(self, record: Record, status: str) -> None:
         assert record.status is None, "promise 2: settled twice"
@@ -273,7 +281,8 @@ class Promises(RuleBasedStateMachine):
     def counters_add_up(self) -> None:
         counters, dispatcher = self.dispatcher.counters, self.dispatcher
         assert counters.accepted == len(self.records)
-        assert counters.accepted == counters.done + counters.failed + counters.cancelled + dispatcher.unsettled
+        settled = counters.done + counters.failed + counters.cancelled + counters.expired
+        assert counters.accepted == settled + dispatcher.unsettled
         assert dispatcher.waiting == sum(record.waits for record in self.records)
         assert dispatcher.running == sum(record.running is not None for record in self.records)
         assert dispatcher.idle == sum(slots > 0 for slots in self.slots.values())
@@ -281,6 +290,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def the_next_due_instant_is_that_of_the_model(self) -> None:
         instants = [record.due for record in self.records if record.due is not None]
+        instants += [record.expires_at for record in self.records if record.status is None and record.expires_at < inf]
         instants += [at + KEPT_FOR for at, _ in self.kept.values() if at + KEPT_FOR > self.now]
         due = self.dispatcher.next_due()
         assert not instants or (due is not None and due <= max(min(instants), self.now))
@@ -290,7 +300,7 @@ class Promises(RuleBasedStateMachine):
         """Promise 7."""
         dispatcher = self.dispatcher
         dispatcher.next_due()  # as each turn of the loop asks
-        assert len(dispatcher._timers._heap) <= 2 * (dispatcher.running + dispatcher.delayed) + STALE_KEPT
+        assert len(dispatcher._timers._heap) <= 2 * dispatcher.unsettled + STALE_KEPT
         assert entries(dispatcher) <= 2 * dispatcher.waiting + STALE_KEPT
         workers = dispatcher._workers
         assert places(dispatcher) <= 2 * (2 * dispatcher.idle + STALE_KEPT)

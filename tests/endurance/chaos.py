@@ -44,7 +44,7 @@ KIB_PER_KEPT_REPLY = 4  # replies with a key are kept for a minute, 10,000 at mo
 # by the number of task objects.
 MEMORY_SLACK_KIB = 24 * 1024
 
-WORKER_KINDS = ("req", "dealer", "library", "work")
+WORKER_KINDS = ("req", "dealer", "library", "work", "announced")
 CLIENT_KINDS = ("req", "relaxed", "dealer", "library", "dealer")
 PROXY_SHARE = 0.75  # of the runs that have a proxy in front of those workers that are to bear that
 LIVES = (math.inf, math.inf, 50_000, 2_000, 300)  # bytes that a connection passes on, both ways, until it is cut
@@ -120,6 +120,7 @@ class Chaos:
             ready = unsteady if number // len(WORKER_KINDS) % 2 else broker.ready
             commands = {
                 "library": ["chaos_workers.py", kind, ready, broker.results],
+                "announced": ["chaos_workers.py", kind, broker.ready, str(number // len(WORKER_KINDS))],
                 "work": ["-m", "zmqbroker", "work", "-q", ready, "chaos_workers:handle", *WORK_OPTIONS],
             }
             crew.workers.append(

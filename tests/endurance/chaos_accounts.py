@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos_tasks import DAMAGED, DONE, FAILED, GAVE_UP, GOT, POISON, REJECTED, RELEASED, SENT, TOOK, WRONG
+from chaos_tasks import DAMAGED, DONE, EXPIRED, FAILED, GAVE_UP, GOT, POISON, REJECTED, RELEASED, SENT, TOOK, WRONG
 
 # The workers that have several tasks and do one after the other. One of them may begin the next one and die before the
 # outcome of the one before has left it, or while the broker hands the next one to somebody else: then it is not counted
@@ -20,6 +20,8 @@ class TaskAccount:
 
     flag: str
     tries: int
+    queue: str = "default"
+    may_expire: bool = False
     replies: list[str] = field(default_factory=list)
     given_up: bool = False
     is_waited_for: bool = True  # its client lives
@@ -41,8 +43,10 @@ class Accounts:
         entries = list(_entries(journals))
         for _, process_id, what, name, rest in entries:
             if what == SENT:
-                flag, tries = rest.split()
-                self.tasks[name] = TaskAccount(flag, int(tries), is_waited_for=process_id not in dead_clients)
+                flag, tries, *kind = rest.split()
+                account = self.tasks[name] = TaskAccount(flag, int(tries), is_waited_for=process_id not in dead_clients)
+                if kind:
+                    account.queue, account.may_expire = kind[0], kind[1] == EXPIRED
         for author, _, what, name, rest in entries:
             self._enter(author, what, name, rest)
         for name, task in self.tasks.items():
@@ -62,6 +66,8 @@ class Accounts:
             task.given_up = True
         elif what == TOOK:
             task.taken += 1
+            if task.queue not in (rest or "default").split(","):
+                self.violations.append(f"a worker of {rest or 'default'} got {name} of the queue {task.queue}")
             task.taken_unseen += any(kind in author for kind in SERIAL)
         elif what == RELEASED:
             task.released += 1
@@ -78,6 +84,8 @@ class Accounts:
             self.violations.append(f"{name} was taken {task.taken} times, and released {task.released}: {task}")
         if task.flag == POISON and DONE in task.replies:
             self.violations.append(f"{name} is poison, but done: {task}")
+        if EXPIRED in task.replies and not task.may_expire:
+            self.violations.append(f"{name} expired: {task}")
         self.totals["tasks sent"] += 1
         self.totals["by clients that lived"] += task.is_waited_for
         self.totals["given up or cancelled"] += task.given_up
@@ -86,6 +94,8 @@ class Accounts:
         self.totals["failed: poison"] += failed and task.flag == POISON
         self.totals["failed: rejected"] += failed and task.rejected and task.flag != POISON
         self.totals["failed: no tries left"] += failed and not task.rejected and task.flag != POISON
+        self.totals["expired"] += EXPIRED in task.replies
+        self.totals["of other queues than the default one"] += task.queue != "default"
         self.totals["taken by workers"] += task.taken
         self.totals["taken more than once"] += task.taken > 1
         self.totals["released"] += task.released

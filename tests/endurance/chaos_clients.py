@@ -19,11 +19,13 @@ import zmq
 from chaos_tasks import (
     CLIENT_PATIENCE,
     DONE,
+    EXPIRED,
     FAILED,
     GAVE_UP,
     GOT,
     PLAIN,
     POISON,
+    QUEUES,
     SENT,
     TRIES,
     WRONG,
@@ -56,22 +58,24 @@ class Desk:
         self._count = 0
         self._until: float | None = None  # when it stops waiting for what is outstanding; None: it still sends
 
-    def new_task(self, tries: int = TRIES) -> tuple[str, Body]:
-        """Return the name and the body of a task, which is sent next."""
+    def new_task(self, fields: dict[str, Any] | None = None) -> tuple[str, Body]:
+        """Return the name and the body of a task, which is sent next, with these fields; None: it has no header."""
+        wishes = fields or {}
         self._count += 1
         name = f"{self._name}:{self._count}"
         body = make_body(name, POISON if self.rng.random() < POISON_SHARE else PLAIN, self.rng)
         self.outstanding[name] = make_answer(body)
-        self._journal.write(SENT, name, body[0].split()[2].decode(), tries)
+        kind = wishes.get("queue", "default"), EXPIRED if "expires" in wishes else "-"
+        self._journal.write(SENT, name, body[0].split()[2].decode(), wishes.get("tries", TRIES), *kind)
         return name, body
 
-    def judge(self, name: str, reply: Sequence[bytes] | None, note: str = "") -> None:
-        """Write down a reply; None is a failure."""
+    def judge(self, name: str, reply: Sequence[bytes] | None, note: str = "", status: str = FAILED) -> None:
+        """Write down a reply; None: it is none, but a status."""
         right = self.outstanding.pop(name, None)
         if right is None:
             self._journal.write(GOT, name, WRONG, "nobody waits for it (any more)", note)
         elif reply is None:
-            self._journal.write(GOT, name, FAILED, note)
+            self._journal.write(GOT, name, *([status, note] if status == FAILED else [status]))
         elif list(reply) == right:
             self._journal.write(GOT, name, DONE)
         else:
@@ -145,9 +149,8 @@ def be_dealer(desk: Desk, address: str) -> None:
     window = desk.rng.choice(WINDOWS)
     while not desk.is_finished():
         while len(desk.outstanding) < window and not desk.is_finishing():
-            header = random_fields(desk.rng) if desk.rng.random() < 0.5 else None
-            tries = TRIES if header is None else header.get("tries", TRIES)
-            name, body = desk.new_task(tries)
+            header = random_fields(desk.rng) | random_kind(desk.rng) if desk.rng.random() < 0.5 else None
+            name, body = desk.new_task(header)
             frames = [] if header is None else [b"ZB1 " + json.dumps(header | {"key": name}).encode()]
             client.send_multipart([b"hop", name.encode(), *frames, b"", *body])
         if client.poll(desk.rng.randint(*PAUSE_MS)):
@@ -167,9 +170,10 @@ def judge_dealer(desk: Desk, message: Body) -> None:
         desk.judge(name, None if reply == [b""] else reply)
         return
     header = json.loads(envelope[2].removeprefix(b"ZB1 "))
-    if header["key"] != name or header["status"] not in ("done", "failed"):
+    if header["key"] != name or header["status"] not in (DONE, FAILED, EXPIRED):
         desk.complain(f"not our header: {header}")
-    desk.judge(name, reply if header["status"] == "done" else None, header.get("reason", "").replace("\n", " "))
+    reason = header.get("reason", "").replace("\n", " ")
+    desk.judge(name, reply if header["status"] == DONE else None, reason, header["status"])
 
 
 def be_library(desk: Desk, address: str) -> None:
@@ -181,7 +185,7 @@ def be_library(desk: Desk, address: str) -> None:
         while not desk.is_finished():
             while len(desk.outstanding) < window and not desk.is_finishing():
                 fields = random_fields(desk.rng)
-                name, body = desk.new_task(fields.get("tries", TRIES))
+                name, body = desk.new_task(fields)
                 futures[name] = client.submit(body, **fields)
                 futures[name].add_done_callback(partial(_put, settled, name))
                 if desk.rng.random() < CANCEL_SHARE:
@@ -213,6 +217,18 @@ def random_fields(rng: random.Random) -> dict[str, Any]:
         fields["timeout"] = round(rng.uniform(0.2, 2), 3)
     if rng.random() < 0.2:
         fields["tries"] = rng.randint(2, 8)
+    return fields
+
+
+def random_kind(rng: random.Random) -> dict[str, Any]:
+    """Return some of the fields of a header that say where a task waits, for how long, and when it is tried again."""
+    fields: dict[str, Any] = {"queue": rng.choice(QUEUES)}
+    if rng.random() < 0.5:
+        fields["group"] = rng.choice("abc")
+    if rng.random() < 0.3:
+        fields["expires"] = round(rng.uniform(0.6, 3), 3)  # later than any delay is over
+    if rng.random() < 0.3:
+        fields |= {"retry_delay": round(rng.uniform(0, 0.2), 3), "retry_factor": 2, "retry_most": 0.5}
     return fields
 
 

@@ -16,13 +16,16 @@ from pathlib import Path
 PLAIN = "plain"  # the flag of a task that does no harm
 POISON = "poison"  # of one that kills whoever takes it
 
-# What clients write: a task that is sent, with the limit on its attempts; its reply; that nobody waits for it any more.
+# What clients write: a task that is sent, with its flag, the limit on its attempts, its queue, and whether it expires;
+# its reply; that nobody waits for it any more.
 SENT, GOT, GAVE_UP = "sent", "got", "gave-up"
-# What workers write: a task that was taken, and given back; a body that is damaged.
+# What workers write: a task that was taken, with the queues that were asked from; one given back; a damaged body.
 TOOK, RELEASED, REJECTED, DAMAGED = "took", "released", "rejected", "damaged"
-DONE, FAILED, WRONG = "done", "failed", "wrong"  # what a reply is
+DONE, FAILED, EXPIRED, WRONG = "done", "failed", "expired", "wrong"  # what a reply is
 
 SEED, NAME, JOURNALS = "ZMQBROKER_CHAOS_SEED", "ZMQBROKER_CHAOS_NAME", "ZMQBROKER_CHAOS_JOURNALS"
+QUEUES = ("default", "gpu", "cpu")
+LISTS = (("gpu", "default"), ("cpu",), ("cpu", "gpu"), ("gpu",))  # that workers ask from
 TRIES = 5  # attempts of a task, where its client does not say
 CLIENT_PATIENCE = 60.0  # seconds for what is outstanding when the chaos is over
 LARGE = 100_000  # bytes; the broker passes such frames on without copying them

@@ -1,10 +1,11 @@
-"""The workers of `chaos.py`: `req`, `dealer` and `library` as programs, `handle` as the function of `zmqbroker work`.
+"""The workers of `chaos.py`: `req`, `dealer`, `announced` and `library` as programs, `handle` for `zmqbroker work`.
 
 They do most tasks, and everything else with some: they are slow, too slow, they drop, fail, reject and release tasks,
 raise exceptions, answer twice, die. A seed decides, anew for each task.
 """
 
 import heapq
+import json
 import logging
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any
 import zmq
 from chaos_tasks import (
     DAMAGED,
+    LISTS,
     POISON,
     REJECTED,
     RELEASED,
@@ -56,8 +58,10 @@ Socket = zmq.Socket[Any]
 class Mind:
     """Decides what a worker does with its tasks, and writes down what it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Sequence[str] = ()) -> None:
+        """Prepare for tasks of some queues; none: of the default one."""
         self.journal = Journal()
+        self._queues = ",".join(queues)
         self._rng = randomness("mind")
         self._manners = MANNERS | {"drop": self._rng.choice(DROP_RATES)}
 
@@ -69,7 +73,7 @@ class Mind:
                 self.journal.write(DAMAGED, body[0].hex()[:100])
             return "", "answer", 0.0
         name, flag = task
-        self.journal.write(TOOK, name)
+        self.journal.write(TOOK, name, self._queues)
         if flag == POISON:
             die()
         manner = self._rng.choices(list(self._manners), list(self._manners.values()))[0]
@@ -152,6 +156,43 @@ def be_dealer(ready: str, results_address: str) -> None:
             ask.send_multipart([b"hop", b"", b"ready"])
 
 
+def be_announced(ready: str, number: str) -> None:
+    """Be a worker that says from which queues it asks, and does several tasks at a time, with plain frames."""
+    queues = LISTS[int(number) % len(LISTS)]
+    mind, ask = Mind(queues), connect(zmq.DEALER, ready)
+    in_hand: list[tuple[float, bytes, str, str, list[bytes]]] = []  # a heap, by when it is done
+    ask.send_multipart([b"ZB1 " + json.dumps({"role": "worker", "protocol": 1, "queues": queues}).encode(), b""])
+    ask.send_multipart([b"", b"ZB1 ready %d" % randomness("slots").randint(*SLOTS)])
+    while True:
+        wait = max(0.0, in_hand[0][0] - time.monotonic()) if in_hand else 1.0
+        if ask.poll(int(wait * 1000) + 1):
+            first, attempt_id, *body = ask.recv_multipart()
+            if not first:  # else the welcome, or that nobody wants a task any more
+                name, manner, seconds = mind.take(body)
+                if manner == "touch":
+                    ask.send_multipart([b"", b"ZB1 touch " + attempt_id, b"3"])
+                heapq.heappush(in_hand, (time.monotonic() + seconds, attempt_id, manner, name, body))
+        while in_hand and in_hand[0][0] <= time.monotonic():
+            _, attempt_id, manner, name, body = heapq.heappop(in_hand)
+            say_word(mind, ask, manner, name, attempt_id, body)
+
+
+def say_word(mind: Mind, ask: Socket, manner: str, name: str, attempt_id: bytes, body: Sequence[bytes]) -> None:
+    """Tell the broker what came of a task, and ask for one more, in a word."""
+    if manner == "die":
+        die()
+    elif manner == "drop":
+        ask.send_multipart([b"", b"ZB1 ready 1"])
+    elif manner.startswith("fail"):
+        ask.send_multipart([b"", b"ZB1 fail 1 " + attempt_id, b"as it \xff happens"])
+    elif manner in ("reject", "release"):
+        mind.journal.write(REJECTED if manner == "reject" else RELEASED, name)
+        ask.send_multipart([b"", b"ZB1 %s 1 %s" % (manner.encode(), attempt_id)])
+    else:
+        for asks in (b"1", b"0") if manner == "answer twice" else (b"1",):
+            ask.send_multipart([b"", b"ZB1 done %s %s" % (asks, attempt_id), *answer(body)])
+
+
 class Handler:
     """The function of a `zmqbroker.Worker`, which cannot do all that a plain worker can."""
 
@@ -194,7 +235,7 @@ def be_library(ready: str, results: str) -> None:
     worker.run()
 
 
-KINDS = {"req": be_req, "dealer": be_dealer, "library": be_library}
+KINDS = {"req": be_req, "dealer": be_dealer, "library": be_library, "announced": be_announced}
 
 if __name__ == "__main__":
     KINDS[sys.argv[1]](*sys.argv[2:])

@@ -36,6 +36,9 @@ def test_every_task_has_its_reply_whatever_happens_to_clients_and_workers():
         (SENT + "got a:1 done\n", "took a:2\n", "nobody sent a:2"),
         (SENT + "got a:1 done\n", "damaged 00\n", "a damaged body"),
         ("sent a:1 poison 2\ngot a:1 done\n", "took a:1\n", "is poison, but done"),
+        ("sent a:1 plain 2 gpu -\ngot a:1 done\n", "took a:1 cpu,default\n", "of the queue gpu"),
+        ("sent a:1 plain 2 gpu -\ngot a:1 done\n", "took a:1\n", "of the queue gpu"),
+        (SENT + "got a:1 expired\n", "took a:1\n", "expired"),
     ],
 )
 def test_the_accountant_finds_a_broken_promise(tmp_path: Path, client: str, worker: str, finding: str):
@@ -50,6 +53,7 @@ def test_the_accountant_finds_a_broken_promise(tmp_path: Path, client: str, work
         (SENT + "got a:1 done\n", "took a:1\n" * 3 + "released a:1\n"),
         (SENT + "got a:1 failed \n", "took a:1\n" * 2),
         (SENT + "gave-up a:1\n", "took a:1\n"),
+        ("sent a:1 plain 2 gpu expired\ngot a:1 expired\n", "took a:1 cpu,gpu\n"),
     ],
 )
 def test_the_accountant_is_content_with_kept_promises(tmp_path: Path, client: str, worker: str):

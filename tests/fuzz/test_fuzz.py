@@ -9,6 +9,7 @@ with a name of its own, below.
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from zmqbroker.wire import (
     Header,
 )
 from zmqbroker.wire.announced import COUNTED, NAMED, OUTCOMES, announce_message
+from zmqbroker.wire.requests import LARGEST_FACTOR, LONGEST_GROUP
 
 FACTOR = int(os.environ.get("ZMQBROKER_FUZZ", "1"))
 VERBS = [wire.FAIL, wire.REJECT, wire.RELEASE, wire.TOUCH]
@@ -87,8 +89,14 @@ GOOD_FIELDS = st.fixed_dictionaries(
         "cancel": st.just(False),
         "id": st.text(max_size=LONGEST_ID),
         "progress": st.booleans(),
+        "queue": st.from_regex(r"[A-Za-z0-9._/-]{1,128}", fullmatch=True),
+        "group": st.text(min_size=1, max_size=LONGEST_GROUP),
+        "expires": SPANS,
+        "retry_delay": SPANS,
+        "retry_factor": st.floats(1, LARGEST_FACTOR) | st.integers(1, LARGEST_FACTOR),
+        "retry_most": SPANS,
     },
-)
+).filter(lambda fields: fields.get("expires", math.inf) > fields.get("delay", 0))
 HEADERS = st.one_of(
     OBJECTS.map(HEADER.__add__),
     GOOD_FIELDS.map(lambda fields: HEADER + json.dumps(fields).encode()),
@@ -130,13 +138,17 @@ def parsed_or_error(message: wire.Frames) -> tuple[wire.Frames, wire.Frames, Hea
 
 def assert_in_range(header: Header) -> None:
     assert header.key is None or (type(header.key) is str and 1 <= len(header.key) <= LONGEST_KEY)
-    for span in (header.timeout, header.delay):
+    for span in (header.timeout, header.delay, header.expires, header.retry_delay, header.retry_most):
         assert span is None or (type(span) in (int, float) and math.isfinite(span) and 0 <= span <= LONGEST_SPAN)
     assert header.tries is None or (type(header.tries) is int and 0 <= header.tries <= LARGEST_COUNT)
     assert type(header.priority) is int
     assert abs(header.priority) <= LARGEST_COUNT
     assert type(header.cancel) is bool
     assert not header.cancel or header.key is not None
+    assert header.queue is None or re.fullmatch(r"[A-Za-z0-9._/-]{1,128}", header.queue)
+    assert header.group is None or (type(header.group) is str and 1 <= len(header.group) <= LONGEST_GROUP)
+    assert header.expires is None or header.expires > header.delay
+    assert header.retry_factor is None or 1 <= header.retry_factor <= LARGEST_FACTOR
 
 
 @examples(60)
@@ -284,6 +296,12 @@ LIVE_FIELDS = st.fixed_dictionaries(  # such as are settled soon once somebody w
         "tries": st.sampled_from([0, 1, 2]),
         "delay": st.sampled_from([0, 0.005]),
         "priority": st.integers(-2, 2),
+        "queue": st.just("default"),
+        "group": st.sampled_from(["a", "b"]),
+        "expires": st.sampled_from([0.01, 0.03, 1e9]),
+        "retry_delay": st.sampled_from([0, 0.005]),
+        "retry_factor": st.sampled_from([1, 1000]),
+        "retry_most": st.sampled_from([0, 0.01]),
     },
 )
 CANCELS = st.sampled_from(["k", "l", "m"]).map(lambda key: {"key": key, "cancel": True})
@@ -577,7 +595,7 @@ def assert_nothing_is_left(running: Running) -> None:
     assert not running.count("idle")
     assert len(running.broker._sockets.workers) <= MOST_DESCRIPTORS
     counters = dispatcher.counters
-    assert counters.accepted == counters.done + counters.failed + counters.cancelled
+    assert counters.accepted == counters.done + counters.failed + counters.cancelled + counters.expired
     assert (dispatcher.waiting, dispatcher.delayed, dispatcher.running) == (0, 0, 0)
     assert not dispatcher._handed_out
     assert not dispatcher._by_key

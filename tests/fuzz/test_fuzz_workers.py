@@ -13,7 +13,6 @@ from zmqbroker.wire import EMPTY, HEADER, MalformedError, announced
 from zmqbroker.wire.announced import (
     COUNTED,
     MOST_ASKED,
-    MOST_QUEUES,
     NAMED,
     OUTCOMES,
     Announce,
@@ -28,6 +27,7 @@ from zmqbroker.wire.announced import (
     parse_told,
     parse_word,
 )
+from zmqbroker.wire.names import MOST_QUEUES
 
 VERBS = [*OUTCOMES, *COUNTED, *NAMED, b"drop", b"cancel", b"withdrawn", b"explode"]
 NUMBERS = st.sampled_from([b"0", b"1", b"64", b"65", b"-1", b"007", b"\xc2\xb2", b"x", b""])

@@ -115,6 +115,8 @@ class Dispatcher:
         self._handed_out: dict[int, Task] = {}  # by number: the unsettled tasks that were running at least once
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
+        others = (self._kept, self._holds, self._records, self._matching)
+        self._others_due = [other.next_due for other in others]  # when something else happens by itself
 
     @property
     def has_news(self) -> bool:
@@ -339,7 +341,8 @@ class Dispatcher:
             return
         seconds = task.timeout if seconds is None else seconds
         if seconds is not None:
-            self._set_deadline(task, now + seconds)
+            task.deadline = now + seconds
+            self._set_due(task, task.deadline)
 
     def progress(self, attempt_id: Sized, progress: Sized) -> None:
         """Pass on how far a worker is with an attempt."""
@@ -426,8 +429,8 @@ class Dispatcher:
     def next_due(self) -> float | None:
         """Return the instant at which `expire` has something to do again; None when nothing is due ever."""
         due = self._timers.next_due()
-        others = (self._kept, self._holds, self._records, self._matching)
-        for other in [one.next_due() for one in others]:
+        for others in self._others_due:
+            other = others()
             if other is not None and (due is None or other < due):
                 due = other
         return due
@@ -493,8 +496,7 @@ class Dispatcher:
         task.status = RUNNING
         task.worker = worker
         self.counters.attempts += 1
-        self.running += 1
-        task.queue.begin()
+        self._count_running(task.queue, 1)
         for holder in task.holders or ():
             if not holder.worker.has_in_hand(holder.attempt_id):
                 self._tell(holder.worker, announced.DROP, holder.attempt_id)
@@ -506,7 +508,8 @@ class Dispatcher:
             self._take_in_hand(task, now)
         elif worker.due is None:
             self._holds.set(worker, worker.since + HELD)
-        self._workers.place(worker)
+        if worker.slots:
+            self._workers.place(worker)
 
     def _stop_waiting(self, task: Task) -> None:
         if task.status is WAITING:
@@ -515,6 +518,12 @@ class Dispatcher:
         else:
             self._end_delay(task)
 
+    def _count_running(self, queue: Queue, more: int) -> None:
+        self.running += more
+        queue.running += more
+        if queue.limit is not None:
+            queue.update()
+
     def _run_again(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
         """Have a task that waits no more run under an earlier attempt that its worker still has."""
         if task.holders:
@@ -522,8 +531,7 @@ class Dispatcher:
         task.attempt_id = attempt_id
         task.status = RUNNING
         task.worker = worker
-        self.running += 1
-        task.queue.begin()
+        self._count_running(task.queue, 1)
         self._set_due(task, inf)
 
     def _take_in_hand(self, task: Task, now: float) -> None:
@@ -532,7 +540,8 @@ class Dispatcher:
         task.started = now
         task.deadline = None
         if task.timeout is not None:
-            self._set_deadline(task, now + task.timeout)
+            task.deadline = now + task.timeout
+            self._set_due(task, task.deadline)
 
     def _charge(self, task: Task) -> None:
         if task.charged != task.attempt_id:
@@ -544,13 +553,8 @@ class Dispatcher:
             task.charged = b""
             task.attempts -= 1
 
-    def _set_deadline(self, task: Task, deadline: float) -> None:
-        task.deadline = deadline
-        self._set_due(task, deadline)
-
     def _stop_running(self, task: Task) -> None:
-        self.running -= 1
-        task.queue.end()
+        self._count_running(task.queue, -1)
         worker = task.worker
         if worker.announce is None:
             self._workers.leave(worker, task.attempt_id)
@@ -610,7 +614,7 @@ class Dispatcher:
         task.body = body
         queue = task.queue
         queue.unsettled -= 1
-        if not queue.unsettled:
+        if not queue.unsettled and not queue.pools:  # it has workers as a rule
             self._queues.forget_if_empty(queue)
         if status is DONE:
             self.counters.done += 1

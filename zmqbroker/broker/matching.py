@@ -9,7 +9,7 @@ not in doubt, where there is one: see `records`.
 from collections.abc import Iterable
 
 from zmqbroker.broker.queues import Queue, Queues
-from zmqbroker.broker.task import Task, Worker
+from zmqbroker.broker.task import NOBODY, Task, Worker
 from zmqbroker.broker.timers import Timers
 from zmqbroker.broker.workers import Line, Workers
 
@@ -118,14 +118,14 @@ class Matching:
                     return task, worker
             while queue.live:
                 task = queue.pop()
-                worker = self._choose(task, queue, line)
+                worker = line.take() if task.worker is NOBODY else self._choose(task, queue, line)
                 if worker is not None:
                     return task, worker
                 queue.aside[task] = None
         return None
 
     def _choose(self, task: Task, queue: Queue, line: Line) -> Worker | None:
-        """Take the first worker of a line for a task, or a better one; None: the task waits for another one."""
+        """Take the first worker of a line for a task that had one, or a better one; None: it waits for another."""
         if task.failed_at and _has_trusted(queue):
             return line.take_trusted() or next(filter(None, (other.take_trusted() for other in _lines(queue))), None)
         worker = line.take()

@@ -39,13 +39,21 @@ class Group:
 
     def append(self, task: Task) -> None:
         """Put a task at the end of its line."""
-        self._line(task.rank).append(task)
+        rank = task.rank
+        line = self._lines.get(rank)
+        if line is None:
+            line = self._begin_line(rank)
+        line.append(task)
         self._entries += 1
         self.live += 1
 
     def append_first(self, task: Task) -> None:
         """Put a task at the front of its line."""
-        self._line(task.rank).appendleft(task)
+        rank = task.rank
+        line = self._lines.get(rank)
+        if line is None:
+            line = self._begin_line(rank)
+        line.appendleft(task)
         self._entries += 1
         self.live += 1
 
@@ -81,13 +89,11 @@ class Group:
                 if task.stale:
                     task.stale -= 1
 
-    def _line(self, rank: int) -> deque[Task]:
-        line = self._lines.get(rank)
-        if line is None:
-            if len(self._lines) >= self._most_lines:
-                self._drop_empty_lines()
-            line = self._lines[rank] = deque()
-            heappush(self._ranks, rank)
+    def _begin_line(self, rank: int) -> deque[Task]:
+        if len(self._lines) >= self._most_lines:
+            self._drop_empty_lines()
+        heappush(self._ranks, rank)
+        line = self._lines[rank] = deque()
         return line
 
     def _drop_empty_lines(self) -> None:
@@ -153,12 +159,18 @@ class Queue:
 
     def append(self, task: Task) -> None:
         """Put a task at the end of its line."""
-        self._group(task.group).append(task)
+        group = self._groups.get(task.group)
+        if group is None or not group.live:
+            group = self._begin_turns(task.group, group)
+        group.append(task)
         self.live += 1
 
     def append_first(self, task: Task) -> None:
         """Put a task at the front of its line."""
-        self._group(task.group).append_first(task)
+        group = self._groups.get(task.group)
+        if group is None or not group.live:
+            group = self._begin_turns(task.group, group)
+        group.append_first(task)
         self.live += 1
 
     def pop(self) -> Task:
@@ -192,37 +204,23 @@ class Queue:
         for pool in self.pools:
             pool.consider()
 
-    def begin(self) -> None:
-        """Count a task more as running."""
-        self.running += 1
-        if self.limit is not None:
-            self.is_closed = self.is_paused or self.running >= self.limit
-
-    def end(self) -> None:
-        """Count a task less as running."""
-        self.running -= 1
-        if self.limit is not None:
-            self.update()
-
     def update(self) -> None:
-        """Heed a change of what runs, or of its settings."""
+        """Heed a change of its settings, or of what runs while there is a limit."""
         was_closed = self.is_closed
         self.is_closed = self.is_paused or (self.limit is not None and self.running >= self.limit)
         if was_closed and not self.is_closed:
             self.consider()
 
-    def _group(self, key: Hashable) -> Group:
-        """Return the group of a task that is to wait, which has its turn from now on."""
-        group = self._groups.get(key)
+    def _begin_turns(self, key: Hashable, group: Group | None) -> Group:
+        """Have a group have its turn from now on: a task of it is to wait, and none did; None: it is a new one."""
         if group is None:
             if len(self._groups) >= self._most_groups:
                 self._forget_empty_groups()
             group = self._groups[key] = Group()
-        if not group.live:
-            self._live_groups += 1
-            if not group.is_in_turn:
-                group.is_in_turn = True
-                self._ring.append(group)
+        self._live_groups += 1
+        if not group.is_in_turn:
+            group.is_in_turn = True
+            self._ring.append(group)
         return group
 
     def _note_empty_group(self) -> None:

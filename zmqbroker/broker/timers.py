@@ -52,6 +52,8 @@ class Timers(Generic[Timed]):
     def next_due(self) -> float | None:
         """Return the first instant; None when there is none. Every turn asks, so here stale entries are dropped."""
         heap = self._heap
+        if not heap:
+            return None
         if len(heap) > 2 * self._live + STALE_KEPT:
             heap = self._heap = [entry for entry in heap if entry[2].timer == entry[1]]
             heapify(heap)

@@ -98,8 +98,10 @@ class Pool:
 
     def consider(self) -> None:
         """Have it looked at whether there are tasks for those that are ready."""
-        self.free.consider()
-        self.ahead.consider()
+        if self.free.idle:
+            self.free.consider()
+        if self.ahead.idle:
+            self.ahead.consider()
 
     def consider_aside(self) -> None:
         """Have it looked at who may have the tasks that wait for a worker that is not in doubt."""
@@ -172,12 +174,14 @@ class Workers:
 
     def place(self, worker: Worker, first: bool = False) -> None:
         """Have a worker stand in the line where it belongs now, if in any."""
-        if not worker.slots or not worker.may_have_more:
+        if not worker.slots:
             right = None
-        elif worker.announce is None or not worker.held:
+        elif worker.announce is None:
             right = worker.pool.free
+        elif not worker.may_have_more:
+            right = None
         else:
-            right = worker.pool.ahead
+            right = worker.pool.ahead if worker.held else worker.pool.free
         if worker.line is right:
             return
         if worker.line is not None:
