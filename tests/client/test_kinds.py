@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zmq
 from conftest import Peers, Running
-from helpers import PATIENCE
+from helpers import PATIENCE, wait_until
 from library_support import NOBODY, Gate, echo, wait_until_idle, working
 
 from zmqbroker import Client, TaskFailed
@@ -63,9 +63,11 @@ def test_connections_take_turns_where_the_broker_is_fair(start: Start):
 
 
 def test_a_task_that_waits_in_vain_expires(running: Running, client: Client):
-    error = failure(lambda: client.call(b"task", PATIENCE, expires=0.1))
-    assert (error.status, error.attempts, error.number, error.reason) == ("expired", 0, None, "no result within 0.1 s")
-    outcomes = client.map([b"one", b"two"], expires=0.1, return_failures=True)
+    wait_until_idle(client._link)  # so that there is time left when it is sent
+    error = failure(lambda: client.call(b"task", PATIENCE, expires=1))
+    assert (error.status, error.attempts, error.number) == ("expired", 0, None)
+    assert re.fullmatch(r"no result within (1|0\.\d+) s", error.reason)
+    outcomes = client.map([b"one", b"two"], expires=1, return_failures=True)
     assert [outcome.status for outcome in outcomes] == ["expired"] * 2
     assert running.count("expired") == 3
 
@@ -73,7 +75,8 @@ def test_a_task_that_waits_in_vain_expires(running: Running, client: Client):
 def test_a_task_that_runs_for_too_long_expires_and_its_worker_is_told(running: Running, client: Client):
     gate = Gate(b"task")
     with working(running.addresses.ready, gate) as (worker,):
-        future = client.submit(b"task", expires=0.5)
+        client.call(b"another", PATIENCE)  # so that all are connected
+        future = client.submit(b"task", expires=2)
         gate.wait_for(b"task")
         error = failure(lambda: future.result(PATIENCE))
         assert (error.status, error.attempts) == ("expired", 1)
@@ -103,8 +106,10 @@ def test_a_task_that_expires_while_there_is_no_broker_is_not_sent_to_the_next_on
         address = f"tcp://127.0.0.1:{bound.bind_to_random_port('tcp://127.0.0.1')}"
         bound.close(linger=0)
     with Client(address) as client:
-        late = client.submit(b"late", expires=0.001)
+        submitted = monotonic()
+        late = client.submit(b"late", expires=0.05)
         client.submit(b"in time", expires=3600)
+        wait_until(lambda: monotonic() > submitted + 0.05)
         running = start(requests=address)
         assert failure(lambda: late.result(PATIENCE)).status == "expired"
         assert running.worker().echo() == [b"in time"]

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -147,18 +148,18 @@ def test_tasks_go_to_their_queue_in_their_group(running: Running, submit: Submit
 
 
 def test_a_task_that_expires_has_failed(running: Running, submit: Submit):
-    out, err, status = run(submit("--expires", 0.2, running.addresses.requests), b"one\ntwo\n")
-    assert (out, err, status) == (b"", b"line 1: no result within 0.2 s\nline 2: no result within 0.2 s\n", 1)
-    assert running.count("expired") == 2
+    out, err, status = run(submit("--expires", 0.5, running.addresses.requests), b"one\ntwo\n")
+    assert (out, status) == (b"", 1)
+    assert re.fullmatch(rb"line 1: no result .*\nline 2: no result .*\n", err)  # within 0.5 s, or what is left of it
 
 
 def test_a_task_that_has_expired_before_an_interruption_counts_as_failed(running: Running, submit: Submit):
-    process = submit("--window", 1, "--expires", 0.2, running.addresses.requests)
+    process = submit("--window", 1, "--expires", 0.5, running.addresses.requests)
     assert process.stdin is not None
     assert process.stderr is not None
     process.stdin.write(b"one\n")
     process.stdin.flush()
-    assert process.stderr.readline() == b"line 1: no result within 0.2 s\n"
+    assert process.stderr.readline().startswith(b"line 1: no result ")
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
     assert process.stderr.read() == b"interrupted: 0 tasks done, 1 failed, 0 cancelled\n"

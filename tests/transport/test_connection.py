@@ -262,8 +262,9 @@ def test_a_timeout_that_is_no_span_of_time_is_refused(timeout: Any):
 def test_a_number_is_connected_to_without_a_thread(context: zmq.Context[Any]):
     before = threading.active_count()
     with listening(context, LOOPBACK) as address, connecting(context, address) as connection:
-        assert connection.can_send
+        assert not connection.can_send
         go_on_until(connection, lambda: connection.state == CONNECTED)
+        assert connection.can_send
         assert threading.active_count() == before
         assert connection.advance(monotonic()) == inf
 

@@ -36,12 +36,13 @@ HEADERS = st.builds(
     priority=st.integers(-1, 1),
     cancel=st.just(False),
     id=st.none(),
-    queue=st.none(),
-    group=st.none(),
-    expires=st.none(),
-    retry_delay=st.none(),
-    retry_factor=st.none(),
-    retry_most=st.none(),
+    progress=st.booleans(),
+    queue=st.sampled_from([None, "default"]),
+    group=st.sampled_from([None, "a", "b"]),
+    expires=st.sampled_from([None, None, 2.0, 5.0]),
+    retry_delay=st.sampled_from([None, 0.0, 1.0]),
+    retry_factor=st.sampled_from([None, 2.0]),
+    retry_most=st.sampled_from([None, 0.0, 1.5]),
 )
 
 
@@ -294,7 +295,7 @@ class Promises(RuleBasedStateMachine):
     def nobody_stands_in_line_twice(self) -> None:
         workers = self.dispatcher._workers
         lines = [line for pool in workers._pools.values() for line in (pool.free, pool.ahead)]
-        entries = [(line, ticket, worker) for line in lines for ticket, worker in line._entries]
+        entries = [(line, *entry) for line in lines for entry in line._entries]
         live = [worker for line, ticket, worker in entries if worker.line is line and worker.ticket == ticket]
         assert len(live) == len({*live}) == workers.idle
         assert all(worker.slots for worker in live)

@@ -12,7 +12,7 @@ from zmqbroker.wire.requests import LONGEST_KEY
 from zmqbroker.worker.limits import InHand
 from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
 
-HEADER = task_header(7, "key", 1, 3, 2.5)
+HEADER = task_header(7, "key", "default", 1, 3, 2.5)
 
 
 @pytest.fixture
@@ -45,14 +45,16 @@ def test_there_is_no_task_in_hand_before_the_first_and_between_two(slot: Slot):
     assert slot.in_hand() == InHand(101.0, inf, b"two")
 
 
-@pytest.mark.parametrize("header", [b"", task_header(7, None, 1, 3, None), b"ZB1 {", b'ZB1 {"timeout": "soon"}'])
+@pytest.mark.parametrize(
+    "header", [b"", task_header(7, None, "default", 1, 3, None), b"ZB1 {", b'ZB1 {"timeout": "soon"}']
+)
 def test_a_task_that_tells_no_timeout_has_no_deadline(slot: Slot, header: bytes):
     slot.begin(b"attempt", header, 100.0)
     assert slot.in_hand() == InHand(100.0, inf, b"attempt")
 
 
 def test_the_longest_key_hides_no_deadline(slot: Slot):
-    slot.begin(bytes(32), task_header(7, "\N{BROOM}" * LONGEST_KEY, 1, 3, 2.5), 100.0)
+    slot.begin(bytes(32), task_header(7, "\N{BROOM}" * LONGEST_KEY, "default", 1, 3, 2.5), 100.0)
     assert slot.in_hand() == InHand(100.0, 102.5, bytes(32))
 
 
@@ -84,6 +86,6 @@ def test_the_touches_of_one_task_are_not_those_of_the_next(slot: Slot):
 
 def test_a_header_of_any_length_leaves_the_rest_of_the_slot_alone(slot: Slot):
     slot.write_counts(9, 3)
-    slot.begin(b"attempt", task_header(7, "k" * 100_000, 1, 3, 2.5), 100.0)
+    slot.begin(b"attempt", task_header(7, "k" * 100_000, "default", 1, 3, 2.5), 100.0)
     assert slot.in_hand() == InHand(100.0, inf, b"attempt")  # the timeout stands at its end
     assert slot.counts() == (9, 3)

@@ -23,7 +23,7 @@ lifeline = socket.socket(fileno=int(sys.argv[-2]))
 slot = Slot(int(sys.argv[-1]))
 lifeline.send(b"ready\\n")
 """
-BEGIN = f"slot.begin(b'attempt', {task_header(1, None, 1, 3, timeout=0.2)!r}, monotonic())\n"
+BEGIN = f"slot.begin(b'attempt', {task_header(1, None, 'default', 1, 3, timeout=0.2)!r}, monotonic())\n"
 ENDLESS = "slot.begin(b'attempt', b'', monotonic())\n"
 SLEEP = "time.sleep(1000)\n"
 HANGS = {

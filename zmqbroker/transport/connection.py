@@ -87,11 +87,11 @@ class Connection:
 
     @property
     def can_send(self) -> bool:
-        """Tell whether messages may be sent: by a name not before somebody has answered, at whichever address.
+        """Tell whether messages may be sent: not before somebody has answered, as what they say may hold for now only.
 
         (ZMQ_IMMEDIATE would see to that too, but it drops what came and was not read yet when the connection ends.)
         """
-        return self._name is None or self.state == CONNECTED
+        return self.state == CONNECTED
 
     @property
     def has_ended(self) -> bool:
