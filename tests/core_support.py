@@ -1,7 +1,7 @@
 """A dispatcher as tests use it, with workers that announce themselves, and times that are literal."""
 
 from zmqbroker.broker.dispatch import Dispatcher
-from zmqbroker.broker.task import Task
+from zmqbroker.broker.task import Record, Task, Worker
 from zmqbroker.wire import Announce, Header
 
 SERIAL = Announce(label="serial", serial=True)
@@ -72,3 +72,13 @@ def places(dispatcher: Dispatcher) -> int:
     pools = dispatcher._workers._pools.values()
     lines = [line for pool in pools for line in (pool.free, pool.ahead)]
     return sum(len(line._entries) + len(line._doubted) for line in lines)
+
+
+def due(dispatcher: Dispatcher, *kinds: type) -> float | None:
+    """Return the next instant of any of these kinds of things, as of all but queues."""
+    dispatcher.next_due()  # as each turn of the loop asks
+    wanted = kinds or (Task, Worker, Record)
+    instants = [thing.due for thing in dispatcher._timers if isinstance(thing, wanted)]
+    if not kinds:
+        instants.append(dispatcher._kept.next_due())
+    return min((instant for instant in instants if instant is not None), default=None)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from core_support import entries, places
+from core_support import due, entries, places
 
 from zmqbroker.broker.dispatch import GRACE, Dispatcher
 from zmqbroker.broker.queues import STALE_KEPT
@@ -114,7 +114,7 @@ def test_time_in_the_queue_does_not_count():
     dispatcher.expire(now=100.0)
     ready(dispatcher, "worker")
     hand_out(dispatcher, now=100.0)
-    assert dispatcher.next_due() == 105.0
+    assert due(dispatcher) == 105.0
 
 
 def test_the_client_gets_a_failure_after_the_last_attempt():
@@ -144,7 +144,7 @@ def test_no_timeout_waits_for_ever():
     submit(dispatcher, "a")
     ready(dispatcher, "worker")
     hand_out(dispatcher, now=0.0)
-    assert dispatcher.next_due() is None
+    assert due(dispatcher) is None
     dispatcher.expire(now=1e12)
     assert dispatcher.running == 1
 
@@ -187,7 +187,7 @@ def test_a_retry_delay_holds_the_task_back():
     ready(dispatcher, "one", "two")
     hand_out(dispatcher, now=0.0)
     dispatcher.expire(now=1.0)
-    assert (dispatcher.waiting, dispatcher.delayed, dispatcher.next_due()) == (0, 1, 11.0)
+    assert (dispatcher.waiting, dispatcher.delayed, due(dispatcher)) == (0, 1, 11.0)
     dispatcher.expire(now=10.9)
     assert hand_out(dispatcher, now=10.9) == []
     dispatcher.expire(now=11.0)
@@ -252,20 +252,20 @@ def test_a_touch_moves_the_deadline():
     dispatcher = Dispatcher(timeout=5.0)
     task = run(dispatcher, "a", "worker")
     dispatcher.touch(task.attempt_id, None, now=3.0)
-    assert dispatcher.next_due() == 8.0
+    assert due(dispatcher) == 8.0
     dispatcher.touch(task.attempt_id, 60.0, now=4.0)
-    assert dispatcher.next_due() == 64.0
+    assert due(dispatcher) == 64.0
     dispatcher.expire(now=63.9)
     assert dispatcher.running == 1
     dispatcher.touch(task.attempt_id, 0.5, now=63.9)
-    assert dispatcher.next_due() == 64.4
+    assert due(dispatcher) == 64.4
 
 
 def test_a_touch_without_seconds_changes_nothing_where_there_is_no_timeout():
     dispatcher = Dispatcher()
     task = run(dispatcher, "a", "worker")
     dispatcher.touch(task.attempt_id, None, now=3.0)
-    assert dispatcher.next_due() is None
+    assert due(dispatcher) is None
 
 
 def test_what_a_worker_says_of_an_attempt_it_lost_changes_nothing():
@@ -278,7 +278,7 @@ def test_what_a_worker_says_of_an_attempt_it_lost_changes_nothing():
     dispatcher.reject(lost, "too late", now=0.5)
     dispatcher.release(lost, 0.0)
     dispatcher.touch(lost, 100.0, now=1.5)
-    assert (dispatcher.running, dispatcher.next_due(), dispatcher.counters.late) == (1, 2.0, 4)
+    assert (dispatcher.running, due(dispatcher), dispatcher.counters.late) == (1, 2.0, 4)
 
 
 def test_an_idle_worker_that_is_gone_costs_nothing():
@@ -299,7 +299,7 @@ def test_a_worker_found_gone_loses_what_it_was_running():
     dispatcher.hand_out(now=0.0)
     _, second = dispatcher.hand_out(now=1.0)
     dispatcher.take_back(second, now=1.0)
-    assert (dispatcher.running, dispatcher.next_due(), dispatcher.counters.lost) == (1, 1.0 + GRACE, 1)
+    assert (dispatcher.running, due(dispatcher), dispatcher.counters.lost) == (1, 1.0 + GRACE, 1)
 
 
 def test_a_task_taken_back_is_still_the_first_in_the_queue():
@@ -395,7 +395,7 @@ def test_deadlines_of_settled_tasks_do_not_pile_up():
         ((_, task),) = take(dispatcher, now=float(number))
         dispatcher.result(task.attempt_id, [b"x"], now=0.5)
         dispatcher.settled.clear()
-        assert dispatcher.next_due() is None
+        assert due(dispatcher) is None
     assert len(dispatcher._timers._heap) <= STALE_KEPT + 3
 
 
@@ -406,7 +406,7 @@ def test_deadlines_of_a_burst_do_not_outlive_it():
     _, *others = [task for _, task in take(dispatcher, now=0.0)]
     for task in others:
         dispatcher.result(task.attempt_id, [b"x"], now=1.0)
-    assert dispatcher.next_due() == 3600.0
+    assert due(dispatcher) == 3600.0
     assert len(dispatcher._timers._heap) <= STALE_KEPT + 2
 
 
@@ -451,7 +451,7 @@ def test_a_task_offered_to_many_workers_that_are_gone_leaves_no_pile_of_deadline
         _, task = pair
         dispatcher.take_back(task, now=0.0)
     assert (task.attempts, dispatcher.idle, dispatcher.waiting) == (0, 0, 1)
-    assert dispatcher._timers.next_due() is None
+    assert due(dispatcher) is None
     assert len(dispatcher._timers._heap) <= STALE_KEPT + 3
 
 
@@ -484,7 +484,7 @@ def test_a_delayed_task_waits_for_its_instant_and_then_its_turn():
     submit(dispatcher, "delayed", now=1.0, delay=5.0)
     ready(dispatcher, "one", "two")
     assert hand_out(dispatcher, now=1.0) == []
-    assert dispatcher.next_due() == 6.0
+    assert due(dispatcher) == 6.0
     submit(dispatcher, "earlier", now=6.0)
     dispatcher.expire(now=6.0)
     assert [name for _, name in hand_out(dispatcher, now=6.0)] == ["earlier", "delayed"]
@@ -493,7 +493,7 @@ def test_a_delayed_task_waits_for_its_instant_and_then_its_turn():
 def test_a_task_may_have_a_timeout_and_tries_of_its_own():
     dispatcher = Dispatcher(tries=5, timeout=60.0)
     task = run(dispatcher, "a", "worker", timeout=2.0, tries=1)
-    assert dispatcher.next_due() == 2.0
+    assert due(dispatcher) == 2.0
     dispatcher.expire(now=2.0)
     assert outcomes(dispatcher) == [("failed", [], "timed out after 2 s (1 of 1 attempts)")]
     assert task.attempts == 1
@@ -502,7 +502,7 @@ def test_a_task_may_have_a_timeout_and_tries_of_its_own():
 def test_zero_in_a_header_takes_the_brokers_limit_away():
     dispatcher = Dispatcher(tries=1, timeout=1.0)
     task = run(dispatcher, "a", "one", "two", timeout=0, tries=0)
-    assert dispatcher.next_due() is None
+    assert due(dispatcher) is None
     dispatcher.fail(task.attempt_id, "no", now=1.0)
     assert hand_out(dispatcher, now=1.0) == [("two", "a")]
 
@@ -536,7 +536,7 @@ def test_a_reply_is_not_kept_for_more_than_a_minute():
     task = run(dispatcher, "a", "one", "two", key="k")
     dispatcher.result(task.attempt_id, [b"x"], now=0.5)
     outcomes(dispatcher)
-    assert dispatcher.next_due() == 60.5
+    assert due(dispatcher) == 60.5
     submit(dispatcher, "too late", now=60.5, key="k")
     assert hand_out(dispatcher, now=60.5) == [("two", "too late")]
 
@@ -610,7 +610,7 @@ def test_a_lost_worker_loses_its_attempt_after_a_grace():
     dispatcher.lose_worker(b"lost", now=1.0)
     dispatcher.expire(now=1.0)
     assert hand_out(dispatcher, now=1.0) == []
-    assert dispatcher.next_due() == 1.0 + GRACE
+    assert due(dispatcher) == 1.0 + GRACE
     dispatcher.expire(now=1.0 + GRACE)
     assert hand_out(dispatcher, now=1.0 + GRACE) == [("other", "a")]
     dispatcher.lose_worker(b"other", now=2.0)
@@ -640,7 +640,7 @@ def test_the_deadline_comes_first_if_it_is_nearer_than_the_grace():
     dispatcher = Dispatcher(timeout=1.0)
     run(dispatcher, "a", "worker")
     dispatcher.lose_worker(b"worker", now=0.95)
-    assert dispatcher.next_due() == 1.0
+    assert due(dispatcher) == 1.0
 
 
 def test_a_lost_worker_cannot_put_off_the_loss():
@@ -649,7 +649,7 @@ def test_a_lost_worker_cannot_put_off_the_loss():
     dispatcher.lose_worker(b"worker", now=1.0)
     dispatcher.touch(task.attempt_id, 60.0, now=1.01)
     dispatcher.lose_worker(b"worker", now=1.05)
-    assert dispatcher.next_due() == 1.0 + GRACE
+    assert due(dispatcher) == 1.0 + GRACE
 
 
 def test_all_tasks_of_a_lost_worker_are_lost_and_no_others():

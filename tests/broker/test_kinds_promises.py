@@ -414,7 +414,8 @@ class Kinds(RuleBasedStateMachine):
         """Return the unsettled tasks by their number."""
         dispatcher = self.dispatcher
         waiting = [task for queue in dispatcher._queues for task in queue]
-        return {number_of(task): task for task in [*waiting, *dispatcher._timers, *dispatcher._handed_out.values()]}
+        delayed = [thing for thing in dispatcher._timers if isinstance(thing, Task)]
+        return {number_of(task): task for task in [*waiting, *delayed, *dispatcher._handed_out.values()]}
 
     def tasks_of(self, queue: str) -> list[Task]:
         return [task for task in self.tasks().values() if task.queue.name == queue]
@@ -501,7 +502,6 @@ class Kinds(RuleBasedStateMachine):
             assert queue._live_groups == len(live)
             for group in queue._groups.values():
                 assert group._entries <= 2 * group.live + STALE_KEPT
-        assert len(dispatcher._matching._silences._heap) <= 2 * len(dispatcher._queues) + STALE_KEPT
 
     def teardown(self) -> None:
         """See that nothing is left when everybody has gone and all is settled."""
@@ -526,13 +526,10 @@ class Kinds(RuleBasedStateMachine):
 
 
 def check_that_nothing_is_left(dispatcher: Dispatcher, now: float) -> None:
-    matching, workers = dispatcher._matching, dispatcher._workers
+    workers = dispatcher._workers
     assert [queue.name for queue in dispatcher._queues] == ["default"]
-    assert matching._silences.next_due() is None
-    assert dispatcher._holds.next_due() is None
-    assert dispatcher._timers.next_due() is None
-    assert dispatcher._records._timers.next_due() is None
     dispatcher.expire(now + LONG_AFTER)
+    assert not list(dispatcher._timers)
     assert dispatcher.next_due() is None
     assert dispatcher.hand_out(now) is None
     assert (dispatcher.waiting, dispatcher.delayed, dispatcher.running, dispatcher.idle) == (0, 0, 0, 0)

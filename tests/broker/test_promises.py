@@ -300,7 +300,7 @@ class Promises(RuleBasedStateMachine):
         """Promise 7."""
         dispatcher = self.dispatcher
         dispatcher.next_due()  # as each turn of the loop asks
-        assert len(dispatcher._timers._heap) <= 2 * dispatcher.unsettled + STALE_KEPT
+        assert len(dispatcher._timers._heap) <= 2 * (dispatcher.unsettled + len(dispatcher._queues)) + STALE_KEPT
         assert entries(dispatcher) <= 2 * dispatcher.waiting + STALE_KEPT
         workers = dispatcher._workers
         assert places(dispatcher) <= 2 * (2 * dispatcher.idle + STALE_KEPT)

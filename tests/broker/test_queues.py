@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from core_support import PARALLEL, SERIAL, Core, entries, name
+from core_support import PARALLEL, SERIAL, Core, due, entries, name
 
 from zmqbroker.broker.matching import FIRST_SILENCE, LONGEST_SILENCE, SECOND_SILENCE
-from zmqbroker.broker.queues import EMPTY_KEPT, STALE_KEPT
-from zmqbroker.broker.task import BackOff
+from zmqbroker.broker.queues import EMPTY_KEPT, STALE_KEPT, Queue
+from zmqbroker.broker.task import BackOff, Task
 from zmqbroker.wire import Announce, Header, announced
 
 Settle = Callable[[Core, str], None]
@@ -186,7 +186,10 @@ def test_a_queue_that_is_empty_again_is_not_told_of_and_leaves_nothing_behind():
     for number in range(10):
         core.submit([b"client"], [b"task"], 0.0, Header(key="key", queue=f"queue {number}"))
         core.submit([b"client"], [b""], 0.0, Header(key="key", cancel=True))
-    assert core._matching.next_due() is None
+    core.expire(FIRST_SILENCE)
+    assert not core.unserved
+    core.expire(2 * FIRST_SILENCE)
+    assert due(core, Queue) is None
 
 
 def test_it_is_told_too_when_the_last_plain_worker_has_left_between_two_tasks():
@@ -431,7 +434,7 @@ def test_the_deadline_of_an_attempt_comes_first_if_it_is_earlier():
     assert core.outcomes() == []
     core.expire(2.5)
     assert core.outcomes() == [("task", "expired", 3)]
-    assert core._timers.next_due() is None
+    assert due(core, Task) is None
 
 
 def test_a_result_before_it_expires_counts():
@@ -488,10 +491,10 @@ def test_the_time_between_attempts_grows_to_the_most():
         ((_, task),) = core.take(now)
         core.failed("worker", task.attempt_id, now, asks=1)
         assert core.give(now) == []
-        due = core._timers.next_due()
-        assert due is not None
-        pauses.append(due - now)
-        now = due
+        instant = due(core, Task)
+        assert instant is not None
+        pauses.append(instant - now)
+        now = instant
         core.expire(now)
     assert pauses == [1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
     assert [pause for _, pause in core.lost] == pauses
@@ -505,10 +508,10 @@ def test_a_client_may_want_it_otherwise():
     for _ in range(3):
         ((_, task),) = core.take(now)
         core.failed("worker", task.attempt_id, now, asks=1)
-        due = core._timers.next_due()
-        assert due is not None
-        pauses.append(due - now)
-        now = due
+        instant = due(core, Task)
+        assert instant is not None
+        pauses.append(instant - now)
+        now = instant
         core.expire(now)
     assert pauses == [0.5, 0.75, 0.75]
 

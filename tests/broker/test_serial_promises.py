@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import ExitStack
 from unittest.mock import patch
 
+from core_support import due
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -163,7 +164,7 @@ class Promises(RuleBasedStateMachine):
     def lines_are_right(self) -> None:
         workers = self.dispatcher._workers
         lines = [line for pool in workers._pools.values() for line in (pool.free, pool.ahead)]
-        entries = [(line, ticket, worker) for line in lines for ticket, worker in line._entries]
+        entries = [(line, ticket, worker) for line in lines for ticket, worker in (*line._entries, *line._doubted)]
         live = [worker for line, ticket, worker in entries if worker.line is line and worker.ticket == ticket]
         assert len(live) == len({*live}) == workers.idle
         assert {*live} == {worker for worker in workers._workers.values() if worker.slots and worker.may_have_more}
@@ -176,8 +177,8 @@ class Promises(RuleBasedStateMachine):
         dispatcher = self.dispatcher
         dispatcher.next_due()  # as each turn of the loop asks
         workers = len(dispatcher._workers)
-        assert len(dispatcher._timers._heap) <= 2 * (dispatcher.running + dispatcher.delayed) + STALE_KEPT
-        assert len(dispatcher._holds._heap) <= 2 * workers + STALE_KEPT
+        live = dispatcher.running + dispatcher.delayed + 2 * workers + len(dispatcher._queues)
+        assert len(dispatcher._timers._heap) <= 2 * live + STALE_KEPT
         assert len(dispatcher._handed_out) <= dispatcher.unsettled
         counters = dispatcher.counters
         assert counters.accepted == counters.done + counters.failed + counters.cancelled + dispatcher.unsettled
@@ -202,7 +203,7 @@ class Promises(RuleBasedStateMachine):
             self.nobody_gets_two_replies()
             assert len(self.replies) == self.requests
             self.expire(100.0)
-            assert self.dispatcher.next_due() is None
+            assert due(self.dispatcher) is None
             assert {*self.dispatcher._workers._workers} == {b"honest"}
             assert not self.dispatcher._handed_out
 

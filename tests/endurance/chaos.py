@@ -37,7 +37,7 @@ LONGEST_STOP_OF_BROKER = 1.5
 SETTLING = 60.0  # seconds in which tasks nobody waits for are settled, and connections of who is gone are closed
 SHOWN = 10  # violations
 STALE_KEPT = 1000  # stale entries that each of the queues may keep, see `zmqbroker.broker.queues`
-QUEUES = ("timers", "holds", "waiting", "idle", "ahead")
+QUEUES = ("timers", "waiting", "idle", "ahead")
 KIB_PER_KEPT_REPLY = 4  # replies with a key are kept for a minute, 10,000 at most; these have small bodies
 # What the allocators keep of the largest load: pymalloc's arenas, of which every one may hold a live object, malloc's
 # heap below its last live block, and libzmq's chunks. Seen: 5 to 10 MiB. A leak is also told exactly: by `sizes`, and

@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from both_ends_support import REJECTED, BothEnds, Pipe, Process, number_of
+from core_support import due
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -295,7 +296,7 @@ class Promises(RuleBasedStateMachine):
     def nobody_stands_in_line_twice(self) -> None:
         workers = self.dispatcher._workers
         lines = [line for pool in workers._pools.values() for line in (pool.free, pool.ahead)]
-        entries = [(line, *entry) for line in lines for entry in line._entries]
+        entries = [(line, *entry) for line in lines for entry in (*line._entries, *line._doubted)]
         live = [worker for line, ticket, worker in entries if worker.line is line and worker.ticket == ticket]
         assert len(live) == len({*live}) == workers.idle
         assert all(worker.slots for worker in live)
@@ -354,7 +355,7 @@ class Promises(RuleBasedStateMachine):
     def check_memory(self) -> None:
         dispatcher = self.dispatcher
         self.turn(100.0)
-        assert dispatcher.next_due() is None
+        assert due(dispatcher) is None
         assert dispatcher.running == dispatcher.waiting == dispatcher.delayed == 0
         assert not dispatcher._handed_out
         assert not dispatcher._by_key

@@ -5,9 +5,9 @@ hand-out; and the task's token, random bytes: who knows it may speak for the att
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sized
-
-from zmqbroker.wire import MalformedError
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 TOKEN = 8  # bytes
 TOKENS_AT_ONCE = 512  # to ask the system for some is dear
@@ -18,24 +18,12 @@ class AttemptIds:
 
     def __init__(self, run: bytes, random_bytes: Callable[[int], bytes]) -> None:
         """Begin. `run` starts every id, `random_bytes` returns so many of them."""
-        self._run = run
-        self._struct = struct.Struct(f">{len(run)}sQQ{TOKEN}s")
+        layout = struct.Struct(f">{len(run)}sQQ{TOKEN}s")
         self.next_token: Callable[[], bytes] = _pieces(random_bytes).__next__
-
-    def make(self, number: int, hand_out: int, token: bytes) -> bytes:
-        """Return the id of a hand-out of a task."""
-        return self._struct.pack(self._run, number, hand_out, token)
-
-    def read(self, attempt_id: Sized) -> tuple[int, int, bytes] | None:
-        """Return the task's number, the number of the hand-out and the token; None: the id is of another run.
-
-        Raises MalformedError for what is none.
-        """
-        try:
-            run, number, hand_out, token = self._struct.unpack(attempt_id)  # type: ignore[arg-type]
-        except struct.error:  # it has another length
-            raise MalformedError("no attempt id of a broker") from None
-        return (number, hand_out, token) if run == self._run else None
+        # From the number of a task, that of a hand-out from 1, and the token, to an id.
+        self.make: Callable[[int, int, bytes], bytes] = partial(layout.pack, run)
+        # From an id to its run, and those three; raises struct.error for what has another length.
+        self.read: Callable[[Any], tuple[bytes, int, int, bytes]] = layout.unpack
 
 
 def _pieces(random_bytes: Callable[[int], bytes]) -> Iterator[bytes]:

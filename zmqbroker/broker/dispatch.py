@@ -20,6 +20,7 @@ Nothing here knows a socket or a clock. Bodies are passed through and never look
 frames whose first one names the connection it came by.
 """
 
+import struct
 from collections.abc import Callable, Sized
 from itertools import count
 from math import inf
@@ -55,7 +56,6 @@ from zmqbroker.wire import (
     Announce,
     Frames,
     Header,
-    MalformedError,
     announced,
     is_same,
 )
@@ -105,18 +105,16 @@ class Dispatcher:
         self.delayed = 0
         self.running = 0
         self._refusing = ""  # why there are no new tasks; empty: there are
+        self._run = run
         self._ids = AttemptIds(run, random_bytes)
         self._next_number = count(1).__next__
-        self._matching = Matching()
+        self._timers: Timers[Task | Worker | Record | Queue] = Timers()  # when something happens by itself
+        self._matching = Matching(self._timers)
         self._queues, self._workers = self._matching.queues, self._matching.workers
-        self._records = Records(self._workers, self.counters)
-        self._timers: Timers[Task] = Timers()  # deadlines and delays
-        self._holds: Timers[Worker] = Timers()  # when to see whether a worker is stuck
+        self._records = Records(self._workers, self.counters, self._timers)
         self._handed_out: dict[int, Task] = {}  # by number: the unsettled tasks that were running at least once
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
-        others = (self._kept, self._holds, self._records, self._matching)
-        self._others_due = [other.next_due for other in others]  # when something else happens by itself
 
     @property
     def has_news(self) -> bool:
@@ -367,7 +365,7 @@ class Dispatcher:
                 return envelope, task
             self._run_again(task, worker, attempt_id)  # behind what it has in hand; it does not know that it waited
             if worker.due is None:
-                self._holds.set(worker, worker.since + HELD)
+                self._timers.set(worker, worker.since + HELD)
             self._matching.put_back(worker)
         return None
 
@@ -390,7 +388,7 @@ class Dispatcher:
         if gone is None:
             self._matching.note_left([self._queues.default], now)  # by a plain worker between two tasks, perhaps
             return
-        self._holds.clear(gone)
+        self._timers.clear(gone)
         self._records.part(gone)
         self._matching.note_left(gone.pool.queues, now)
         behind = []
@@ -410,30 +408,21 @@ class Dispatcher:
 
     def expire(self, now: float) -> None:
         """Lose every attempt whose deadline has come; let wait what was delayed, or lies behind for too long."""
-        while (task := self._timers.pop_due(now)) is not None:
-            if now >= task.expires_at:
-                self._expire(task, now)
-            elif task.status is DELAYED:
-                self._end_delay(task)
-                self._wait(task, now)
-            elif task.worker.lost:
-                self._lose_attempt(task, _lost(task), now)
+        while (due := self._timers.pop_due(now)) is not None:
+            if isinstance(due, Task):
+                self._come_due(due, now)
+            elif isinstance(due, Worker):
+                self._see_whether_stuck(due, now)
+            elif isinstance(due, Record):
+                self._records.come_due(due)
             else:
-                self._lose_attempt(task, _timed_out(task), now)
-        while (worker := self._holds.pop_due(now)) is not None:
-            self._see_whether_stuck(worker, now)
-        self._records.expire(now)
-        self._matching.expire(now)
+                self._matching.come_due(due, now)
         self._kept.expire(now)
 
     def next_due(self) -> float | None:
         """Return the instant at which `expire` has something to do again; None when nothing is due ever."""
-        due = self._timers.next_due()
-        for others in self._others_due:
-            other = others()
-            if other is not None and (due is None or other < due):
-                due = other
-        return due
+        due, kept = self._timers.next_due(), self._kept.next_due()
+        return kept if due is None or (kept is not None and kept < due) else due
 
     def stop_accepting(self, reason: str) -> None:
         """Take in no new tasks from now on; what is said of those that there are still counts."""
@@ -442,7 +431,8 @@ class Dispatcher:
     def abandon(self, reason: str, now: float) -> None:
         """Give up every unsettled task: it fails, unless its client can be told to send it again."""
         waiting = [task for queue in self._queues for task in queue]
-        for task in dict.fromkeys([*waiting, *self._timers, *self._handed_out.values()]):
+        delayed = [due for due in self._timers if isinstance(due, Task)]
+        for task in dict.fromkeys([*waiting, *delayed, *self._handed_out.values()]):
             if task.header is None:
                 self._fail(task, reason, now)
             else:
@@ -451,6 +441,17 @@ class Dispatcher:
                 self._settle(task, UNAVAILABLE, [], now)
 
     # How a task moves
+
+    def _come_due(self, task: Task, now: float) -> None:
+        if now >= task.expires_at:
+            self._expire(task, now)
+        elif task.status is DELAYED:
+            self._end_delay(task)
+            self._wait(task, now)
+        elif task.worker.lost:
+            self._lose_attempt(task, _lost(task), now)
+        else:
+            self._lose_attempt(task, _timed_out(task), now)
 
     def _wait(self, task: Task, now: float) -> None:
         task.status = WAITING
@@ -490,16 +491,20 @@ class Dispatcher:
         if not task.number:
             task.number = self._next_number()
             task.token = self._ids.next_token()
+            task.rank -= 1
             self._handed_out[task.number] = task
         task.hand_outs += 1
         attempt_id = task.attempt_id = self._ids.make(task.number, task.hand_outs, task.token)
         task.status = RUNNING
         task.worker = worker
         self.counters.attempts += 1
-        self._count_running(task.queue, 1)
-        for holder in task.holders or ():
-            if not holder.worker.has_in_hand(holder.attempt_id):
-                self._tell(holder.worker, announced.DROP, holder.attempt_id)
+        self.running += 1
+        queue = task.queue
+        queue.running += 1
+        if queue.limit is not None:
+            queue.update()
+        if task.holders:
+            self._drop_behind(task)
         is_first = not worker.held
         worker.held[attempt_id] = task
         if is_first:
@@ -507,9 +512,15 @@ class Dispatcher:
         if is_first or not worker.is_serial:
             self._take_in_hand(task, now)
         elif worker.due is None:
-            self._holds.set(worker, worker.since + HELD)
-        if worker.slots:
-            self._workers.place(worker)
+            self._timers.set(worker, worker.since + HELD)
+        if worker.slots and worker.line is None:
+            self._workers.put_last(worker)
+
+    def _drop_behind(self, task: Task) -> None:
+        """Tell those who have a task behind another one not to begin it: it is handed to somebody else."""
+        for holder in task.holders or ():
+            if not holder.worker.has_in_hand(holder.attempt_id):
+                self._tell(holder.worker, announced.DROP, holder.attempt_id)
 
     def _stop_waiting(self, task: Task) -> None:
         if task.status is WAITING:
@@ -518,12 +529,6 @@ class Dispatcher:
         else:
             self._end_delay(task)
 
-    def _count_running(self, queue: Queue, more: int) -> None:
-        self.running += more
-        queue.running += more
-        if queue.limit is not None:
-            queue.update()
-
     def _run_again(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
         """Have a task that waits no more run under an earlier attempt that its worker still has."""
         if task.holders:
@@ -531,17 +536,23 @@ class Dispatcher:
         task.attempt_id = attempt_id
         task.status = RUNNING
         task.worker = worker
-        self._count_running(task.queue, 1)
+        self.running += 1
+        task.queue.running += 1
+        if task.queue.limit is not None:
+            task.queue.update()
         self._set_due(task, inf)
 
     def _take_in_hand(self, task: Task, now: float) -> None:
         """Charge the running attempt: its worker has it in hand from now on."""
-        self._charge(task)
+        if task.charged != task.attempt_id:
+            task.charged = task.attempt_id
+            task.attempts += 1
         task.started = now
-        task.deadline = None
-        if task.timeout is not None:
-            task.deadline = now + task.timeout
-            self._set_due(task, task.deadline)
+        if task.timeout is None:
+            task.deadline = None
+            return
+        deadline = task.deadline = now + task.timeout
+        self._timers.set(task, deadline if deadline < task.expires_at else task.expires_at)
 
     def _charge(self, task: Task) -> None:
         if task.charged != task.attempt_id:
@@ -554,7 +565,11 @@ class Dispatcher:
             task.attempts -= 1
 
     def _stop_running(self, task: Task) -> None:
-        self._count_running(task.queue, -1)
+        self.running -= 1
+        queue = task.queue
+        queue.running -= 1
+        if queue.limit is not None:
+            queue.update()
         worker = task.worker
         if worker.announce is None:
             self._workers.leave(worker, task.attempt_id)
@@ -605,10 +620,8 @@ class Dispatcher:
         else:
             self._stop_waiting(task)
         task.status = status
-        for holder in task.holders or ():
-            is_at = holder.worker.has_in_hand(holder.attempt_id)
-            self._tell(holder.worker, announced.CANCEL if is_at else announced.DROP, holder.attempt_id)
-        task.holders = None
+        if task.holders:
+            self._call_off(task)
         if task.number:
             del self._handed_out[task.number]
         task.body = body
@@ -623,6 +636,13 @@ class Dispatcher:
             if status is not UNAVAILABLE:
                 self._kept.add(task.header.key, task, now)
         self.settled.append(task)
+
+    def _call_off(self, task: Task) -> None:
+        """Tell all who have a task that nobody wants it any more."""
+        for holder in task.holders or ():
+            is_at = holder.worker.has_in_hand(holder.attempt_id)
+            self._tell(holder.worker, announced.CANCEL if is_at else announced.DROP, holder.attempt_id)
+        task.holders = None
 
     # What serial workers have
 
@@ -639,15 +659,15 @@ class Dispatcher:
         if task.attempt_id == attempt_id and task.charged != attempt_id:  # else done by others, or taken over in hand
             self._take_in_hand(task, now)
         if len(worker.held) > 1 and worker.due is None:
-            self._holds.set(worker, now + HELD)
+            self._timers.set(worker, now + HELD)
 
     def _see_whether_stuck(self, worker: Worker, now: float) -> None:
         """Have those wait again that lie behind a task which takes too long."""
-        self._holds.clear(worker)
+        self._timers.clear(worker)
         if len(worker.held) < 2:
             return
         if now < worker.since + HELD:
-            self._holds.set(worker, worker.since + HELD)
+            self._timers.set(worker, worker.since + HELD)
             return
         worker.is_stuck = True
         self._workers.place(worker)
@@ -744,15 +764,14 @@ class Dispatcher:
     def _find(self, attempt_id: Sized) -> Task | None:
         """Return the unsettled task whose attempt this is or was; else count the message and return None."""
         try:
-            said = self._ids.read(attempt_id)
-        except MalformedError:
+            run, number, hand_out, token = self._ids.read(attempt_id)
+        except struct.error:  # it has another length
             self.counters.malformed += 1
             return None
-        task = None if said is None else self._handed_out.get(said[0])
-        if said is None or task is None:
+        task = self._handed_out.get(number) if run == self._run else None
+        if task is None:
             self.counters.late += 1
             return None
-        _, hand_out, token = said
         if token != task.token or not 1 <= hand_out <= task.hand_outs:
             self.counters.malformed += 1
             return None

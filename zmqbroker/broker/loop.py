@@ -198,17 +198,18 @@ class Loop:
             self._report.stranger(where, self._now)
 
     def _hear(self, message: Frames) -> None:
-        """Take in what a worker says on READY: a word or an announce, or that a plain one is ready."""
-        if len(message) > 2 and not len(message[1]) and head(message[2], len(HEADER)) == HEADER:
+        """Take in what a worker says on READY: that a plain one is ready, a word, or an announce."""
+        if message[1] or len(message) < 3:  # an envelope of its own, or nothing at all
+            if announced.has_header(message):
+                self._welcome(message)
+                return
+        elif announced.is_word(message[2]):
             word = announced.parse_word(message[2])
             if word is not None:
                 self._obey_word(message[0], word, message[3:])
                 return
             if self._dispatcher.has_announced(message[0]):
                 raise wire.MalformedError(f"an unknown word: {head(message[2], 20)!r}")
-        elif announced.has_header(message):
-            self._welcome(message)
-            return
         self._dispatcher.ready(wire.parse_ready(message))
 
     def _welcome(self, message: Frames) -> None:
@@ -296,7 +297,11 @@ class Loop:
             envelope, task = pair
             if self._report.is_verbose:
                 self._report.attempt(task)
-            if not send(self._ready, _task_message(envelope, task)):
+            message = wire.task_message(envelope, task.attempt_id, task.body)
+            announce = task.worker.announce
+            if announce is not None and announce.headers:
+                message.insert(len(envelope), _about(task))
+            if not send(self._ready, message):
                 dispatcher.take_back(task, self._now)
 
     def _send_replies(self) -> None:
@@ -306,19 +311,25 @@ class Loop:
                 self._report.failure(task, self._now)
             elif self._report.is_verbose:
                 self._report.outcome(task)
-            self._send_outcome(task)
+            if task.joined:
+                self._send_to_all(task)
+            elif not send(self._requests, _reply(task, task.envelope, task.header)):
+                self._note_undelivered(task, [task.envelope])
             task.envelope = task.body = []  # they may be large, and a queue may hold the task on as a stale entry
         settled.clear()
 
-    def _send_outcome(self, task: Task) -> None:
-        """Send the reply to whoever waits for it; it is undeliverable when nobody is there to get it."""
-        is_delivered = False
-        for envelope, header in task.waiters if task.joined else ((task.envelope, task.header),):
-            if send(self._requests, _reply(task, envelope, header)):
-                is_delivered = True
-            else:
-                self._dispatcher.undelivered(task, envelope[0])
-        if not is_delivered:
+    def _send_to_all(self, task: Task) -> None:
+        """Send the reply to all who wait for it."""
+        missed = [
+            envelope for envelope, header in task.waiters if not send(self._requests, _reply(task, envelope, header))
+        ]
+        self._note_undelivered(task, missed)
+
+    def _note_undelivered(self, task: Task, envelopes: list[Frames]) -> None:
+        """Note who was not there to get a reply; it is undeliverable when nobody was."""
+        for envelope in envelopes:
+            self._dispatcher.undelivered(task, envelope[0])
+        if len(envelopes) == len(task.waiters):
             self._dispatcher.counters.undeliverable += 1
             self._report.undeliverable(self._now)
 
@@ -380,11 +391,3 @@ def _reply(task: Task, envelope: Frames, header: Header | None) -> Frames:
 def _about(task: Task) -> bytes:
     """Return what a task tells a worker about itself."""
     return announced.task_header(task.number, task.key, task.queue.name, task.attempt, task.tries, task.timeout)
-
-
-def _task_message(envelope: Frames, task: Task) -> Frames:
-    message = wire.task_message(envelope, task.attempt_id, task.body)
-    announce = task.worker.announce
-    if announce is not None and announce.headers:
-        message.insert(len(envelope), _about(task))
-    return message

@@ -7,6 +7,7 @@ not in doubt, where there is one: see `records`.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from zmqbroker.broker.queues import Queue, Queues
 from zmqbroker.broker.task import NOBODY, Task, Worker
@@ -21,12 +22,12 @@ LONGEST_SILENCE = 600.0
 class Matching:
     """The tasks that wait, in their queues, and the workers that are ready."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers[Any]) -> None:
         self.queues = Queues()
         self.workers = Workers(self.queues)
         self.waiting = 0  # tasks, in all queues
         self.unserved: list[Queue] = []  # queues that no worker asks from, to be told of now; the caller clears it
-        self._silences: Timers[Queue] = Timers()  # when that is due
+        self._timers = timers  # the broker's
 
     def put(self, task: Task, now: float) -> None:
         """Have a task wait at the end of its line."""
@@ -49,8 +50,8 @@ class Matching:
         queue = task.queue
         queue.withdraw(task)
         self.waiting -= 1
-        if queue.due is not None and not queue.waiting:
-            self._note_served(queue)
+        if not queue.live:
+            queue.is_served = True  # in a way
 
     def next(self) -> tuple[Task, Worker] | None:
         """Take the next worker that gets a task, and that task; None when there is no such pair."""
@@ -62,8 +63,7 @@ class Matching:
                     if len(lines) > 1:
                         lines.rotate(-1)
                     self.waiting -= 1
-                    if pair[0].queue.due is not None:
-                        self._note_served(pair[0].queue)
+                    pair[0].queue.is_served = True
                     return pair
                 lines.popleft()
                 line.is_to_be_looked_at = False
@@ -73,19 +73,17 @@ class Matching:
         """Have a worker be the first of its line again: it needs no task yet."""
         self.workers.place(worker, first=True)
 
-    def expire(self, now: float) -> None:
-        """Note which queues have tasks and no workers for long enough to say so."""
-        while (queue := self._silences.pop_due(now)) is not None:
-            if not queue.waiting or queue.has_workers:
-                self._note_served(queue)
-                continue
+    def come_due(self, queue: Queue, now: float) -> None:
+        """See whether a queue has had tasks and no workers for long enough to say so."""
+        if not queue.waiting or queue.has_workers:
+            self._timers.clear(queue)
+            queue.said = 0
+        elif queue.is_served:  # meanwhile
+            self._watch(queue, now)
+        else:
             self.unserved.append(queue)
-            self._silences.set(queue, now + min(SECOND_SILENCE * 2**queue.said, LONGEST_SILENCE))
+            self._timers.set(queue, now + min(SECOND_SILENCE * 2**queue.said, LONGEST_SILENCE))
             queue.said = min(queue.said + 1, 10)
-
-    def next_due(self) -> float | None:
-        """Return the instant at which `expire` has something to do; None: never."""
-        return self._silences.next_due()
 
     def note_left(self, queues: Iterable[Queue], now: float) -> None:
         """Note that a worker asks no more from these queues: perhaps nobody does, or nobody who is not in doubt."""
@@ -93,17 +91,18 @@ class Matching:
             if queue.aside:
                 queue.consider()
             if queue.waiting and queue.due is None and not queue.has_workers:
-                self._silences.set(queue, now + FIRST_SILENCE)
+                self._watch(queue, now)
 
-    def _note_served(self, queue: Queue) -> None:
-        self._silences.clear(queue)
+    def _watch(self, queue: Queue, now: float) -> None:
+        queue.is_served = False
         queue.said = 0
+        self._timers.set(queue, now + FIRST_SILENCE)
 
     def _begin(self, queue: Queue, now: float) -> None:
         """Note that a queue has tasks from now on."""
         queue.consider()
         if queue.due is None and not queue.has_workers:
-            self._silences.set(queue, now + FIRST_SILENCE)
+            self._watch(queue, now)
 
     def _look(self, line: Line) -> tuple[Task, Worker] | None:
         """Take a task for a line, and whom it goes to: nearly always its first worker."""
@@ -129,12 +128,15 @@ class Matching:
         if task.failed_at and _has_trusted(queue):
             return line.take_trusted() or next(filter(None, (other.take_trusted() for other in _lines(queue))), None)
         worker = line.take()
-        if worker.id == task.worker.id:  # also by another connection, where it chose its own id
-            for other in (line, *_lines(queue)):
-                if other.idle:
-                    better = other.take()
-                    line.add(worker, first=True)
-                    return better
+        if worker.id != task.worker.id:  # nor by another connection, where it chose its own id
+            return worker
+        if worker.line is not None:
+            line.remove(worker)
+        for other in (line, *_lines(queue)):
+            if other.idle:
+                better = other.take()
+                line.add(worker, first=True)
+                return better
         return worker
 
 

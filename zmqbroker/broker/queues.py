@@ -70,6 +70,8 @@ class Group:
                 task.stale -= 1
             elif task.status is WAITING:
                 self.live -= 1
+                if not self.live and self._entries:
+                    self.forget_entries()
                 return task
 
     def withdraw(self, task: Task) -> None:
@@ -83,11 +85,13 @@ class Group:
             self._drop_empty_lines()
 
     def forget_entries(self) -> None:
-        """Forget the stale entries: this group has no live ones, and is not needed any more."""
+        """Forget the stale entries; there are no live ones."""
         for line in self._lines.values():
             for task in line:
                 if task.stale:
                     task.stale -= 1
+            line.clear()
+        self._entries = 0
 
     def _begin_line(self, rank: int) -> deque[Task]:
         if len(self._lines) >= self._most_lines:
@@ -127,6 +131,7 @@ class Queue:
         self.is_closed = False  # nothing is handed out: it is paused, or as many run as may
         self.due: float | None = None  # when to say that no worker asks from it; None: one does, or nothing waits
         self.timer = 0  # names the entry of that instant; 0: there is none
+        self.is_served = False  # a task was handed out since that instant was set
         self.said = 0  # times that this was said, since it was last not so
         self._groups: dict[Hashable, Group] = {}
         self._ring: deque[Group] = deque()  # of those that have a task, and of some that had one

@@ -13,6 +13,7 @@ Only workers that have announced themselves have a record. It outlives their con
 """
 
 from collections import OrderedDict
+from typing import Any
 
 from zmqbroker.broker.counters import Counters
 from zmqbroker.broker.task import MARKS, Record, Task, Worker
@@ -33,11 +34,11 @@ MOST_BLAMED = 16  # workers that failed at a task, the last ones
 class Records:
     """The records of all workers, and when those in doubt are trusted again, or those held back asked again."""
 
-    def __init__(self, workers: Workers, counters: Counters) -> None:
+    def __init__(self, workers: Workers, counters: Counters, timers: Timers[Any]) -> None:
         self.held_back: list[Record] = []  # just now, to be told of; the caller clears it
         self._workers = workers
         self._counters = counters
-        self._timers: Timers[Record] = Timers()
+        self._timers = timers  # the broker's
         self._mean: float | None = None  # seconds that a task takes which succeeds; None: nobody knows yet
         self._kept: OrderedDict[Announce, Record] = OrderedDict()  # of workers that are not there, the oldest first
 
@@ -93,19 +94,14 @@ class Records:
             if other is not record:
                 self._mark(other, now)
 
-    def expire(self, now: float) -> None:
-        """Trust again who was in doubt without evidence, and ask again who was held back for long enough."""
-        while (record := self._timers.pop_due(now)) is not None:
-            self._timers.clear(record)
-            if record.is_held_back:
-                record.is_held_back = False
-                self._workers.place(record.worker)
-            else:
-                self._trust(record)
-
-    def next_due(self) -> float | None:
-        """Return the instant at which `expire` has something to do; None: never."""
-        return self._timers.next_due()
+    def come_due(self, record: Record) -> None:
+        """Trust a worker again that was in doubt without evidence, or ask one again that was held back long enough."""
+        self._timers.clear(record)
+        if record.is_held_back:
+            record.is_held_back = False
+            self._workers.place(record.worker)
+        else:
+            self._trust(record)
 
     def _mark(self, record: Record, now: float) -> None:
         """Note evidence against a worker: it is in doubt until it succeeds."""

@@ -156,6 +156,7 @@ class Task:
         "left",
         "number",
         "queue",
+        "rank",
         "reason",
         "stale",
         "started",
@@ -183,6 +184,8 @@ class Task:
         self.expires_at = inf  # when it is settled without a result
         self.envelope = envelope  # where the reply goes
         self.body = body  # what to do; once settled, the reply's body (no frames for a failure)
+        # Its place in its group, the lowest first: a higher priority first, and a retry before a new task.
+        self.rank = 1 if header is None else 1 - 2 * header.priority
         self.header = header  # what a client said of it beyond the plain protocol; None: a plain client
         self.joined: list[Waiter] | None = None  # who waits for it as well; None: nobody
         self.tries = tries  # the limit on attempts; 0: none
@@ -214,12 +217,6 @@ class Task:
     def attempt(self) -> int:
         """Which attempt the running one is, or will be when its worker has it in hand; from 1."""
         return self.attempts + (self.charged != self.attempt_id)
-
-    @property
-    def rank(self) -> int:
-        """Its place in the queue, the lowest first: a higher priority first, and a retry before a new task."""
-        priority = 0 if self.header is None else self.header.priority
-        return -2 * priority + (self.hand_outs == 0)
 
     @property
     def waiters(self) -> list[Waiter]:

@@ -65,7 +65,9 @@ class Line:
             worker.ticket = self._next_ticket()
             entries.append((worker.ticket, worker))
         self.idle += 1
-        self.consider()
+        if not self.is_to_be_looked_at:
+            self.is_to_be_looked_at = True
+            self._look_at.append(self)
 
     def remove(self, worker: Worker) -> None:
         """Have a worker stand here no more."""
@@ -78,7 +80,15 @@ class Line:
     def take(self) -> Worker:
         """Take the first worker; there must be one."""
         if not self._doubted:
-            return self._take(self._entries)
+            ticket, worker = self._entries.popleft()
+            while worker.line is not self or worker.ticket != ticket:
+                ticket, worker = self._entries.popleft()
+            if worker.announce is None and len(worker.slots) > 1:  # it is ready for more: it stays, at the end
+                self._entries.append((ticket, worker))
+            else:
+                worker.line = None
+                self.idle -= 1
+            return worker
         self._drop_stale(self._entries)
         self._drop_stale(self._doubted)
         first, *others = [entries for entries in (self._entries, self._doubted) if entries]
@@ -182,7 +192,7 @@ class Workers:
         worker = self._workers.get(envelope[0]) or self._meet(envelope[0], self._plain)
         worker.slots.append(envelope)
         if worker.line is None:
-            self.place(worker)
+            self.put_last(worker)
 
     def ask(self, worker: Worker, number: int) -> None:
         """Note that a worker that has announced itself is ready for so many more tasks."""
@@ -210,6 +220,13 @@ class Workers:
             worker.line.remove(worker)
         if right is not None:
             right.add(worker, first)
+
+    def put_last(self, worker: Worker) -> None:
+        """Have a worker that was taken from its line, and is ready for more, stand at the end of the right one."""
+        if worker.announce is None:
+            worker.pool.free.add(worker)
+        else:
+            self.place(worker)
 
     def note_doubt(self, worker: Worker, more: int) -> None:
         """Note that a worker is in doubt (`more` is 1), or not any more (-1): it goes to the end of its line."""

@@ -118,6 +118,11 @@ def _announce(fields: dict[str, Any]) -> Announce:
     return Announce(queues, **known)
 
 
+def is_word(frame: Sized) -> bool:
+    """Tell whether a frame begins as a word does."""
+    return type(frame) is bytes and frame.startswith(HEADER)  # a large frame, which is no bytes, is none
+
+
 def parse_word(frame: Sized) -> Word | None:
     """Read the frame of a word; None: it is none. Raises MalformedError for one without what belongs to it."""
     if len(frame) > LARGEST_WORD:
