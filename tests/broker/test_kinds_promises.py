@@ -498,8 +498,8 @@ class Kinds(RuleBasedStateMachine):
         dispatcher = self.dispatcher
         for queue in dispatcher._queues:
             live = {task.group for task in self.tasks().values() if task.queue is queue and is_in_line(task)}
-            assert len(queue._ring) <= len(queue._groups) <= 2 * queue._live_groups + 2 * EMPTY_KEPT + 1
-            assert queue._live_groups == len(live)
+            assert len(queue._ring) <= len(queue._groups) <= queue._most_groups + 1
+            assert {key for key, group in queue._groups.items() if group.live} == live
             for group in queue._groups.values():
                 assert group._entries <= 2 * group.live + STALE_KEPT
 

@@ -186,7 +186,10 @@ class Loop:
             for worker in workers.note(message[0], frame) if frame is not None else ():
                 dispatcher.lose_worker(worker, self._now)
             try:
-                self._hear(message)
+                if message[1] or len(message) < 3 or announced.is_word(message[2]):
+                    self._hear(message)
+                else:
+                    dispatcher.ready(wire.parse_ready(message))
             except wire.MalformedError as error:
                 self._count_malformed("ready", error)
 
@@ -198,18 +201,17 @@ class Loop:
             self._report.stranger(where, self._now)
 
     def _hear(self, message: Frames) -> None:
-        """Take in what a worker says on READY: that a plain one is ready, a word, or an announce."""
-        if message[1] or len(message) < 3:  # an envelope of its own, or nothing at all
-            if announced.has_header(message):
-                self._welcome(message)
-                return
-        elif announced.is_word(message[2]):
+        """Take in what a worker says on READY that is not just that a plain one is ready: a word, or an announce."""
+        if not message[1] and len(message) > 2:
             word = announced.parse_word(message[2])
             if word is not None:
                 self._obey_word(message[0], word, message[3:])
                 return
             if self._dispatcher.has_announced(message[0]):
                 raise wire.MalformedError(f"an unknown word: {head(message[2], 20)!r}")
+        elif announced.has_header(message):
+            self._welcome(message)
+            return
         self._dispatcher.ready(wire.parse_ready(message))
 
     def _welcome(self, message: Frames) -> None:

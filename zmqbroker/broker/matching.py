@@ -26,6 +26,7 @@ class Matching:
         self.queues = Queues()
         self.workers = Workers(self.queues)
         self.waiting = 0  # tasks, in all queues
+        self._lines = (self.workers.free, self.workers.ahead)  # to be looked at, in this order
         self.unserved: list[Queue] = []  # queues that no worker asks from, to be told of now; the caller clears it
         self._timers = timers  # the broker's
 
@@ -55,16 +56,19 @@ class Matching:
 
     def next(self) -> tuple[Task, Worker] | None:
         """Take the next worker that gets a task, and that task; None when there is no such pair."""
-        for lines in (self.workers.free, self.workers.ahead):
+        for lines in self._lines:
             while lines:
                 line = lines[0]
-                pair = self._look(line) if line.idle else None
-                if pair is not None:
-                    if len(lines) > 1:
-                        lines.rotate(-1)
-                    self.waiting -= 1
-                    pair[0].queue.is_served = True
-                    return pair
+                for queue in line.queues if line.idle else ():
+                    if queue.is_closed or (line.is_ahead and queue.limit is not None):
+                        continue
+                    pair = self._match(queue, line)
+                    if pair is not None:
+                        if len(lines) > 1:
+                            lines.rotate(-1)
+                        self.waiting -= 1
+                        queue.is_served = True
+                        return pair
                 lines.popleft()
                 line.is_to_be_looked_at = False
         return None
@@ -100,27 +104,28 @@ class Matching:
 
     def _begin(self, queue: Queue, now: float) -> None:
         """Note that a queue has tasks from now on."""
-        queue.consider()
+        for pool in queue.pools:
+            if pool.free.idle:
+                pool.free.consider()
+            if pool.ahead.idle:
+                pool.ahead.consider()
         if queue.due is None and not queue.has_workers:
             self._watch(queue, now)
 
-    def _look(self, line: Line) -> tuple[Task, Worker] | None:
-        """Take a task for a line, and whom it goes to: nearly always its first worker."""
-        for queue in line.queues:
-            if queue.is_closed or (line.is_ahead and queue.limit is not None):
-                continue
-            if queue.aside:
-                task = next(iter(queue.aside))
-                worker = self._choose(task, queue, line)
-                if worker is not None:
-                    del queue.aside[task]
-                    return task, worker
-            while queue.live:
-                task = queue.pop()
-                worker = line.take() if task.worker is NOBODY else self._choose(task, queue, line)
-                if worker is not None:
-                    return task, worker
-                queue.aside[task] = None
+    def _match(self, queue: Queue, line: Line) -> tuple[Task, Worker] | None:
+        """Take a task of a queue for a line, and whom it goes to: nearly always its first worker."""
+        if queue.aside:
+            task = next(iter(queue.aside))
+            worker = self._choose(task, queue, line)
+            if worker is not None:
+                del queue.aside[task]
+                return task, worker
+        while queue.live:
+            task = queue.pop()
+            worker = line.take() if task.worker is NOBODY else self._choose(task, queue, line)
+            if worker is not None:
+                return task, worker
+            queue.aside[task] = None
         return None
 
     def _choose(self, task: Task, queue: Queue, line: Line) -> Worker | None:

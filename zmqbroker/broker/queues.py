@@ -135,7 +135,6 @@ class Queue:
         self.said = 0  # times that this was said, since it was last not so
         self._groups: dict[Hashable, Group] = {}
         self._ring: deque[Group] = deque()  # of those that have a task, and of some that had one
-        self._live_groups = 0  # that have a task
         self._most_groups = EMPTY_KEPT  # with more, it is time to look for those without
 
     def __iter__(self) -> Iterator[Task]:
@@ -164,17 +163,17 @@ class Queue:
 
     def append(self, task: Task) -> None:
         """Put a task at the end of its line."""
-        group = self._groups.get(task.group)
-        if group is None or not group.live:
-            group = self._begin_turns(task.group, group)
+        group = self._groups.get(task.group) or self._new_group(task.group)
+        if not group.is_in_turn:
+            self._give_turn(group)
         group.append(task)
         self.live += 1
 
     def append_first(self, task: Task) -> None:
         """Put a task at the front of its line."""
-        group = self._groups.get(task.group)
-        if group is None or not group.live:
-            group = self._begin_turns(task.group, group)
+        group = self._groups.get(task.group) or self._new_group(task.group)
+        if not group.is_in_turn:
+            self._give_turn(group)
         group.append_first(task)
         self.live += 1
 
@@ -186,11 +185,13 @@ class Queue:
         group = ring[0]
         task = group.pop()
         self.live -= 1
-        if not group.live:
-            ring.popleft().is_in_turn = False
-            self._note_empty_group()
-        elif len(ring) > 1:
-            ring.rotate(-1)
+        if len(ring) > 1:
+            if group.live:
+                ring.rotate(-1)
+            else:
+                ring.popleft().is_in_turn = False
+        if not self.live and len(self._groups) > EMPTY_KEPT:
+            self._forget_empty_groups()
         return task
 
     def withdraw(self, task: Task) -> None:
@@ -198,11 +199,10 @@ class Queue:
         if self.aside and task in self.aside:
             del self.aside[task]
             return
-        group = self._groups[task.group]
-        group.withdraw(task)
+        self._groups[task.group].withdraw(task)
         self.live -= 1
-        if not group.live:
-            self._note_empty_group()
+        if not self.live and len(self._groups) > EMPTY_KEPT:
+            self._forget_empty_groups()
 
     def consider(self) -> None:
         """Have it looked at whether a worker is ready for its tasks."""
@@ -216,22 +216,17 @@ class Queue:
         if was_closed and not self.is_closed:
             self.consider()
 
-    def _begin_turns(self, key: Hashable, group: Group | None) -> Group:
-        """Have a group have its turn from now on: a task of it is to wait, and none did; None: it is a new one."""
-        if group is None:
-            if len(self._groups) >= self._most_groups:
-                self._forget_empty_groups()
-            group = self._groups[key] = Group()
-        self._live_groups += 1
-        if not group.is_in_turn:
-            group.is_in_turn = True
-            self._ring.append(group)
+    def _new_group(self, key: Hashable) -> Group:
+        if len(self._groups) >= self._most_groups:
+            self._forget_empty_groups()
+        group = self._groups[key] = Group()
         return group
 
-    def _note_empty_group(self) -> None:
-        self._live_groups -= 1
-        if not self._live_groups and len(self._groups) > EMPTY_KEPT:
-            self._forget_empty_groups()
+    def _give_turn(self, group: Group) -> None:
+        while self._ring and not self._ring[0].live:  # one that was alone keeps its place until another one comes
+            self._ring.popleft().is_in_turn = False
+        group.is_in_turn = True
+        self._ring.append(group)
 
     def _forget_empty_groups(self) -> None:
         for group in self._groups.values():
@@ -239,7 +234,7 @@ class Queue:
                 group.forget_entries()
         self._groups = {key: group for key, group in self._groups.items() if group.live}
         self._ring = deque(group for group in self._ring if group.live)
-        self._most_groups = 2 * self._live_groups + EMPTY_KEPT
+        self._most_groups = 2 * len(self._groups) + EMPTY_KEPT
 
 
 class Queues:

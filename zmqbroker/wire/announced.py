@@ -119,8 +119,8 @@ def _announce(fields: dict[str, Any]) -> Announce:
 
 
 def is_word(frame: Sized) -> bool:
-    """Tell whether a frame begins as a word does."""
-    return type(frame) is bytes and frame.startswith(HEADER)  # a large frame, which is no bytes, is none
+    """Tell whether a frame begins as a word does; a large one, which is no bytes, is none."""
+    return type(frame) is bytes and frame.startswith(HEADER)
 
 
 def parse_word(frame: Sized) -> Word | None:
