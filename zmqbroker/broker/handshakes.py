@@ -28,6 +28,7 @@ class Handshakes:
         self.monitor = open_monitor(context, watched, CAME | IS_WELCOME | ENDED)
         self.monitor.get(EVENTS)  # its descriptor tells nothing before somebody has looked
         self._failed = 0  # connections that ended before their handshake was over, since somebody asked
+        self.open: set[int] = set()  # the descriptors of the connections that there are, as far as `ended` was read
         self._watched = watched
         self._newcomers = Newcomers()
 
@@ -39,10 +40,12 @@ class Handshakes:
         """Take in what is new, and yield the descriptors of the connections that have ended."""
         while int(self.monitor.get(EVENTS)) & READABLE and (event := next_event(self.monitor)) is not None:
             if event.number == CAME:
+                self.open.add(event.value)
                 self._newcomers.came(event.value)
             elif event.number == IS_WELCOME:
                 self._newcomers.is_welcome()
             else:
+                self.open.discard(event.value)
                 self._failed += self._newcomers.left(event.value)
                 yield event.value
 

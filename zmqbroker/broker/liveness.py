@@ -6,8 +6,8 @@ the order of things matters: libzmq reports that a connection has dropped before
 anything can come by a new one with the same descriptor. Whoever has *received* a message therefore asks `lost` before
 `note`.
 
-This hastens what a deadline or a failed send would find out anyway: a connection that drops before its first message
-was noted goes unnoticed here.
+This hastens what a deadline or a failed send would find out anyway, and forgets workers that nothing else would: those
+that left before their first message was read are gone when it is, as the monitor tells which descriptors are open.
 """
 
 from collections.abc import Iterator, Sized
@@ -35,6 +35,13 @@ class Connections:
     def knows(self, worker: Any) -> bool:
         """Tell whether a worker's connection is noted. One that chose its own routing id may have a new one."""
         return worker in self._descriptors and worker[0] == 0  # zmq_setsockopt(3): generated ids begin with a zero
+
+    def has_left(self, frame: zmq.Frame) -> bool:
+        """Tell whether the connection by which a message came is no more; to be asked after `lost`."""
+        try:
+            return frame.get(SOURCE) not in self.handshakes.open
+        except zmq.ZMQError:  # inproc: there is none
+            return False
 
     def note(self, worker: Sized, frame: zmq.Frame) -> Iterator[Sized]:
         """Note by which connection a worker's message came; yield whose earlier connection is gone, as that tells."""

@@ -183,8 +183,10 @@ class Loop:
                 dispatcher.lose_worker(worker, self._now)
             self._watch(workers.handshakes, "READY")
         for message, frame in received:
-            for worker in workers.note(message[0], frame) if frame is not None else ():
-                dispatcher.lose_worker(worker, self._now)
+            has_left = frame is not None and workers.has_left(frame)
+            if frame is not None and not has_left:
+                for worker in workers.note(message[0], frame):
+                    dispatcher.lose_worker(worker, self._now)
             try:
                 if message[1] or len(message) < 3 or announced.is_word(message[2]):
                     self._hear(message)
@@ -192,6 +194,8 @@ class Loop:
                     dispatcher.ready(wire.parse_ready(message))
             except wire.MalformedError as error:
                 self._count_malformed("ready", error)
+            if has_left:
+                dispatcher.lose_worker(message[0], self._now)
 
     def _watch(self, handshakes: Handshakes, where: str) -> None:
         """Say so when somebody has come to a socket and left before it said what it is."""
