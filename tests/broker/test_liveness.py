@@ -11,11 +11,14 @@ from time import monotonic
 import pytest
 import zmq
 from conftest import LOOPBACK, PATIENCE_MS, Peers, Running
+from helpers import wait_until
 
 from zmqbroker import Broker
 from zmqbroker.wire.announced import Announce, announce_message
 
 Start = Callable[..., Running]
+
+ESTABLISHED = "01"  # as /proc/net/tcp has it
 
 # A worker with nothing of ours in it: it says what it got, and then does what its last argument says.
 WORKER = """
@@ -187,3 +190,22 @@ def test_an_announce_by_a_connection_that_has_dropped_leaves_nobody_behind():
         assert broker._sockets.ready.poll(PATIENCE_MS)
         broker._loop.turn()
         assert len(broker._dispatcher._workers) == 0
+
+
+def test_a_worker_that_left_before_its_first_message_was_read_is_forgotten_when_it_is():
+    with Broker(LOOPBACK, LOOPBACK, LOOPBACK) as broker, Peers() as peers:
+        worker = peers.open(zmq.DEALER, broker.addresses.ready, linger=PATIENCE_MS)
+        worker.send_multipart([b"", b"ready"])
+        assert broker._sockets.ready.poll(PATIENCE_MS)
+        worker.close()
+        wait_until(lambda: not connections_to(broker.addresses.ready))
+        broker._loop.turn()
+        assert broker.counters()["idle"] == 0
+        assert len(broker._dispatcher._workers) == 0
+
+
+def connections_to(address: str) -> int:
+    """Return how many TCP connections there are at a port of this host."""
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[1].endswith(port) and line.split()[3] == ESTABLISHED for line in lines)
