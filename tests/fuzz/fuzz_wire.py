@@ -49,7 +49,7 @@ def check_request(message: wire.Frames) -> None:
         raise AssertionError(f"a request was not partitioned: {message!r}")
 
 
-PARSERS = [check_request, wire.parse_start, wire.parse_ready, parse_results, wire.parse_reply, wire.parse_task]
+PARSERS = [check_request, wire.parse_start, wire.parse_ready, parse_results, wire.parse_reply]
 
 
 def try_parsers(data: bytes) -> None:

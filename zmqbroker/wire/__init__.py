@@ -47,8 +47,8 @@ from zmqbroker.wire.requests import (
     reply_message,
     request_message,
 )
-from zmqbroker.wire.results import FAIL, REJECT, RELEASE, TOUCH, Verb, is_verb, parse_verb, result_message, verb_message
-from zmqbroker.wire.tasks import parse_ready, parse_task, task_message
+from zmqbroker.wire.results import FAIL, REJECT, RELEASE, TOUCH, Verb, is_verb, parse_verb
+from zmqbroker.wire.tasks import parse_ready, task_message
 
 __all__ = [
     "CANCELLED",
@@ -96,14 +96,11 @@ __all__ = [
     "parse_reply",
     "parse_request",
     "parse_start",
-    "parse_task",
     "parse_verb",
     "plain",
     "queue_list",
     "reply_header",
     "reply_message",
     "request_message",
-    "result_message",
     "task_message",
-    "verb_message",
 ]

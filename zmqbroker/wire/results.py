@@ -40,13 +40,3 @@ def parse_verb(message: Frames) -> Verb:
     if name == TOUCH:
         return Verb(TOUCH, attempt_id, seconds=parse_seconds(argument))
     raise MalformedError(f"an unknown verb: {head(name, 20)!r}")
-
-
-def result_message(attempt_id: Sized, body: Frames) -> Frames:
-    """Build the result of an attempt."""
-    return [attempt_id, *body]
-
-
-def verb_message(name: bytes, attempt_id: Sized, argument: str = "") -> Frames:
-    """Build what else a worker says of an attempt; the argument of FAIL and REJECT is a reason, of TOUCH seconds."""
-    return [EMPTY, name, attempt_id, *([argument.encode(errors="replace")] if argument else [])]

@@ -1,7 +1,5 @@
 """What plain workers and the broker say to each other on READY: ready messages and tasks."""
 
-from collections.abc import Sized
-
 from zmqbroker.wire.frames import EMPTY, LARGEST_ENVELOPE, Frames, MalformedError, is_large_envelope
 
 
@@ -19,10 +17,3 @@ def parse_ready(message: Frames) -> Frames:
 def task_message(envelope: Frames, attempt_id: bytes, body: Frames) -> Frames:
     """Build the answer to a ready message: one attempt of a task."""
     return [*envelope, EMPTY, attempt_id, *body]
-
-
-def parse_task(message: Frames) -> tuple[Sized, Frames]:
-    """Split the answer to a ready message, as a DEALER receives it, into the attempt id and the task's body."""
-    if len(message) < 3 or len(message[0]):
-        raise MalformedError("a task without an attempt id or a body")
-    return message[1], message[2:]
