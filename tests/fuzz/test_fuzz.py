@@ -645,6 +645,9 @@ def still() -> Iterator[tuple[Broker, Peers]]:
 
 def take_turns(broker: Broker, awaited: "zmq.Socket[bytes]") -> None:
     for _ in range(PATIENCE_MS):
+        broker._loop._wait = (
+            0.0  # what it would wait for may have come in the turn before, and its answer be on its way
+        )
         broker._loop.turn()
         if awaited.poll(1):
             return
