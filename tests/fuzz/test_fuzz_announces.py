@@ -31,7 +31,7 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(FIELDS)
 def test_any_announce_is_taken_as_it_says_or_malformed(fields: dict[str, Any]):
     try:

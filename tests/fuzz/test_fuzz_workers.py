@@ -49,7 +49,7 @@ SAID = st.one_of(
 )
 
 
-@examples(200)
+@examples(100)
 @given(WORDS | PIECES | LARGE)
 def test_any_frame_is_a_word_or_none_or_malformed(frame: bytes):
     try:
@@ -72,7 +72,7 @@ def test_a_word_comes_out_as_it_went_in(verb: bytes, asks: int, attempt_id: byte
     assert parse_word(named_message(b"touch", attempt_id, b"")[1]) == Word(b"touch", 0, attempt_id)
 
 
-@examples(200)
+@examples(100)
 @given(SAID)
 def test_any_announce_is_read_or_malformed(message: list[bytes]):
     received = as_received([b"id", *message])
@@ -92,7 +92,7 @@ def test_any_announce_is_read_or_malformed(message: list[bytes]):
     assert parse_announce([b"id", *again]) == (announce._replace(queues=tuple(announce.queues)), attempt_ids)
 
 
-@examples(200)
+@examples(100)
 @given(SAID)
 def test_whatever_a_broker_says_is_read_or_malformed(message: list[bytes]):
     try:
@@ -130,7 +130,7 @@ def test_words_that_nobody_meant_do_nothing_but_be_counted(busy: Broker, has_ann
     worker = dispatcher._workers.find(b"\0busy")
     assert worker is not None
 
-    @examples(200)
+    @examples(60)
     @given(st.lists(SAID, max_size=4))
     def say(messages: list[list[bytes]]) -> None:
         other = b"\0%d" % next(others)
