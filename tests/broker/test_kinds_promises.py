@@ -561,5 +561,5 @@ def change(limits: dict[str, int], queue: str, limit: int | None) -> None:
         limits[queue] = limit
 
 
-Kinds.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+Kinds.TestCase.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
 TestKinds = Kinds.TestCase

@@ -323,5 +323,5 @@ class Promises(RuleBasedStateMachine):
             assert self.dispatcher.unsettled == 0
 
 
-Promises.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+Promises.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
 TestPromises = Promises.TestCase

@@ -365,5 +365,5 @@ class Promises(RuleBasedStateMachine):
         assert not any(worker.held for worker in dispatcher._workers._workers.values())
 
 
-Promises.TestCase.settings = settings(max_examples=70, stateful_step_count=50, deadline=None)
+Promises.TestCase.settings = settings(max_examples=45, stateful_step_count=50, deadline=None)
 TestBothEnds = Promises.TestCase

@@ -39,6 +39,7 @@ class Cutter:
         return body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["at the beginning", "from beside"])
 @pytest.mark.parametrize("slots", [1, 3, None])
 def test_a_worker_that_is_cut_off_again_and_again_does_all_tasks(start: Start, when: str, slots: int | None):

@@ -113,6 +113,7 @@ def test_a_process_that_dies_between_two_tasks_is_not_named():
     assert not told
 
 
+@pytest.mark.slow
 def test_a_process_that_goes_on_with_another_task_is_left_alone():
     tasks = f"for _ in range(30):\n    {BEGIN}    time.sleep(0.1)\n    slot.end()\nos._exit(3)\n"
     log, told = supervise(tasks, Limits(grace=2.3, kill_after=2.5), "crashed: exit status 3", times=1)
@@ -133,6 +134,7 @@ def test_a_process_that_has_just_begun_another_task_is_not_killed_for_the_one_be
     process.slot.close()
 
 
+@pytest.mark.slow
 def test_who_touches_is_left_alone_until_the_limit_of_its_own():
     touches = f"{BEGIN}while True:\n    slot.touch(None)\n    time.sleep(0.05)\n"
     _, told = supervise(touches, Limits(grace=2.0, kill_after=3.0), "still at its task: killed after 3 s", times=1)
