@@ -52,7 +52,7 @@ class Matching:
         queue.withdraw(task)
         self.waiting -= 1
         if not queue.live:
-            queue.is_served = True  # in a way
+            queue.is_served = True  # nothing waits there: when something does again, the silence begins anew
 
     def next(self) -> tuple[Task, Worker] | None:
         """Take the next worker that gets a task, and that task; None when there is no such pair."""
