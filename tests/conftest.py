@@ -1,6 +1,10 @@
 """A broker in a thread, and plain sockets to talk to it: every wait is bounded. And how failures are reported."""
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -15,6 +19,10 @@ from zmqbroker import Broker
 # Where these are ignored, as in the background and under nohup, our programs would ignore them too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Control sockets of brokers that are started by the tests are in a place of their own.
+os.environ["ZMQBROKER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="zmqbroker-test-")
+atexit.register(shutil.rmtree, os.environ["ZMQBROKER_RUNTIME_DIR"], ignore_errors=True)
 
 PATIENCE_MS = 20_000  # how long a test waits for what must come, on a machine however loaded
 LOOPBACK = "tcp://127.0.0.1:*"

@@ -418,7 +418,7 @@ class Kinds(RuleBasedStateMachine):
         dispatcher = self.dispatcher
         waiting = [task for queue in dispatcher._queues for task in queue]
         delayed = [thing for thing in dispatcher._timers if isinstance(thing, Task)]
-        return {number_of(task): task for task in [*waiting, *delayed, *dispatcher._handed_out.values()]}
+        return {number_of(task): task for task in [*waiting, *delayed, *dispatcher.ledger]}
 
     def tasks_of(self, queue: str) -> list[Task]:
         return [task for task in self.tasks().values() if task.queue.name == queue]
@@ -541,7 +541,7 @@ def check_that_nothing_is_left(dispatcher: Dispatcher, now: float) -> None:
     assert not workers.free
     assert not workers.ahead
     assert len(workers._pools) == len(dispatcher._queues.default.pools) == 1
-    assert not dispatcher._handed_out
+    assert not len(dispatcher.ledger)
     assert not dispatcher._by_key
 
 

@@ -304,8 +304,8 @@ class Promises(RuleBasedStateMachine):
         assert entries(dispatcher) <= 2 * dispatcher.waiting + STALE_KEPT
         workers = dispatcher._workers
         assert places(dispatcher) <= 2 * (2 * dispatcher.idle + STALE_KEPT)
-        assert len(dispatcher._handed_out) <= dispatcher.unsettled
-        running = {task for task in dispatcher._handed_out.values() if task.attempt_id}
+        assert len(dispatcher.ledger) <= dispatcher.unsettled
+        running = {task for task in dispatcher.ledger if task.attempt_id}
         assert {task for worker in workers._workers.values() for task in worker.held.values()} <= running
         assert all(task.worker.held[task.attempt_id] is task for task in running)
         assert all(worker.slots or worker.held for worker in workers._workers.values())

@@ -140,7 +140,7 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def tasks_and_workers_agree(self) -> None:
-        tasks = [*self.dispatcher._handed_out.values()]
+        tasks = [*self.dispatcher.ledger]
         for task in tasks:
             assert not task.tries or task.attempts <= task.tries
             assert (task.status is RUNNING) == bool(task.attempt_id)
@@ -179,7 +179,7 @@ class Promises(RuleBasedStateMachine):
         workers = len(dispatcher._workers)
         live = dispatcher.running + dispatcher.delayed + 2 * workers + len(dispatcher._queues)
         assert len(dispatcher._timers._heap) <= 2 * live + STALE_KEPT
-        assert len(dispatcher._handed_out) <= dispatcher.unsettled
+        assert len(dispatcher.ledger) <= dispatcher.unsettled
         counters = dispatcher.counters
         assert counters.accepted == counters.done + counters.failed + counters.cancelled + dispatcher.unsettled
 
@@ -205,7 +205,7 @@ class Promises(RuleBasedStateMachine):
             self.expire(100.0)
             assert due(self.dispatcher) is None
             assert {*self.dispatcher._workers._workers} == {b"honest"}
-            assert not self.dispatcher._handed_out
+            assert not len(self.dispatcher.ledger)
 
 
 Promises.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 from helpers import TOP
 
+from zmqbroker.commands.command_lines import GROUPS
+from zmqbroker.commands.drain import add_drain_options
 from zmqbroker.commands.options import Parser
 from zmqbroker.commands.serve import add_serve_options
+from zmqbroker.commands.status import add_status_options
 from zmqbroker.commands.submit import add_submit_options
 from zmqbroker.commands.work import add_work_options
 
@@ -83,6 +86,13 @@ ADD_OPTIONS: dict[str, Callable[[Parser], None]] = {
     "serve": add_serve_options,
     "work": partial(add_work_options, command_line=None),
     "submit": add_submit_options,
+    "status": add_status_options,
+    **{
+        f"{group} {name}": entry.add_options
+        for group, (_, entries) in GROUPS.items()
+        for name, entry in entries.items()
+    },
+    "drain": add_drain_options,
 }
 
 

@@ -118,7 +118,7 @@ def _describe(broker: Any, census: bool) -> dict[str, Any]:
             "waiting": sum(group._entries for queue in dispatcher._queues for group in queue._groups.values()),
             "idle": sum(len(pool.free._entries) + len(pool.free._doubted) for pool in pools),
             "ahead": sum(len(pool.ahead._entries) + len(pool.ahead._doubted) for pool in pools),
-            "handed_out": len(dispatcher._handed_out),
+            "handed_out": len(dispatcher.ledger),
             "workers": len(dispatcher._workers._workers),
             "by_key": len(dispatcher._by_key),
             "kept": len(dispatcher._kept),

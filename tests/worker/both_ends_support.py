@@ -192,7 +192,7 @@ class BothEnds(Loop):
 
     def unsettled(self) -> list[Task]:
         """Return the tasks that were handed out."""
-        return list(self._dispatcher._handed_out.values())
+        return list(self._dispatcher.ledger)
 
     # The model
 

@@ -357,7 +357,7 @@ class Promises(RuleBasedStateMachine):
         self.turn(100.0)
         assert due(dispatcher) is None
         assert dispatcher.running == dispatcher.waiting == dispatcher.delayed == 0
-        assert not dispatcher._handed_out
+        assert not len(dispatcher.ledger)
         assert not dispatcher._by_key
         assert not dispatcher._kept
         connected = {process.pipe.id for process in self.processes if process.pipe is not None}

@@ -60,6 +60,7 @@ class Broker:
         drain: float | None = DEFAULT_DRAIN,
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         heartbeat: float | None = None,
+        control: str | None = None,
         io_threads: int = DEFAULT_IO_THREADS,
         context: zmq.Context[Any] | None = None,
     ) -> None:
@@ -70,7 +71,8 @@ class Broker:
         `retry_factor` with each attempt, up to `retry_most`. With `fair` the tasks of different connections take turns.
         `limits` and `limits_waiting` say for queues, by name, how many tasks may run at once, or wait. A peer is taken
         for dead when TCP's `keep_alive` says so, a worker when it was silent for `heartbeat` seconds (0 or None:
-        however silent). `context` is shared with the peers of inproc addresses; None makes one with `io_threads` of
+        however silent). `control` is the address for questions: `auto` has one made that only the same user can open;
+        None: there is none. `context` is shared with the peers of inproc addresses; None makes one with `io_threads` of
         ZeroMQ's. Raises ValueError for an address that cannot be bound and for a limit out of its range, OSError
         without descriptors.
         """
@@ -88,18 +90,19 @@ class Broker:
             raise ValueError(f"io_threads must be 1 to {MOST_IO_THREADS}, not {io_threads!r:.50}")
         keep_alive.check()
         if context is None:
-            refuse_inproc(requests, ready, results)
+            refuse_inproc(requests, ready, results, *([control] if control else []))
         if heartbeat and heartbeat > LONGEST_HEARTBEAT:
             raise ValueError(f"heartbeat must be 0 to {LONGEST_HEARTBEAT:g}, not {heartbeat}")
         most = descriptors.raise_limit()
         if most < FEW_DESCRIPTORS:
             log.warning("only %d descriptors, one for each connection: raise `ulimit -Hn` for more", most)
         options = SocketOptions(max_size or 0, keep_alive, heartbeat or 0.0)
-        self._sockets = Sockets(Addresses(requests, ready, results), options, context, io_threads)
+        self._sockets = Sockets(Addresses(requests, ready, results), control, options, context, io_threads)
         self._at_rest = threading.Event()  # `run` is not running
         self._at_rest.set()
         self._forgotten = weakref.finalize(self, _close_forgotten, self._sockets, self._at_rest)
         self.addresses = self._sockets.addresses
+        self.control_address = self._sockets.control_address
         back_off = BackOff(retry_delay, retry_factor, retry_most or inf)
         self._dispatcher = Dispatcher(
             tries=tries, timeout=timeout, back_off=back_off, is_fair=fair, run=os.urandom(8), random_bytes=os.urandom

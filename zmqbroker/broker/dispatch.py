@@ -21,7 +21,8 @@ frames whose first one names the connection it came by.
 """
 
 import struct
-from collections.abc import Callable, Sized
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sized
 from itertools import count
 from math import inf
 from typing import NamedTuple
@@ -29,9 +30,20 @@ from typing import NamedTuple
 from zmqbroker.broker.attempt_ids import AttemptIds
 from zmqbroker.broker.counters import Counters
 from zmqbroker.broker.kept import KeptReplies
+from zmqbroker.broker.ledger import Ledger
 from zmqbroker.broker.matching import Matching
-from zmqbroker.broker.queues import Queue
+from zmqbroker.broker.queues import Queue, Queues
 from zmqbroker.broker.records import Records
+from zmqbroker.broker.statistics import (
+    BY_FAIL,
+    BY_LOSS,
+    BY_REJECT,
+    BY_RELEASE,
+    BY_RESULT,
+    BY_TIMEOUT,
+    MOST_FAILURES,
+    Failure,
+)
 from zmqbroker.broker.task import (
     DELAYED,
     NO_BACK_OFF,
@@ -46,6 +58,7 @@ from zmqbroker.broker.task import (
     Worker,
 )
 from zmqbroker.broker.timers import Timers
+from zmqbroker.broker.workers import Workers
 from zmqbroker.wire import (
     CANCELLED,
     DONE,
@@ -112,9 +125,25 @@ class Dispatcher:
         self._matching = Matching(self._timers)
         self._queues, self._workers = self._matching.queues, self._matching.workers
         self._records = Records(self._workers, self.counters, self._timers)
-        self._handed_out: dict[int, Task] = {}  # by number: the unsettled tasks that were running at least once
+        self.ledger = Ledger()  # the unsettled ones
+        self.in_hand: OrderedDict[Task, None] = OrderedDict()  # running ones that a worker is at, the longest first
+        self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
+
+    @property
+    def queues(self) -> Queues:
+        """All queues."""
+        return self._matching.queues
+
+    @property
+    def workers(self) -> Workers:
+        """All workers."""
+        return self._matching.workers
+
+    def with_key(self, key: str) -> Task | None:
+        """Return the unsettled task with a key; None: there is none."""
+        return self._by_key.get(key)
 
     @property
     def has_news(self) -> bool:
@@ -130,6 +159,11 @@ class Dispatcher:
     def unserved(self) -> list[Queue]:
         """The queues where tasks wait and no worker asks, to be told of now; the caller clears it."""
         return self._matching.unserved
+
+    @property
+    def unserved_now(self) -> Iterator[Queue]:
+        """The queues where tasks wait and no worker asks, right now."""
+        return self._matching.silent()
 
     @property
     def waiting(self) -> int:
@@ -168,6 +202,10 @@ class Dispatcher:
             task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
         self.counters.accepted += 1
         queue.unsettled += 1
+        queue.statistics.accepted += 1
+        task.number = self._next_number()
+        task.accepted = task.since = now
+        self.ledger.add(task)
         if header is not None and header.delay:
             self._delay(task, now + header.delay)
         else:
@@ -204,6 +242,12 @@ class Dispatcher:
         else:
             self.counters.refused += 1
         self._answer(envelope, header, status, reason)
+
+    def cancel(self, task: Task, reason: str, now: float) -> None:
+        """Settle a task that is not wanted any more."""
+        task.reason = reason
+        self.counters.cancelled += 1
+        self._settle(task, CANCELLED, [], now)
 
     # What is settled while it runs
 
@@ -297,8 +341,10 @@ class Dispatcher:
         """Settle the task with the result of any of its attempts."""
         task = self._find(attempt_id)
         if task is not None:
-            if task.attempt_id == attempt_id and (task.worker.record is not None or task.failed_at):
-                self._records.succeeded(task, now)
+            if task.attempt_id == attempt_id:
+                self._end_attempt(task, BY_RESULT, now)
+                if task.worker.record is not None or task.failed_at:
+                    self._records.succeeded(task, now)
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
@@ -311,7 +357,7 @@ class Dispatcher:
         if task is None:
             return
         if task.attempt_id == attempt_id:
-            self._lose_attempt(task, reason, now)
+            self._lose_attempt(task, BY_FAIL, reason, now)
         elif task.left == attempt_id:
             self._charge_left(task, reason, now)
         else:
@@ -321,12 +367,14 @@ class Dispatcher:
         """Fail the task for good, as its worker asks."""
         task = self._find_running(attempt_id)
         if task is not None:
+            self._end_attempt(task, BY_REJECT, now)
             self._fail(task, reason, now)
 
     def release(self, attempt_id: Sized, now: float) -> None:
         """Take the task back unexecuted, as its worker asks; the attempt is not charged."""
         task = self._find_running(attempt_id)
         if task is not None:
+            self._end_attempt(task, BY_RELEASE, now)
             self._uncharge(task)
             self.counters.released += 1
             self._stop_running(task)
@@ -430,9 +478,7 @@ class Dispatcher:
 
     def abandon(self, reason: str, now: float) -> None:
         """Give up every unsettled task: it fails, unless its client can be told to send it again."""
-        waiting = [task for queue in self._queues for task in queue]
-        delayed = [due for due in self._timers if isinstance(due, Task)]
-        for task in dict.fromkeys([*waiting, *delayed, *self._handed_out.values()]):
+        for task in list(self.ledger):
             if task.header is None:
                 self._fail(task, reason, now)
             else:
@@ -449,12 +495,13 @@ class Dispatcher:
             self._end_delay(task)
             self._wait(task, now)
         elif task.worker.lost:
-            self._lose_attempt(task, _lost(task), now)
+            self._lose_attempt(task, BY_LOSS, _lost(task), now)
         else:
-            self._lose_attempt(task, _timed_out(task), now)
+            self._lose_attempt(task, BY_TIMEOUT, _timed_out(task), now)
 
     def _wait(self, task: Task, now: float) -> None:
         task.status = WAITING
+        task.since = now
         self._set_due(task, inf)
         self._matching.put(task, now)
 
@@ -488,11 +535,9 @@ class Dispatcher:
 
     def _start_running(self, task: Task, worker: Worker, now: float) -> None:
         """Hand out a task."""
-        if not task.number:
-            task.number = self._next_number()
+        if not task.token:
             task.token = self._ids.next_token()
             task.rank -= 1
-            self._handed_out[task.number] = task
         task.hand_outs += 1
         attempt_id = task.attempt_id = self._ids.make(task.number, task.hand_outs, task.token)
         task.status = RUNNING
@@ -547,7 +592,9 @@ class Dispatcher:
         if task.charged != task.attempt_id:
             task.charged = task.attempt_id
             task.attempts += 1
-        task.started = now
+        task.queue.statistics.waited.add(now - task.since)
+        task.since = now
+        self.in_hand[task] = None  # the last one: who was in hand has left
         if task.timeout is None:
             task.deadline = None
             return
@@ -576,9 +623,18 @@ class Dispatcher:
         elif task.attempt_id in worker.held and not worker.lost:
             task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
         task.attempt_id = b""
+        self.in_hand.pop(task, None)
         self._timers.clear(task)
 
-    def _lose_attempt(self, task: Task, reason: str, now: float) -> None:
+    def _end_attempt(self, task: Task, ending: str, now: float) -> None:
+        """Count how the running attempt has ended, and how long it was in hand."""
+        statistics = task.queue.statistics
+        statistics.endings[ending] += 1
+        if task.charged == task.attempt_id:
+            statistics.ran.add(now - task.since)
+
+    def _lose_attempt(self, task: Task, ending: str, reason: str, now: float) -> None:
+        self._end_attempt(task, ending, now)
         self._charge(task)
         self._records.failed(task, now)
         if task.tries and task.attempts >= task.tries:
@@ -622,8 +678,7 @@ class Dispatcher:
         task.status = status
         if task.holders:
             self._call_off(task)
-        if task.number:
-            del self._handed_out[task.number]
+        self.ledger.remove(task)
         task.body = body
         queue = task.queue
         queue.unsettled -= 1
@@ -635,7 +690,22 @@ class Dispatcher:
             del self._by_key[task.header.key]
             if status is not UNAVAILABLE:
                 self._kept.add(task.header.key, task, now)
+        self._count_settled(task, now)
         self.settled.append(task)
+
+    def _count_settled(self, task: Task, now: float) -> None:
+        statistics = task.queue.statistics
+        if task.status is DONE:
+            statistics.done += 1
+            return
+        if task.status is FAILED:
+            statistics.failed += 1
+        elif task.status is EXPIRED:
+            statistics.expired += 1
+        elif task.status is CANCELLED:
+            statistics.cancelled += 1
+        if task.status is not CANCELLED:
+            self.failures.append(Failure.of(task, now))
 
     def _call_off(self, task: Task) -> None:
         """Tell all who have a task that nobody wants it any more."""
@@ -747,9 +817,7 @@ class Dispatcher:
             self.counters.refused += 1
             self._answer(envelope, header, INVALID, "there is no unsettled task with this key")
             return
-        task.reason = "cancelled by its client"
-        self.counters.cancelled += 1
-        self._settle(task, CANCELLED, [], now)
+        self.cancel(task, "cancelled by its client", now)
         if not any(is_same(waiter.envelope, envelope) for waiter in task.waiters):  # who cancels wants an answer too
             self._answer(envelope, header, CANCELLED, task.reason)
 
@@ -768,7 +836,7 @@ class Dispatcher:
         except struct.error:  # it has another length
             self.counters.malformed += 1
             return None
-        task = self._handed_out.get(number) if run == self._run else None
+        task = self.ledger.get(number) if run == self._run else None
         if task is None:
             self.counters.late += 1
             return None
@@ -794,7 +862,7 @@ def _lost(task: Task) -> str:
 
 def _timed_out(task: Task) -> str:
     """Say in words that the running attempt has come to its deadline."""
-    waited = (task.deadline or 0.0) - task.started
+    waited = (task.deadline or 0.0) - task.since
     limit = f" of {task.tries}" if task.tries else ""
     where = f" at {task.worker.name}" if task.worker.name else ""
     return f"timed out after {round(waited, 3):g} s ({task.attempts}{limit} attempts){where}"

@@ -10,6 +10,8 @@ This hastens what a deadline or a failed send would find out anyway, and forgets
 that left before their first message was read are gone when it is, as the monitor tells which descriptors are open.
 """
 
+import os
+import socket
 from collections.abc import Iterator, Sized
 from typing import Any
 
@@ -69,6 +71,18 @@ class Connections:
             if worker is not None:
                 del self._descriptors[worker]
                 yield worker
+
+    def address_of(self, worker: Sized) -> str:
+        """Return where a worker's connection comes from, `HOST:PORT`; empty where that is not known."""
+        descriptor = self._descriptors.get(worker)
+        if descriptor is None:
+            return ""
+        try:
+            with socket.socket(fileno=os.dup(descriptor)) as connection:
+                name = connection.getpeername()
+        except OSError:  # it has just ended, or there are no descriptors
+            return ""
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "ipc"
 
     def close(self) -> None:
         """Stop watching."""

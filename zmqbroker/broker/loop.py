@@ -18,6 +18,7 @@ import zmq
 
 from zmqbroker import __version__, wire
 from zmqbroker.broker.deadlines import Pause
+from zmqbroker.broker.desk import Desk
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.report import Report
@@ -64,6 +65,7 @@ class Loop:
         self._wait = 0.0  # seconds that this turn meant to wait at most
         self._pause = Pause(self._now)
         self._next_look = self._now  # for descriptors
+        self._desk = None if sockets.control is None else self._open_desk(sockets)
 
     def run(self) -> None:
         """Take one turn after another until the broker has shut down, and answer whoever still waits then."""
@@ -89,6 +91,8 @@ class Loop:
         for descriptor, handshakes, where in self._watched:
             if descriptor in readable:
                 self._watch(handshakes, where)
+        if self._desk is not None and self._desk.socket in readable:
+            self._desk.serve(self._now)  # before what it may have decided is sent
         self._judge_deadlines(held_up=self._now - expected > STALL)
         if self._dispatcher.has_news:
             self._tell_news()  # before a task that was lost has its next attempt
@@ -285,6 +289,17 @@ class Loop:
             dispatcher.release(verb.attempt_id, self._now)
         else:
             dispatcher.touch(verb.attempt_id, verb.seconds, self._now)
+
+    def _open_desk(self, sockets: Sockets) -> Desk:
+        def count_malformed(error: wire.MalformedError) -> None:
+            self._count_malformed("control", error)
+
+        return Desk(sockets, self._dispatcher, self._shutdown, self._drain, count_malformed)
+
+    def _drain(self) -> None:
+        """Begin to drain, as a first `stop` does."""
+        if not self._shutdown.is_draining:
+            self._alarm.ring()
 
     def _hear_stop(self) -> None:
         """Heed each `stop` that was called; signals only wake the loop."""

@@ -6,7 +6,7 @@ another worker than the one that had it last, where another one is ready; and on
 not in doubt, where there is one: see `records`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zmqbroker.broker.queues import Queue, Queues
@@ -88,6 +88,11 @@ class Matching:
             self.unserved.append(queue)
             self._timers.set(queue, now + min(SECOND_SILENCE * 2**queue.said, LONGEST_SILENCE))
             queue.said = min(queue.said + 1, 10)
+
+    def silent(self) -> Iterator[Queue]:
+        """Yield the queues where tasks wait and no worker asks."""
+        watched = (thing for thing in self._timers if isinstance(thing, Queue))
+        return (queue for queue in watched if queue.waiting and not queue.has_workers)
 
     def note_left(self, queues: Iterable[Queue], now: float) -> None:
         """Note that a worker asks no more from these queues: perhaps nobody does, or nobody who is not in doubt."""

@@ -8,8 +8,10 @@ ones is rebuilt without them: so its memory is proportional to what is live.
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from zmqbroker.broker.statistics import Statistics
 from zmqbroker.broker.task import WAITING, Task
 from zmqbroker.wire import DEFAULT_QUEUE
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from zmqbroker.broker.workers import Pool
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
+MOST_STEPS = 100  # of a look for the oldest task: so many lines, and stale entries before their first tasks
 EMPTY_KEPT = 100  # fewer empty lines or groups are not either
 
 
@@ -84,6 +87,17 @@ class Group:
             self._entries = self.live
             self._drop_empty_lines()
 
+    def firsts(self) -> Iterator[Task | None]:
+        """Yield the first task of each line, and None for each stale entry before it, which is dropped."""
+        for line in self._lines.values():
+            while line and (line[0].stale or line[0].status is not WAITING):
+                task = line.popleft()
+                self._entries -= 1
+                if task.stale:
+                    task.stale -= 1
+                yield None
+            yield line[0] if line else None
+
     def forget_entries(self) -> None:
         """Forget the stale entries; there are no live ones."""
         for line in self._lines.values():
@@ -119,6 +133,7 @@ class Queue:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.statistics = Statistics()
         self.unsettled = 0  # tasks
         self.running = 0
         self.delayed = 0
@@ -209,6 +224,16 @@ class Queue:
         for pool in self.pools:
             pool.consider()
 
+    def oldest(self) -> Task | None:
+        """Return the task that has waited longest of the first ones in their lines, as far as MOST_STEPS tell.
+
+        None: none waits, or none was found in so many steps. What these have dropped they need not pass again.
+        """
+        aside = [next(iter(self.aside))] if self.aside else []
+        steps = chain.from_iterable(group.firsts() for group in islice(self._ring, MOST_STEPS))
+        firsts = [*aside, *filter(None, islice(steps, MOST_STEPS))]
+        return min(firsts, key=lambda task: task.accepted, default=None)
+
     def update(self) -> None:
         """Heed a change of its settings, or of what runs while there is a limit."""
         was_closed = self.is_closed
@@ -249,6 +274,10 @@ class Queues:
 
     def __len__(self) -> int:
         return len(self._queues)
+
+    def get(self, name: str) -> Queue | None:
+        """Return the queue of a name; None: there is nothing to know of it."""
+        return self._queues.get(name)
 
     def find(self, name: str) -> Queue:
         """Return the queue of a name, a new one if need be."""

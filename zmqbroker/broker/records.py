@@ -70,6 +70,7 @@ class Records:
         record = task.worker.record
         if record is None:
             return
+        record.failed += 1
         others = [other for other in task.failed_at or () if other is not record]
         task.failed_at = [*others[-(MOST_BLAMED - 1) :], record]
         if record.worker.lost:
@@ -86,7 +87,8 @@ class Records:
         """Note that the running attempt of a task has succeeded."""
         record = task.worker.record
         if record is not None:
-            spent = now - task.started
+            record.done += 1
+            spent = now - task.since
             self._mean = spent if self._mean is None else self._mean + (spent - self._mean) / MEMORY
             if record.has_failed:
                 self._wipe(record)

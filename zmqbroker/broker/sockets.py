@@ -1,7 +1,9 @@
 """The broker's sockets, and all else that its loop waits for."""
 
+import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import zmq
@@ -9,17 +11,22 @@ import zmq
 from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.liveness import Connections
 from zmqbroker.transport import descriptors
+from zmqbroker.transport.addresses import IPC
 from zmqbroker.transport.alarm import Alarm
-from zmqbroker.transport.binding import SocketOptions, bind, open_socket
+from zmqbroker.transport.binding import SocketOptions, bind, open_control, open_socket
+from zmqbroker.transport.limited_log import log_safely
+from zmqbroker.transport.places import AUTO, own_place
 
 DESCRIPTORS = 20  # that they take without any connection: an alarm, ZeroMQ's own, sockets, listeners, some to spare
 UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
+
+log = logging.getLogger("zmqbroker")
 
 Polled = TypeVar("Polled", Alarm, "zmq.Socket[bytes]")
 
 
 class Addresses(NamedTuple):
-    """The addresses of the three sockets; once bound, wildcards are resolved."""
+    """The addresses of the sockets; once bound, wildcards are resolved."""
 
     requests: str
     ready: str
@@ -27,12 +34,17 @@ class Addresses(NamedTuple):
 
 
 class Sockets:
-    """Three sockets, a monitor and an alarm, in one poller."""
+    """Three sockets, perhaps one for control, monitors and an alarm, in one poller."""
 
     def __init__(
-        self, addresses: Addresses, options: SocketOptions, context: zmq.Context[Any] | None, io_threads: int
+        self,
+        addresses: Addresses,
+        control: str | None,
+        options: SocketOptions,
+        context: zmq.Context[Any] | None,
+        io_threads: int,
     ) -> None:
-        """Open and bind them; `context` None makes one with so many threads.
+        """Open and bind them; `control` None: there is none; `context` None makes one with so many threads.
 
         Raises ValueError as `bind` does, OSError without descriptors.
         """
@@ -55,12 +67,32 @@ class Sockets:
             self.watched = {"REQUESTS": self._watch(self.requests), "RESULTS": self._watch(self.results)}
             opened = (self.requests, self.ready, self.results)
             self.addresses = Addresses(*map(bind, opened, addresses))
+            self.control: zmq.Socket[bytes] | None = None
+            self.control_address = self._open_control(control)  # None: there is none
             undoing.pop_all()
 
     @property
     def are_inherited(self) -> bool:
         """Tell whether this is a forked child of the process that opened them."""
         return os.getpid() != self._process
+
+    def _open_control(self, address: str | None) -> str | None:
+        """Open and bind the control socket, at a place of its own if need be; None: there is none, or no place."""
+        if address is None:
+            return None
+        opened = open_control(self.context)
+        try:
+            bound = bind(opened, f"ipc://{own_place()}" if address == AUTO else address)
+        except (OSError, ValueError) as error:
+            opened.close()
+            if address != AUTO:
+                raise
+            log_safely(log.warning, "there is no control socket: %s; give --control an address, or none", error)
+            return None
+        if address == AUTO:
+            self._closing.callback(_remove, Path(bound.removeprefix(IPC)))  # libzmq leaves it there
+        self.control = self._polled(opened)
+        return bound
 
     def _polled(self, opened: Polled) -> Polled:
         """Have the loop wait for what is readable, and `close` close it."""
@@ -82,3 +114,9 @@ class Sockets:
         """
         if not self.are_inherited:
             self._closing.close()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, if that can be done."""
+    with suppress(OSError):
+        path.unlink()

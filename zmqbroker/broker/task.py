@@ -21,10 +21,23 @@ MARKS = 3  # tasks that failed at a worker and succeeded elsewhere, before it is
 class Record:
     """What is known of how a worker does: see `records`."""
 
-    __slots__ = ("due", "has_failed", "is_held_back", "is_in_doubt", "marks", "pause", "timer", "worker")
+    __slots__ = (
+        "done",
+        "due",
+        "failed",
+        "has_failed",
+        "is_held_back",
+        "is_in_doubt",
+        "marks",
+        "pause",
+        "timer",
+        "worker",
+    )
 
     def __init__(self, worker: "Worker") -> None:
         self.worker = worker
+        self.done = 0  # tasks
+        self.failed = 0  # attempts
         self.has_failed = False  # without a success since
         self.is_in_doubt = False  # a task that has failed is rather for another worker
         self.is_held_back = False
@@ -138,6 +151,7 @@ class Task:
     """One request of a client, from its acceptance to its reply."""
 
     __slots__ = (
+        "accepted",
         "attempt_id",
         "attempts",
         "back_off",
@@ -158,8 +172,8 @@ class Task:
         "queue",
         "rank",
         "reason",
+        "since",
         "stale",
-        "started",
         "status",
         "timeout",
         "timer",
@@ -192,7 +206,8 @@ class Task:
         self.timeout = timeout  # seconds per attempt; None: no limit
         self.status = WAITING
         self.stale = 0  # entries in the queue that are not to count
-        self.number = 0  # which of the tasks handed out this is, from 1; 0 before its first hand-out
+        self.number = 0  # which of the tasks accepted this is, from 1; 0: it is none
+        self.accepted = 0.0  # when
         self.token = b""  # what ends its attempt ids, so that nobody can make one up
         self.attempt_id = b""  # of the attempt that is running; else empty
         self.attempts = 0  # that a worker had in hand, and did not give back
@@ -202,7 +217,7 @@ class Task:
         self.worker = NOBODY  # that had it last
         self.holders: list[Holder] | None = None  # of earlier attempts; None: there are none
         self.failed_at: list[Record] | None = None  # the workers that lost it, by their records; None: none
-        self.started = 0.0  # when the running attempt was in hand
+        self.since = 0.0  # when its worker had it in hand, or it began to wait
         self.deadline: float | None = None  # of the running attempt
         self.due: float | None = None  # when the running attempt is given up, a delayed task waits again, or it expires
         self.timer = 0  # names the entry of that instant in the heap; 0: there is none

@@ -11,7 +11,7 @@ now, is *to be looked at*, until that was in vain.
 """
 
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from itertools import count
 
 from zmqbroker.broker.queues import Queue, Queues
@@ -167,6 +167,9 @@ class Workers:
     def find(self, worker_id: Sized) -> Worker | None:
         """Return the worker of a connection, if it is known."""
         return self._workers.get(worker_id)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())
 
     def announced(self, worker_id: Sized) -> Worker | None:
         """Return the worker of a connection that has announced itself; None: it has not."""

@@ -2,7 +2,10 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
+from zmqbroker.commands import drain, queues, status, tasks, workers
 from zmqbroker.commands.options import Parser, ShowVersion
 from zmqbroker.commands.serve import SERVE, SERVE_EXAMPLE, add_serve_options, serve
 from zmqbroker.commands.submit import SUBMIT, add_submit_options, submit
@@ -12,9 +15,43 @@ EXAMPLE = """\
 example, each line in a terminal of its own:
   zmqbroker serve -T 60 "tcp://*:4161" "tcp://*:4162" "tcp://*:4163"
   zmqbroker work tcp://localhost:4162 -- factor
-  seq 1000 | zmqbroker submit tcp://localhost:4161"""
+  seq 1000 | zmqbroker submit tcp://localhost:4161
+  zmqbroker status --watch"""
 
 Command = Callable[[argparse.Namespace, argparse.ArgumentParser], int]  # returns the exit status
+
+
+class Entry(NamedTuple):
+    """A subcommand."""
+
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    command: Command
+
+
+GROUPS = {  # of subcommands
+    "task": (
+        tasks.TASK,
+        {
+            "list": Entry(tasks.LIST, tasks.add_task_list_options, tasks.list_tasks),
+            "show": Entry(tasks.SHOW, tasks.add_task_options, tasks.show_task),
+            "cancel": Entry(tasks.CANCEL, tasks.add_task_options, tasks.cancel_task),
+        },
+    ),
+    "queue": (
+        queues.QUEUE,
+        {
+            "list": Entry(queues.LIST, queues.add_queue_list_options, queues.list_queues),
+            "pause": Entry(queues.PAUSE, queues.add_queue_options, queues.pause_queue),
+            "resume": Entry(queues.RESUME, queues.add_queue_options, queues.resume_queue),
+            "limit": Entry(queues.LIMIT, queues.add_queue_limit_options, queues.limit_queue),
+        },
+    ),
+    "worker": (
+        workers.WORKER,
+        {"list": Entry(workers.LIST, workers.add_worker_list_options, workers.list_workers)},
+    ),
+}
 
 
 def parse(program: str, arguments: Sequence[str]) -> tuple[Command, argparse.Namespace, argparse.ArgumentParser]:
@@ -43,19 +80,26 @@ def _zmqbroker_parser(command_line: list[str] | None) -> Parser:
     )
     parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    serve_parser = commands.add_parser(
-        "serve",
-        help=SERVE,
-        description=SERVE.capitalize() + ".",
-        epilog=SERVE_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_serve_options(serve_parser)
-    serve_parser.set_defaults(command=serve, parser=serve_parser)
-    work_parser = commands.add_parser("work", help=WORK)
-    add_work_options(work_parser, command_line)
-    work_parser.set_defaults(command=work, parser=work_parser)
-    submit_parser = commands.add_parser("submit", help=SUBMIT)
-    add_submit_options(submit_parser)
-    submit_parser.set_defaults(command=submit, parser=submit_parser)
+    serve_parser = _add(commands, "serve", Entry(SERVE, add_serve_options, serve))
+    serve_parser.epilog, serve_parser.formatter_class = SERVE_EXAMPLE, argparse.RawDescriptionHelpFormatter
+    _add(commands, "work", Entry(WORK, partial(add_work_options, command_line=command_line), work))
+    _add(commands, "submit", Entry(SUBMIT, add_submit_options, submit))
+    _add(commands, "status", Entry(status.STATUS, status.add_status_options, status.status))
+    for name, (help, entries) in GROUPS.items():
+        group = commands.add_parser(name, help=help, description=_sentence(help))
+        members = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        for member, entry in entries.items():
+            _add(members, member, entry)
+    _add(commands, "drain", Entry(drain.DRAIN, drain.add_drain_options, drain.drain))
     return parser
+
+
+def _add(commands: Any, name: str, entry: Entry) -> Parser:
+    parser: Parser = commands.add_parser(name, help=entry.help, description=_sentence(entry.help))
+    entry.add_options(parser)
+    parser.set_defaults(command=entry.command, parser=parser)
+    return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -11,6 +11,7 @@ from zmqbroker.commands import streams
 from zmqbroker.commands.options import ShowVersion, factor, log_level, number, queue_limit, refuse_repeated
 from zmqbroker.transport import signals
 from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.places import AUTO
 from zmqbroker.transport.stderr_log import log_to_stderr
 
 SERVE_EXAMPLE = """\
@@ -18,6 +19,7 @@ example:
   zmqbroker serve -t 3 -T 60 "tcp://*:4161" "tcp://*:4162" "tcp://*:4163\""""
 SERVE = "hand out the tasks of clients to the workers that ask for them"
 STDOUT_PATIENCE = 1.0  # seconds for a stdout that takes nothing
+NO_CONTROL = "none"
 COLLECT_AFTER = 100_000  # objects; a task needs no garbage collector, which after every 700 takes a fifth of the time
 
 log = logging.getLogger("zmqbroker.serve")
@@ -127,6 +129,13 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         "off again and again",
     )
     add(
+        "--control",
+        default=AUTO,
+        metavar="ADDRESS",
+        help="address for `zmqbroker status` and the like, which may also change things; auto: a socket that only the "
+        "same user can open; none: there is none (default: %(default)s)",
+    )
+    add(
         "--io-threads",
         type=number(int, "not allowed"),
         default=DEFAULT_IO_THREADS,
@@ -151,7 +160,7 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run a broker until a signal ends it; return the exit status."""
     log_to_stderr(log_level(options))
     addresses = options.requests, options.ready, options.results
-    refuse_repeated(parser, *addresses)
+    refuse_repeated(parser, *addresses, options.control)
     told = Told()
     handled = signals.on_signals(told.end, told.status)
     signals.ignore([signal.SIGTTOU])  # a terminal may be set to stop who writes to it from the background
@@ -172,6 +181,7 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             drain=options.drain,
             keep_alive=KeepAlive(*options.keep_alive),
             heartbeat=options.heartbeat,
+            control=None if options.control == NO_CONTROL else options.control,
             io_threads=options.io_threads,
         )
     except ValueError as error:
@@ -235,8 +245,10 @@ def start_text(broker: Broker, options: argparse.Namespace) -> str:
         *(f"at most {limit} tasks of {name} waiting" for name, limit in dict(options.limit_waiting).items() if limit),
         *([f"silent workers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]
-    names = zip(broker.addresses._fields, broker.addresses, strict=True)
-    return "".join(f"{name:9} {address}\n" for name, address in names) + f"limits    {', '.join(limits)}\n"
+    lines = [*zip(broker.addresses._fields, broker.addresses, strict=True), ("limits", ", ".join(limits))]
+    if broker.control_address is not None:
+        lines.append(("control", broker.control_address))
+    return "".join(f"{name:9} {text}\n" for name, text in lines)
 
 
 def retry_text(options: argparse.Namespace) -> str:

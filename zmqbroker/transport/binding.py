@@ -18,9 +18,13 @@ from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.inquiry import Inquiry, addresses_of
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
 from zmqbroker.transport.messages import LINGER_MS
+from zmqbroker.wire.control import LARGEST_QUESTION
 
 HEARTBEATS = 3  # sent in the time after which a silent peer is cut off
 LONGEST_HEARTBEAT = 6553.0  # seconds; ZMTP tells them to the peer in tenths, in 16 bits
+UNREAD_ANSWERS = 10  # kept for who does not read them; further ones are dropped
+UNREAD_QUESTIONS = 10  # kept for the broker, of each who asks
+LAST_ANSWERS_MS = 200  # what the end waits, at most, for the last answers to be sent
 BACKLOG = 4096  # connections that may wait to be accepted, after a restart say
 LARGEST_FRAME_FACTOR = 4  # a frame this many times the largest task cuts its sender off, see PROTOCOL.md
 LARGEST_FRAME_LEAST = 64 << 20  # bytes; nobody is cut off below this
@@ -67,6 +71,17 @@ def open_socket(context: zmq.Context[Any], kind: int, options: SocketOptions, un
         opened.heartbeat_ttl = max(ceil(options.heartbeat * 1000), 100)  # after which the worker hangs up as well
     if options.max_size:
         opened.maxmsgsize = min(max(LARGEST_FRAME_FACTOR * options.max_size, LARGEST_FRAME_LEAST), 2**63 - 1)
+    return opened
+
+
+def open_control(context: zmq.Context[Any]) -> zmq.Socket[bytes]:
+    """Make a socket for questions; who does not read the answers, or asks too much, is not waited for."""
+    opened: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+    opened.linger = LAST_ANSWERS_MS
+    opened.sndhwm = UNREAD_ANSWERS
+    opened.rcvhwm = UNREAD_QUESTIONS
+    opened.router_mandatory = True
+    opened.maxmsgsize = LARGEST_FRAME_FACTOR * LARGEST_QUESTION
     return opened
 
 

@@ -1,0 +1,174 @@
+"""What the control socket's answers stand on: all tasks by number, how long things took, and who has waited longest."""
+
+import pytest
+from core_support import PARALLEL, Core
+
+from zmqbroker.broker.ledger import BLOCK_BITS, MOST_BLOCKS, Ledger
+from zmqbroker.broker.queues import MOST_STEPS, Queue
+from zmqbroker.broker.statistics import BOUNDS, BUCKETS, Times
+from zmqbroker.broker.task import Task
+from zmqbroker.wire import Header
+
+BLOCK = 1 << BLOCK_BITS  # numbers
+
+
+def task(number: int) -> Task:
+    made = Task([], [], Queue("default"))
+    made.number = number
+    return made
+
+
+def ledger(*numbers: int) -> Ledger:
+    made = Ledger()
+    for number in numbers:
+        made.add(task(number))
+    return made
+
+
+def numbers(tasks: list[Task]) -> list[int]:
+    return [one.number for one in tasks]
+
+
+# Pages of the ledger
+
+
+def test_an_empty_ledger_has_an_empty_page():
+    assert Ledger().after(0) == ([], None)
+
+
+def test_a_page_begins_after_a_number_that_need_not_be_there():
+    kept = ledger(1, 2, 4)
+    assert [numbers(kept.after(number)[0]) for number in range(5)] == [[1, 2, 4], [2, 4], [4], [4], []]
+
+
+def test_a_gap_of_any_length_is_passed_over():
+    kept = ledger(1, 10**12, 10**12 + 1)
+    found, cursor = kept.after(0)
+    assert (numbers(found), cursor) == ([1, 10**12, 10**12 + 1], None)
+    assert numbers(kept.after(10**12)[0]) == [10**12 + 1]
+    assert kept.after(10**18) == ([], None)
+
+
+def test_what_is_removed_is_in_no_page_and_leaves_no_block_behind():
+    kept = ledger(1, 2, 5 * BLOCK, 9 * BLOCK)
+    for each in (1, 5 * BLOCK):
+        kept.remove(kept.get(each))  # type: ignore[arg-type]
+    assert numbers(kept.after(0)[0]) == [2, 9 * BLOCK]
+    assert kept._blocks == [0, 9]
+    assert kept.get(1) is None
+    assert len(kept) == 2
+
+
+def test_pages_have_so_many_blocks_and_all_tasks_are_in_one():
+    all_numbers = [number * BLOCK + number for number in range(1, 3 * MOST_BLOCKS + 2)]
+    kept = ledger(*all_numbers)
+    pages, cursor = [], 0
+    while cursor is not None:
+        found, cursor = kept.after(cursor)
+        pages.append(numbers(found))
+    assert [len(page) for page in pages] == [MOST_BLOCKS, MOST_BLOCKS, MOST_BLOCKS, 1]
+    assert [number for page in pages for number in page] == all_numbers
+
+
+def test_the_last_page_of_just_so_many_blocks_is_the_last():
+    assert ledger(*(number * BLOCK for number in range(1, MOST_BLOCKS + 1))).after(0)[1] is None
+
+
+# Buckets of times
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [
+        (0.0, 0),
+        (63e-6, 0),
+        (65e-6, 1),
+        (255e-6, 1),
+        (257e-6, 2),
+        (1.0, 7),
+        (1.1, 8),
+        (17_000.0, 14),
+        (18_000.0, 15),
+        (1e9, 15),
+        (1e300, 15),
+    ],
+)
+def test_a_time_is_counted_in_the_bucket_that_it_belongs_to(seconds: float, bucket: int):
+    times = Times()
+    times.add(seconds)
+    assert times.counts.index(1) == bucket
+    assert times.total == seconds
+
+
+@pytest.mark.parametrize("bucket", range(BUCKETS - 1))
+def test_the_bounds_are_those_of_the_buckets(bucket: int):
+    times = Times()
+    times.add(0.99 * BOUNDS[bucket])
+    times.add(1.01 * BOUNDS[bucket])
+    assert [times.counts[bucket], times.counts[bucket + 1]] == [1, 1]
+
+
+# The oldest waiting task
+
+
+def oldest(core: Core, queue: str = "default") -> str | None:
+    found = core.queues.find(queue).oldest()
+    return None if found is None else bytes(found.body[0]).decode()
+
+
+def submit(core: Core, name: str, now: float, **fields: object) -> None:
+    core.submit([name.encode()], [name.encode()], now, Header(key=name, **fields))  # type: ignore[arg-type]
+
+
+def test_of_no_waiting_tasks_none_is_the_oldest():
+    assert oldest(Core()) is None
+
+
+def test_the_oldest_task_is_found_in_any_group_and_behind_any_priority():
+    core = Core()
+    submit(core, "a", 3.0, group="one")
+    submit(core, "b", 2.0, group="two")
+    submit(core, "c", 1.0, priority=-5, group="one")
+    submit(core, "d", 4.0, priority=5, group="two")
+    assert oldest(core) == "c"
+
+
+def test_a_task_that_waits_no_more_is_not_the_oldest():
+    core = Core()
+    for name, now in (("a", 0.0), ("b", 1.0), ("c", 2.0)):
+        submit(core, name, now)
+    core.cancel(core.with_key("a"), "no", 3.0)  # type: ignore[arg-type]
+    assert oldest(core) == "b"
+    core.join("worker", 1)
+    assert core.give() == [("worker", "b")]
+    assert oldest(core) == "c"
+
+
+def test_a_task_that_waits_again_is_the_oldest_by_its_acceptance():
+    core = Core()
+    submit(core, "a", 0.0)
+    submit(core, "b", 1.0)
+    core.join("worker", 1)
+    ((_, first),) = core.take(2.0)
+    core.failed("worker", first.attempt_id, 3.0)
+    assert oldest(core) == "a"
+
+
+def test_a_look_for_the_oldest_takes_so_many_steps_and_the_next_one_goes_on():
+    core = Core()
+    for number in range(2 * MOST_STEPS + 10):
+        submit(core, f"{number}", float(number))
+    for number in range(2 * MOST_STEPS):  # those at the front, which leave stale entries
+        core.cancel(core.with_key(f"{number}"), "no", 1000.0)  # type: ignore[arg-type]
+    assert [oldest(core) for _ in range(3)] == [None, None, f"{2 * MOST_STEPS}"]
+
+
+def test_what_a_look_for_the_oldest_drops_does_not_disturb_the_order():
+    core = Core()
+    for name in "abcd":
+        submit(core, name, 0.0)
+    for name in "ac":
+        core.cancel(core.with_key(name), "no", 1.0)  # type: ignore[arg-type]
+    assert oldest(core) == "b"
+    core.join("worker", 4, PARALLEL)
+    assert [name for _, name in core.give()] == ["b", "d"]

@@ -1,0 +1,172 @@
+"""Anything whatever at the control socket: it is counted, answered if it can be, and the broker goes on."""
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zmq
+from conftest import Peers, Running
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zmqbroker.broker.control import Control, RefusedError
+from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.wire import EMPTY, MalformedError
+from zmqbroker.wire.control import (
+    LARGEST_QUESTION,
+    answer_message,
+    parse_answer,
+    parse_question,
+    question_message,
+)
+
+ASKS = ["status", "queues", "workers", "tasks", "task", "failures", "pause", "resume", "limit", "cancel"]
+FIELDS = ["queue", "state", "order", "worker", "most", "after", "key", "number", "running", "waiting"]
+DEEP = b'{"zmqbroker":1,"ask":' + b"[" * 5000 + b"]" * 5000 + b"}"
+HOSTILE = [
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b'"status"',
+    b"{}",
+    b"{" * 10_000,
+    b'{"zmqbroker":1,"ask":"status"',  # half of one
+    b'{"zmqbroker":true,"ask":"status"}',
+    b'{"zmqbroker":1.0,"ask":"status"}',
+    b'{"zmqbroker":1,"ask":"status","a":' + b"9" * 15_000 + b"}",
+    b'{"zmqbroker":1,"ask":{"a":' * 900 + b"1" + b"}" * 1800,
+    b'{"zmqbroker":1,"ask":"' + b"a" * LARGEST_QUESTION + b'"}',
+    DEEP,
+]
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["default", "gpu", "running", "slowest", "mine", ""]),
+)
+questions = st.fixed_dictionaries({"ask": st.sampled_from(ASKS)}, optional=dict.fromkeys(FIELDS, values))
+
+
+@pytest.fixture(scope="module")
+def core() -> Dispatcher:
+    dispatcher = Dispatcher()
+    for number in range(10):
+        dispatcher.submit([b"client"], [b"%d" % number], 0.0)
+    dispatcher.ready([b"worker"])
+    dispatcher.hand_out(0.0)
+    return dispatcher
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(question=questions)
+def test_a_question_with_any_fields_is_answered_or_refused(core: Dispatcher, question: dict[str, Any]):
+    control = Control(core, lambda worker: "", lambda: None)
+    try:
+        answer = control.answer(question, 1.0)
+    except RefusedError:
+        return
+    message = answer_message([b"asker", b"7", b"ZB1 {}"], answer)
+    assert parse_answer(message[1:]) == (b"7", {"zmqbroker": 1, "ok": True, **answer})  # type: ignore[arg-type]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(message=st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([EMPTY, *HOSTILE])), max_size=6))
+def test_whatever_comes_is_a_question_or_is_malformed(message: list[bytes]):
+    try:
+        envelope, fields = parse_question([b"asker", *message])
+    except MalformedError as error:
+        envelope, fields = getattr(error, "answer", [b"asker"]), {"zmqbroker": 1}
+    assert envelope[0] == b"asker"
+    assert fields["zmqbroker"] == 1
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(message=st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([b"ZB1 {}", EMPTY, *HOSTILE])), max_size=5))
+def test_whatever_comes_for_an_answer_is_none(message: list[bytes]):
+    with pytest.raises(MalformedError):
+        parse_answer(message)
+
+
+@pytest.fixture
+def controlled(start: Callable[..., Running]) -> Running:
+    return start(control="tcp://127.0.0.1:*")
+
+
+@pytest.fixture
+def asker(controlled: Running) -> zmq.Socket[bytes]:
+    assert controlled.broker.control_address is not None
+    return controlled.open(zmq.DEALER, controlled.broker.control_address)
+
+
+def is_alive(asker: "zmq.Socket[bytes]") -> bool:
+    """Tell whether the next answer but errors is that to a question that is asked now."""
+    asker.send_multipart(question_message(b"last", "status"))
+    while True:
+        message = asker.recv_multipart()
+        if message[0] == b"last":
+            return parse_answer(message)[1]["state"] == "serving"
+        assert json.loads(message[-1])["ok"] is False
+
+
+@pytest.mark.parametrize("question", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_question_is_counted_and_told_why(controlled: Running, asker: "zmq.Socket[bytes]", question: bytes):
+    asker.send_multipart([b"1", EMPTY, question])
+    told = json.loads(asker.recv_multipart()[-1])
+    assert (told["ok"], type(told["error"])) == (False, str)
+    assert is_alive(asker)
+    assert controlled.count("malformed") == 1
+
+
+def test_messages_that_are_no_questions_are_counted(controlled: Running, asker: "zmq.Socket[bytes]"):
+    for message in (
+        [b"no empty frame"],
+        [EMPTY],
+        [EMPTY, EMPTY, EMPTY],
+        [b"x"] * 2000,
+        [b"x" * 60_000, b"x" * 60_000, EMPTY, b"{}"],
+    ):
+        asker.send_multipart(message)
+        assert is_alive(asker)
+    assert controlled.count("malformed") == 5
+
+
+def test_a_question_that_is_far_too_large_cuts_its_sender_off_and_nobody_else(controlled: Running):
+    address = controlled.broker.control_address
+    assert address is not None
+    with Peers() as others:
+        others.open(zmq.DEALER, address).send_multipart([EMPTY, b"x" * 1_000_000])
+        assert is_alive(controlled.open(zmq.DEALER, address))
+
+
+def test_random_bytes_and_fields_leave_the_broker_alive(controlled: Running, asker: "zmq.Socket[bytes]"):
+    chance = random.Random(14)
+    wrong = [None, True, -1, 0, 7, 10**30, 0.5, "", "default", "a b", [], {}, [[1]]]
+    for _ in range(300):
+        fields = {name: chance.choice(wrong) for name in chance.sample(FIELDS, 3)} | {"ask": chance.choice(ASKS)}
+        asker.send_multipart([EMPTY, json.dumps({"zmqbroker": 1} | fields).encode()])
+        assert json.loads(asker.recv_multipart()[-1])["zmqbroker"] == 1
+    assert is_alive(asker)
+
+
+@pytest.mark.slow
+def test_a_thousand_askers_that_do_not_read_hold_up_nobody(controlled: Running):
+    address = controlled.broker.control_address
+    assert address is not None
+    with Peers() as others:
+        others.context.set(zmq.MAX_SOCKETS, 2000)
+        for _ in range(1000):
+            mute = others.open(zmq.DEALER, address, rcvhwm=1)
+            for _ in range(5):
+                mute.send_multipart(question_message(b"1", "status"))
+        controlled.worker().ready()
+        assert is_alive(controlled.open(zmq.DEALER, address))
+    client = controlled.client()
+    client.send(b"task")
+    controlled.wait_for("attempts", 1)

@@ -1,0 +1,100 @@
+"""What the control socket tells of queues, workers, tasks and failures: see PROTOCOL.md, part 4.
+
+Ages and spans are in seconds, rounded to milliseconds; None: there is none. Each takes a bounded number of steps.
+"""
+
+from itertools import islice
+from typing import Any
+
+from zmqbroker.broker.queues import Queue
+from zmqbroker.broker.statistics import Failure, Times
+from zmqbroker.broker.task import RUNNING, Task, Worker
+
+MOST_POOLS = 1000  # of a queue, whose workers are counted: there are so many only if their lists of queues all differ
+
+Answer = dict[str, Any]
+
+
+def about_queue(queue: Queue, now: float) -> Answer:
+    """Tell of a queue."""
+    statistics, oldest = queue.statistics, queue.oldest()
+    pools = list(islice(queue.pools, MOST_POOLS))
+    return {
+        "name": queue.name,
+        "waiting": queue.waiting,
+        "delayed": queue.delayed,
+        "running": queue.running,
+        "oldest": None if oldest is None else round(now - oldest.accepted, 3),
+        "workers": sum(pool.members for pool in pools),
+        "idle": sum(pool.free.idle + pool.ahead.idle for pool in pools),
+        "limit": queue.limit,
+        "limit_waiting": queue.limit_waiting,
+        "paused": queue.is_paused,
+        "accepted": statistics.accepted,
+        "done": statistics.done,
+        "failed": statistics.failed,
+        "cancelled": statistics.cancelled,
+        "expired": statistics.expired,
+        "attempts": statistics.endings,
+        "late": statistics.late,
+        "waited": _about_times(statistics.waited),
+        "ran": _about_times(statistics.ran),
+    }
+
+
+def about_worker(worker: Worker, address: str, now: float) -> Answer:
+    """Tell of a worker, whose connection comes from this address."""
+    announce, record = worker.announce, worker.record
+    first = next(iter(worker.held.values()), None)
+    return {
+        "label": announce.label if announce else None,
+        "host": announce.host if announce else None,
+        "pid": announce.pid if announce else None,
+        "address": address,
+        "queues": [queue.name for queue in worker.pool.queues],
+        "asks": len(worker.slots),
+        "held": len(worker.held),
+        "task": None if first is None or not first.number else about_task(first, now),
+        "done": record.done if record else None,
+        "failed": record.failed if record else None,
+        "marks": record.marks if record else None,
+        "held_back": None if record is None or not record.is_held_back else _left(record.due, now),
+    }
+
+
+def about_task(task: Task, now: float) -> Answer:
+    """Tell of an unsettled task."""
+    header = task.header
+    running = task.status is RUNNING
+    return {
+        "number": task.number,
+        "key": task.key,
+        "queue": task.queue.name,
+        "group": task.group if isinstance(task.group, str) else None,
+        "priority": header.priority if header else 0,
+        "state": task.status,
+        "age": round(now - task.accepted, 3),
+        "since": round(now - task.since, 3),
+        "attempts": task.attempts,
+        "tries": task.tries,
+        "worker": task.worker.name if running else None,
+        "in_hand": running and task.charged == task.attempt_id,
+        "due": _left(task.due, now),
+        "bytes": sum(map(len, task.body)),
+        "waiters": 1 + len(task.joined or ()),
+        "reason": task.reason,
+    }
+
+
+def about_failure(failure: Failure, now: float) -> Answer:
+    """Tell of a task that came to a bad end."""
+    fields = failure._asdict()
+    return fields | {"age": round(now - fields.pop("at"), 3)}
+
+
+def _about_times(times: Times) -> Answer:
+    return {"counts": times.counts, "seconds": round(times.total, 6)}
+
+
+def _left(due: float | None, now: float) -> float | None:
+    return None if due is None else round(due - now, 3)

@@ -1,0 +1,105 @@
+"""The control socket: questions are read, and answered by `control`, a few in each turn of the loop."""
+
+import os
+import resource
+from collections.abc import Callable, Sized
+from time import monotonic
+from typing import Any
+
+import zmq
+
+from zmqbroker import __version__
+from zmqbroker.broker.control import Control, RefusedError
+from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.shutdown import Shutdown
+from zmqbroker.broker.sockets import Sockets
+from zmqbroker.transport.messages import Inbox, send
+from zmqbroker.wire import MOST_FRAMES, MalformedError
+from zmqbroker.wire.control import QuestionError, answer_message, error_message, parse_question
+
+MOST_ANSWERED = 1  # questions, in one turn
+PAGE = resource.getpagesize()
+
+
+class Desk:
+    """Answers questions."""
+
+    def __init__(
+        self,
+        sockets: Sockets,
+        dispatcher: Dispatcher,
+        shutdown: Shutdown,
+        drain: Callable[[], None],
+        count_malformed: Callable[[MalformedError], None],
+    ) -> None:
+        """Prepare; there must be a control socket. `drain` begins the end, `count_malformed` is told what is wrong."""
+        self.asked = 0
+        self._count_malformed = count_malformed
+        self._sockets = sockets
+        self._shutdown = shutdown
+        self._control = Control(dispatcher, self._address_of, drain)
+        self._began = monotonic()
+        self.socket: zmq.Socket[bytes] | None = sockets.control
+        self._inbox = Inbox(sockets.control, MOST_ANSWERED, self._ignore_long)  # type: ignore[arg-type]
+
+    def serve(self, now: float) -> None:
+        """Answer a few questions."""
+        for message in self._inbox.batch(MOST_ANSWERED):
+            self.asked += 1
+            answer = self._answer(message, now)
+            if answer is not None and self.socket is not None:
+                send(self.socket, answer)  # who does not read them gets no more
+
+    def _answer(self, message: list[Sized], now: float) -> list[Sized] | None:
+        try:
+            envelope, question = parse_question(message)
+        except QuestionError as error:
+            self._count_malformed(error)
+            return error.answer
+        except MalformedError as error:
+            self._count_malformed(error)
+            return None
+        try:
+            answer = self._control.answer(question, now)
+        except RefusedError as refusal:
+            return error_message(envelope, str(refusal))
+        if question["ask"] == "status":
+            answer = self._about_broker(now) | answer
+        return answer_message(envelope, answer)
+
+    def _about_broker(self, now: float) -> dict[str, Any]:
+        """Return what is known of the process and its sockets."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "addresses": self._sockets.addresses._asdict() | {"control": self._sockets.control_address},
+            "uptime": round(now - self._began, 3),
+            "state": "draining" if self._shutdown.is_draining else "serving",
+            "memory": _resident(),
+            "descriptors": _descriptors(),
+            "connections": len(self._sockets.workers),
+            "questions": self.asked,
+        }
+
+    def _address_of(self, worker: Sized) -> str:
+        return self._sockets.workers.address_of(worker)
+
+    def _ignore_long(self, start: list[Sized]) -> None:
+        self._count_malformed(MalformedError(f"a question of more than {MOST_FRAMES} frames"))
+
+
+def _resident() -> int | None:
+    """Return the bytes of memory in use; None where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * PAGE
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _descriptors() -> int | None:
+    """Return the number of open file descriptors; None where the system does not say, or has none left to look."""
+    try:
+        return len(os.listdir("/proc/self/fd")) - 1
+    except OSError:
+        return None

@@ -1,0 +1,74 @@
+"""What is counted of each queue and worker besides the totals: attempts by outcome, and how long things take.
+
+Times are counted in buckets that grow by four: the first is for less than 64 microseconds, the last one for all that
+is longer than about 4 days. So a time costs a multiplication, and what is counted fits anywhere.
+"""
+
+from typing import NamedTuple
+
+from zmqbroker.broker.task import Task
+
+MOST_FAILURES = 1000  # remembered
+LONGEST_REMEMBERED = 500  # characters of a reason
+BUCKETS = 16
+SHORTEST = 64e-6  # seconds
+BOUNDS = [SHORTEST * 4**number for number in range(BUCKETS - 1)]  # seconds; of each bucket but the last
+
+BY_RESULT = "result"  # how an attempt ends
+BY_FAIL = "fail"
+BY_REJECT = "reject"
+BY_RELEASE = "release"
+BY_TIMEOUT = "timeout"
+BY_LOSS = "lost"
+ENDINGS = (BY_RESULT, BY_FAIL, BY_REJECT, BY_RELEASE, BY_TIMEOUT, BY_LOSS)
+
+
+class Times:
+    """How often something took how long."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * BUCKETS
+        self.total = 0.0  # seconds
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.total += seconds
+        self.counts[min((int(seconds / SHORTEST).bit_length() + 1) >> 1, BUCKETS - 1)] += 1
+
+
+class Statistics:
+    """What is counted of a queue."""
+
+    __slots__ = ("accepted", "cancelled", "done", "endings", "expired", "failed", "late", "ran", "waited")
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.done = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.expired = 0
+        self.late = 0  # results for a task that is settled
+        self.endings = dict.fromkeys(ENDINGS, 0)  # of attempts
+        self.waited = Times()  # until a worker had it in hand
+        self.ran = Times()  # from then on, whatever the outcome
+
+
+class Failure(NamedTuple):
+    """A task that came to a bad end, as it is remembered."""
+
+    number: int
+    key: str | None
+    queue: str
+    status: str
+    reason: str
+    worker: str  # that had it last; empty: none, or a plain one
+    attempts: int
+    at: float  # seconds of the broker's clock
+
+    @classmethod
+    def of(cls, task: Task, now: float) -> "Failure":
+        """Return what is to be remembered of a task."""
+        reason, worker = task.reason[:LONGEST_REMEMBERED], task.worker.name
+        return cls(task.number, task.key, task.queue.name, task.status, reason, worker, task.attempts, now)

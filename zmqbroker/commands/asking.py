@@ -1,0 +1,79 @@
+"""What the commands share that ask a broker by its control socket: the address, and what to say where none answers."""
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from zmqbroker.commands import streams
+from zmqbroker.commands.options import USAGE_ERROR
+from zmqbroker.transport.control import ControlSocket, NoAnswerError, control_addresses
+from zmqbroker.wire.control import ControlError
+
+DONE, REFUSED, NO_ANSWER = 0, 1, USAGE_ERROR  # exit statuses
+STATUSES = (
+    "Exit status: 0 if it was done; 1 if the broker refused it; 2 for bad options, or unless just one broker answers."
+)
+NOBODY = "no broker of this user answers on this machine; give the address that it printed as `control`"
+
+Use = Callable[[ControlSocket], int]  # returns the exit status
+
+
+def add_control(parser: argparse.ArgumentParser, epilog: str = STATUSES) -> None:
+    """Declare which broker is asked, and that its answer may be printed as it comes."""
+    parser.epilog = epilog
+    parser.add_argument("--json", action="store_true", help="print the broker's answer as JSON")
+    parser.add_argument(
+        "control",
+        nargs="?",
+        metavar="CONTROL",
+        help="address of the broker's control socket, which it prints at its start (default: that of the only broker "
+        "of this user on this machine)",
+    )
+
+
+def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, use: Use) -> int:
+    """Have `use` ask the broker that is meant; return the exit status, after one line if there is something wrong."""
+    addresses = [options.control] if options.control else control_addresses()
+    if not addresses:
+        return complain(parser, NOBODY)
+    if len(addresses) > 1:
+        return complain(parser, f"several brokers answer, say which one is meant: {' or '.join(addresses)}")
+    try:
+        with ControlSocket(addresses[0]) as control:
+            return use(control)
+    except ControlError as refusal:
+        complain(parser, str(refusal))
+        return REFUSED
+    except ValueError as error:
+        return complain(parser, str(error))
+    except NoAnswerError as error:
+        return complain(parser, str(error))
+
+
+def complain(parser: argparse.ArgumentParser, text: str) -> int:
+    """Say in one line what is wrong; return the exit status."""
+    streams.complain(f"{parser.prog}: {text if text.isprintable() else text.encode('unicode_escape').decode()}")
+    return NO_ANSWER
+
+
+def list_all(control: ControlSocket, what: str, most: int, **fields: Any) -> dict[str, Any]:
+    """Ask for one page after the other until there are so many things (0: all); return them as one answer."""
+    found: list[Any] = []
+    after: int | None = 0
+    total = 0
+    while after is not None and (not most or len(found) < most):
+        page = control.ask(what, after=after, **fields)
+        found += page[what]
+        after, total = page["cursor"], page["total"]
+    return {what: found[: most or None], "total": total}
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """Print an answer as one line."""
+    streams.print_out(f"{json.dumps(answer)}\n")
+
+
+def print_lines(lines: list[str]) -> None:
+    """Print lines for people."""
+    streams.print_out("".join(f"{line}\n" for line in lines))

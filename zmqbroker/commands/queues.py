@@ -1,0 +1,115 @@
+"""`zmqbroker queue`: which queues there are, and how they are held up."""
+
+import argparse
+from math import inf
+from typing import Any
+
+from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
+from zmqbroker.commands.options import number, queue_name
+from zmqbroker.commands.tables import RED, YELLOW, Column, Page, Row, counted, short, span
+from zmqbroker.transport.control import ControlSocket
+
+QUEUE = "list queues, pause or resume one, or limit it"
+LIST = "list the queues that have tasks, workers or settings"
+PAUSE = "hand out no tasks of a queue until it is resumed; what runs goes on"
+RESUME = "hand out the tasks of a queue again"
+LIMIT = "limit how many tasks of a queue may run at once, or wait"
+COLUMNS = (
+    Column("QUEUE", may_shrink=True),
+    Column("WAITING", is_number=True),
+    Column("DELAYED", is_number=True),
+    Column("RUNNING", is_number=True),
+    Column("WORKERS", is_number=True),
+    Column("OLDEST", is_number=True),
+    Column("DONE", is_number=True),
+    Column("FAILED", is_number=True),
+    Column("", may_shrink=True),
+)
+
+
+def add_queue_list_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `queue list` takes."""
+    add_control(parser)
+
+
+def add_queue_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `queue pause` and `queue resume` take."""
+    parser.add_argument("queue", type=queue_name, metavar="QUEUE", help="the name of the queue")
+    add_control(parser)
+
+
+def add_queue_limit_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `queue limit` takes."""
+    count, add = number(int, "any number"), parser.add_argument
+    add("--running", type=count, metavar="N", help="tasks that may run at once (default: as it is; 0: any number)")
+    add("--waiting", type=count, metavar="N", help="tasks that may wait (default: as it is; 0: any number)")
+    add_queue_options(parser)
+
+
+def list_queues(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """List all queues; return the exit status."""
+
+    def use(control: ControlSocket) -> int:
+        answer = list_all(control, "queues", 0)
+        if options.json:
+            print_json(answer)
+            return DONE
+        page = Page()
+        rows = [queue_row(queue) for queue in answer["queues"]]
+        print_lines(page.table(COLUMNS, rows, page.width if page.is_terminal else inf))
+        return DONE
+
+    return ask_one(options, parser, use)
+
+
+def pause_queue(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Pause a queue; return the exit status."""
+    return _change(options, parser, "pause", "is paused")
+
+
+def resume_queue(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Resume a queue; return the exit status."""
+    return _change(options, parser, "resume", "is not paused")
+
+
+def limit_queue(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Limit a queue; return the exit status."""
+    wishes = {"running": options.running, "waiting": options.waiting}
+    fields = {name: wish for name, wish in wishes.items() if wish is not None}
+    if not fields:
+        parser.error("say --running N, --waiting N, or both")
+    words = [f"{wish or 'any number of'} {name}" for name, wish in fields.items()]
+    return _change(options, parser, "limit", f"may have {' and '.join(words)}", **fields)
+
+
+def _change(options: argparse.Namespace, parser: argparse.ArgumentParser, ask: str, what: str, **fields: Any) -> int:
+    def use(control: ControlSocket) -> int:
+        answer = control.ask(ask, queue=options.queue, **fields)
+        if options.json:
+            print_json(answer)
+            return DONE
+        queue = answer["queue"] or {"waiting": 0, "running": 0}  # it is forgotten
+        tasks = f"{counted(queue['waiting'], 'task waits', 'tasks wait')} there, {queue['running']:,} running"
+        print_lines([f"the queue {options.queue} {what} ({tasks})"])
+        return DONE
+
+    return ask_one(options, parser, use)
+
+
+def is_unserved(queue: dict[str, Any]) -> bool:
+    """Tell whether tasks wait in vain, as no worker asks."""
+    return bool(queue["waiting"] and not queue["workers"])
+
+
+def queue_row(queue: dict[str, Any]) -> Row:
+    """Return what a table says of a queue."""
+    notes = [
+        *(["no workers"] if is_unserved(queue) else []),
+        *(["paused"] if queue["paused"] else []),
+        *([f"limit {queue['limit']:,}"] if queue["limit"] is not None else []),
+        *([f"{queue['limit_waiting']:,} may wait"] if queue["limit_waiting"] is not None else []),
+    ]
+    counts = [short(queue[name]) for name in ("waiting", "delayed", "running", "workers")]
+    outcomes = [short(queue[name]) for name in ("done", "failed")]
+    style = RED if is_unserved(queue) else YELLOW if queue["paused"] else ""
+    return Row([queue["name"], *counts, span(queue["oldest"]), *outcomes, ", ".join(notes)], style)

@@ -1,0 +1,139 @@
+"""What `zmqbroker status` shows of a broker: one screen, however much there is."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from zmqbroker.commands import queues, workers
+from zmqbroker.commands.tables import NONE, RED, YELLOW, Column, Page, Row, counted, number, size, span
+
+SLOWEST = (
+    Column("RUNNING", is_number=True),
+    Column("KEY", may_shrink=True),
+    Column("QUEUE", may_shrink=True),
+    Column("ATTEMPT", is_number=True),
+    Column("FOR", is_number=True),
+    Column("WORKER", may_shrink=True),
+)
+FAILURES = (
+    Column("FAILED", is_number=True),
+    Column("QUEUE", may_shrink=True),
+    Column("AGO", is_number=True),
+    Column("ATTEMPTS", is_number=True),
+    Column("REASON", may_shrink=True),
+)
+
+Answer = dict[str, Any]
+
+
+class Section(NamedTuple):
+    """A table of the screen, of which as many rows are shown as there is room for."""
+
+    columns: Sequence[Column]
+    rows: list[Row]
+    total: int  # rows that there are in all
+
+
+def is_healthy(status: Answer) -> bool:
+    """Tell whether there are workers for all queues where tasks wait."""
+    return not status["unserved"]
+
+
+def picture(page: Page, status: Answer, found: Answer, before: Answer | None, height: int) -> list[str]:
+    """Return the lines that show a broker, by its answers to `status` and `workers`; `before` is an earlier status."""
+    lines = [*_head(page, status, before), *_alarms(page, status)]
+    sections = [
+        Section(queues.COLUMNS, [queues.queue_row(queue) for queue in status["queues"]], status["total_queues"]),
+        Section(workers.COLUMNS, [workers.worker_row(worker) for worker in found["workers"]], found["total"]),
+        Section(SLOWEST, [_slow_row(task) for task in status["slowest"]], len(status["slowest"])),
+        Section(FAILURES, [_failure_row(failure) for failure in status["failures"]], len(status["failures"])),
+    ]
+    sections = [section for section in sections if section.rows]
+    room = height - len(lines) - 2 * len(sections)
+    for section, shown in zip(sections, shares(room, [len(section.rows) for section in sections]), strict=True):
+        if shown:
+            lines += ["", *page.table(_titled(section, shown), section.rows[:shown], page.width)]
+    return lines[:height]
+
+
+def shares(room: int, wanted: list[int]) -> list[int]:
+    """Divide so many lines among those who want some: to each the same, and what one leaves to the others."""
+    given = [0] * len(wanted)
+    while room > 0 and given != wanted:
+        for place, want in enumerate(wanted):
+            if room > 0 and given[place] < want:
+                given[place] += 1
+                room -= 1
+    return given
+
+
+def several(page: Page, statuses: list[tuple[str, Answer | None]]) -> list[str]:
+    """Return the lines that list brokers, each with its address; None: it does not answer."""
+    columns = (
+        Column("BROKER", may_shrink=True),
+        Column("REQUESTS", may_shrink=True),
+        Column("STATE"),
+        *(Column(name.upper(), is_number=True) for name in ("waiting", "running", "workers")),
+    )
+    rows = []
+    for address, status in statuses:
+        if status is None:
+            rows.append(Row([address, NONE, "no answer", NONE, NONE, NONE], RED))
+            continue
+        counts = [number(status[name]) for name in ("waiting", "running", "workers")]
+        style = "" if is_healthy(status) else RED
+        rows.append(Row([address, status["addresses"]["requests"], status["state"], *counts], style))
+    return page.table(columns, rows, page.width if page.is_terminal else float("inf"))
+
+
+def _head(page: Page, status: Answer, before: Answer | None) -> list[str]:
+    totals = status["totals"]
+    is_draining = status["state"] == "draining"
+    who = f"zmqbroker {status['version']}, process {status['pid']}, {status['state']}, up {span(status['uptime'])}"
+    where = "  ".join(f"{name} {status['addresses'][name]}" for name in ("requests", "ready", "results"))
+    tasks = ", ".join(f"{number(status[name])} {name}" for name in ("waiting", "delayed", "running"))
+    at_work = f"{counted(status['workers'], 'worker', 'workers')}, {number(status['idle'])} idle"
+    settled = [f"{number(totals[name])} {name}" for name in ("done", "failed", "cancelled", "expired")]
+    settled[0] += _rate(status, before)
+    odd = ", ".join(f"{number(totals[name])} {name}" for name in ("retried", "late", "malformed"))
+    return [
+        page.line(who, YELLOW if is_draining else ""),
+        page.line(where),
+        page.line(f"{tasks}; {at_work}; {size(status['memory'])}, {number(status['connections'])} connected"),
+        page.line(f"{', '.join(settled)}; {odd}"),
+    ]
+
+
+def _alarms(page: Page, status: Answer) -> list[str]:
+    """Return the line that says what is wrong, if something is."""
+    if is_healthy(status):
+        return []
+    where = counted(status["unserved"], "queue that no worker asks", "queues that no worker asks")
+    return [page.line(f"tasks wait in {where} from", RED)]
+
+
+def _rate(status: Answer, before: Answer | None) -> str:
+    """Return how many tasks were done in a second since an earlier status of the same broker."""
+    if before is None or before["pid"] != status["pid"] or before["uptime"] >= status["uptime"]:
+        return ""
+    done = status["totals"]["done"] - before["totals"]["done"]
+    return f" ({done / (status['uptime'] - before['uptime']):,.0f}/s)"
+
+
+def _titled(section: Section, shown: int) -> list[Column]:
+    """Return the columns, of which the last one says how many rows there are besides those shown."""
+    *others, last = section.columns
+    if shown < section.total and not last.title:
+        last = last._replace(title=f"{shown} of {section.total:,}")
+    return [*others, last]
+
+
+def _slow_row(task: Answer) -> Row:
+    attempt = f"{task['attempts']} of {task['tries']}" if task["tries"] else str(task["attempts"])
+    name = task["worker"] or NONE
+    return Row([str(task["number"]), task["key"] or NONE, task["queue"], attempt, span(task["since"]), name])
+
+
+def _failure_row(failure: Answer) -> Row:
+    reason = failure["reason"] if failure["status"] == "failed" else f"{failure['status']}: {failure['reason']}"
+    where = f"{reason} ({failure['worker']})" if failure["worker"] else reason
+    return Row([str(failure["number"]), failure["queue"], span(failure["age"]), str(failure["attempts"]), where])

@@ -1,0 +1,105 @@
+"""`zmqbroker status`: one screen of what a broker does, once or each second."""
+
+import argparse
+import json
+from typing import NamedTuple
+
+from zmqbroker.commands.asking import NO_ANSWER, NOBODY, add_control, complain, print_lines
+from zmqbroker.commands.screen import Answer, is_healthy, picture, several
+from zmqbroker.commands.tables import RED, Page
+from zmqbroker.commands.watch import Watch
+from zmqbroker.transport.control import PATIENCE, ControlSocket, NoAnswerError, control_addresses
+from zmqbroker.wire.control import ControlError
+
+STATUS = "show what a broker does: queues, workers, the slowest tasks, the last failures"
+EXIT_STATUS = """\
+Exit status: 0 if all is well; 1 if tasks wait in a queue that no worker asks from; 2 for bad options, and if no broker
+answers. With several brokers it lists them."""
+HEALTHY, UNHEALTHY = 0, 1  # exit statuses
+MOST_WORKERS = 50  # asked for
+WATCHED_PATIENCE = 2.0  # seconds for an answer, in a watch
+
+
+def add_status_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `status` takes."""
+    parser.add_argument("--watch", action="store_true", help="draw it anew each second; q ends it")
+    add_control(parser, EXIT_STATUS)
+
+
+def status(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Show what a broker does; return the exit status."""
+    try:
+        view = View(options.control, options.json, WATCHED_PATIENCE if options.watch else PATIENCE)
+        if not options.watch:
+            lines = view.look()
+            if view.trouble:
+                return complain(parser, view.trouble)
+            print_lines(lines)
+            return view.exit_status
+        with Watch(view.page.is_terminal and not options.json) as watch:
+            while watch.ended_by is None:
+                watch.show(view.look_again())
+            return watch.ended_by or view.exit_status
+    except ValueError as error:
+        return complain(parser, str(error))
+
+
+class Seen(NamedTuple):
+    """What a broker has answered."""
+
+    address: str
+    status: Answer | None  # None: it did not
+    workers: Answer
+
+
+class View:
+    """What there is to be seen of the brokers that are meant, at each look."""
+
+    def __init__(self, address: str | None, is_json: bool, patience: float) -> None:
+        """Look at the broker at an address; None: at all of this user on this machine.
+
+        `patience` is in seconds, for each answer.
+        """
+        self.page = Page()
+        self.exit_status = NO_ANSWER  # as of the last look
+        self.trouble = ""  # why there was nothing to be seen then
+        self._address = address
+        self._is_json = is_json
+        self._patience = patience
+        self._before: Answer | None = None  # the status at the last look
+
+    def look(self) -> list[str]:
+        """Return the lines that show what there is now; none where nobody answers. Raises ValueError for no address."""
+        self.page.measure()
+        self.trouble = NOBODY
+        seen = [self._ask(address) for address in ([self._address] if self._address else control_addresses())]
+        statuses = [one.status for one in seen if one.status is not None]
+        if not statuses:
+            self.exit_status = NO_ANSWER
+            return []
+        self.trouble = ""
+        self.exit_status = HEALTHY if all(map(is_healthy, statuses)) else UNHEALTHY
+        if self._is_json:
+            return [json.dumps({"control": one.address} | one.status) for one in seen if one.status is not None]
+        if len(seen) > 1:
+            return several(self.page, [(one.address, one.status) for one in seen])
+        height = self.page.height - 1  # the last line is for the prompt
+        lines = picture(self.page, statuses[0], seen[0].workers, self._before, height)
+        self._before = statuses[0]
+        return lines
+
+    def look_again(self) -> list[str]:
+        """Return the lines of a look, or the one that says why there are none."""
+        lines = self.look()
+        if lines:
+            return lines
+        return [json.dumps({"error": self.trouble}) if self._is_json else self.page.line(self.trouble, RED)]
+
+    def _ask(self, address: str) -> Seen:
+        try:
+            with ControlSocket(address, self._patience) as control:
+                status = control.ask("status")
+                return Seen(address, status, {} if self._is_json else control.ask("workers", most=MOST_WORKERS))
+        except (NoAnswerError, ControlError) as error:
+            self.trouble = str(error)
+            return Seen(address, None, {})

@@ -1,0 +1,134 @@
+"""`zmqbroker task`: which tasks there are, one of them, and an end to one."""
+
+import argparse
+from math import inf
+from typing import Any
+
+from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
+from zmqbroker.commands.options import number, queue_name
+from zmqbroker.commands.tables import NONE, Column, Page, Row, span
+from zmqbroker.commands.tables import number as with_commas
+from zmqbroker.transport.control import ControlSocket
+
+TASK = "list tasks, show one, or cancel one"
+LIST = "list the tasks that wait or run, the oldest first"
+SHOW = "show a task that waits or runs, or one of the last that failed"
+CANCEL = "cancel a task, whether it waits or runs"
+STATES = ("waiting", "delayed", "running")
+DEFAULT_MOST = 100  # tasks listed
+COLUMNS = (
+    Column("TASK", is_number=True),
+    Column("STATE"),
+    Column("QUEUE", may_shrink=True),
+    Column("AGE", is_number=True),
+    Column("SINCE", is_number=True),
+    Column("ATTEMPTS", is_number=True),
+    Column("WORKER", may_shrink=True),
+    Column("KEY", may_shrink=True),
+)
+
+
+def add_task_list_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `task list` takes."""
+    add = parser.add_argument
+    add("--state", choices=STATES, metavar="STATE", help=f"only tasks in this state: {', '.join(STATES)}")
+    add("--queue", type=queue_name, metavar="NAME", help="only tasks of this queue")
+    add("--worker", metavar="TEXT", help="only tasks at workers with this in their names")
+    add("--slowest", action="store_true", help="only tasks that workers have in hand, the longest first")
+    add(
+        "--most",
+        type=number(int, "all"),
+        default=DEFAULT_MOST,
+        metavar="N",
+        help="tasks listed, at most (default: %(default)s; 0: all)",
+    )
+    add_control(parser)
+
+
+def add_task_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `task show` and `task cancel` take."""
+    parser.add_argument("--key", action="store_true", help="TASK is a key, though it looks like a number")
+    parser.add_argument("task", metavar="TASK", help="the number of a task in the broker's log, or its key")
+    add_control(parser)
+
+
+def list_tasks(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """List tasks; return the exit status."""
+    wishes = {"state": options.state, "queue": options.queue, "worker": options.worker}
+    fields: dict[str, Any] = {name: wish for name, wish in wishes.items() if wish is not None}
+    if options.slowest:
+        fields["order"] = "slowest"
+
+    def use(control: ControlSocket) -> int:
+        answer = list_all(control, "tasks", options.most, **fields)
+        if options.json:
+            print_json(answer)
+            return DONE
+        page = Page()
+        rows = [Row(_cells(task)) for task in answer["tasks"]]
+        lines = page.table(COLUMNS, rows, page.width if page.is_terminal else inf)
+        if len(rows) == options.most:
+            lines.append(f"there may be more: {with_commas(answer['total'])} tasks wait or run in all")
+        print_lines(lines)
+        return DONE
+
+    return ask_one(options, parser, use)
+
+
+def show_task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Show a task; return the exit status."""
+
+    def use(control: ControlSocket) -> int:
+        answer = control.ask("task", **_which(options))
+        if options.json:
+            print_json(answer)
+            return DONE
+        about = answer.get("task") or answer["failure"]
+        page = Page()
+        print_lines([f"{name:9} {page.escape(_text(name, value))}" for name, value in about.items()])
+        return DONE
+
+    return ask_one(options, parser, use)
+
+
+def cancel_task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Cancel a task; return the exit status."""
+
+    def use(control: ControlSocket) -> int:
+        answer = control.ask("cancel", **_which(options))
+        if options.json:
+            print_json(answer)
+            return DONE
+        task = answer["task"]
+        where = f" at {task['worker']}" if task["worker"] else ""
+        print_lines([Page().escape(f"task {task['number']} is cancelled; it was {task['state']}{where}")])
+        return DONE
+
+    return ask_one(options, parser, use)
+
+
+def _which(options: argparse.Namespace) -> dict[str, Any]:
+    is_number = options.task.isascii() and options.task.isdecimal() and not options.key
+    return {"number": int(options.task)} if is_number else {"key": options.task}
+
+
+def _cells(task: dict[str, Any]) -> list[str]:
+    return [
+        str(task["number"]),
+        task["state"],
+        task["queue"],
+        span(task["age"]),
+        span(task["since"]),
+        str(task["attempts"]),
+        task["worker"] or NONE,
+        task["key"] or NONE,
+    ]
+
+
+def _text(name: str, value: Any) -> str:
+    """Return what is to be said of one thing that is known of a task."""
+    if value is None or value == "":
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return span(value) if name in ("age", "since", "due") else str(value)

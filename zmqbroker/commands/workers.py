@@ -1,0 +1,66 @@
+"""`zmqbroker worker`: which workers there are, and what they are at."""
+
+import argparse
+from math import inf
+from typing import Any
+
+from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
+from zmqbroker.commands.tables import NONE, YELLOW, Column, Page, Row, short, span
+from zmqbroker.transport.control import ControlSocket
+
+WORKER = "list workers"
+LIST = "list the workers, and what they are at"
+COLUMNS = (
+    Column("WORKER", may_shrink=True),
+    Column("QUEUES", may_shrink=True),
+    Column("HAS", is_number=True),
+    Column("TASK", is_number=True),
+    Column("FOR", is_number=True),
+    Column("DONE", is_number=True),
+    Column("FAILED", is_number=True),
+    Column("", may_shrink=True),
+)
+
+
+def add_worker_list_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `worker list` takes."""
+    add_control(parser)
+
+
+def list_workers(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """List all workers; return the exit status."""
+
+    def use(control: ControlSocket) -> int:
+        answer = list_all(control, "workers", 0)
+        if options.json:
+            print_json(answer)
+            return DONE
+        page = Page()
+        rows = [worker_row(worker) for worker in answer["workers"]]
+        print_lines(page.table(COLUMNS, rows, page.width if page.is_terminal else inf))
+        return DONE
+
+    return ask_one(options, parser, use)
+
+
+def worker_row(worker: dict[str, Any]) -> Row:
+    """Return what a table says of a worker; a plain one has no name but its address."""
+    where = f"{worker['host']}:{worker['pid']}" if worker["host"] else worker["address"]
+    name = f"{worker['label']} ({where})" if worker["label"] else where or NONE
+    task = worker["task"] or {"number": None, "since": None}
+    notes = [
+        *([f"held back {span(worker['held_back'])}"] if worker["held_back"] is not None else []),
+        *(["idle"] if worker["asks"] and not worker["held"] else []),
+        *(["plain"] if worker["done"] is None else []),
+    ]
+    cells = [
+        name,
+        ",".join(worker["queues"]),
+        short(worker["held"]),
+        NONE if task["number"] is None else str(task["number"]),
+        span(task["since"]),
+        short(worker["done"]),
+        short(worker["failed"]),
+        ", ".join(notes),
+    ]
+    return Row(cells, YELLOW if worker["held_back"] is not None else "")

@@ -1,0 +1,86 @@
+"""Asking a broker by its control socket."""
+
+import socket
+from itertools import count
+from time import monotonic
+from typing import Any
+
+import zmq
+
+from zmqbroker.transport.addresses import Address, parse
+from zmqbroker.transport.inquiry import look_at
+from zmqbroker.transport.places import places
+from zmqbroker.wire.control import parse_answer, question_message
+
+PATIENCE = 5.0  # seconds for an answer
+NAME_PATIENCE = 2.0  # seconds for a host that has a name to take a connection
+
+
+class NoAnswerError(Exception):
+    """Nobody answers at the control socket."""
+
+
+class ControlSocket:
+    """A connection to the control socket of one broker; to be closed, or used by `with`."""
+
+    def __init__(self, address: str, patience: float = PATIENCE) -> None:
+        """Connect to an address; `patience` is how many seconds to wait for each answer.
+
+        Raises ValueError for what is no address, NoAnswerError where its name leads nowhere.
+        """
+        self.address = address
+        self._patience = patience
+        self._target = parse(address)
+        numeric = _numeric(self._target)
+        self._next_id = count(1).__next__
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.ipv6 = "[" in numeric
+        try:
+            self._socket.connect(numeric)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ValueError(f"{address!r} is no address to connect to: {error.strerror}") from None
+
+    def __enter__(self) -> "ControlSocket":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._socket.close()
+        self._context.term()
+
+    def ask(self, what: str, **fields: Any) -> dict[str, Any]:
+        """Return the answer to a question, or have something done.
+
+        Raises NoAnswerError when none comes in time, ControlError for what is refused, MalformedError for nonsense.
+        """
+        until = monotonic() + self._patience
+        own_id = b"%d" % self._next_id()
+        self._socket.send_multipart(question_message(own_id, what, **fields))
+        while self._socket.poll(max(0, round(1000 * (until - monotonic())))):
+            id, answer = parse_answer(self._socket.recv_multipart())
+            if id == own_id:  # else it is to a question that was given up
+                return answer
+        raise NoAnswerError(f"no broker answers at {self.address}: {look_at(self._target).reason}")
+
+
+def control_addresses() -> list[str]:
+    """Return the addresses of the control sockets at the places where one looks for them."""
+    return [f"ipc://{path}" for path in places()]
+
+
+def _numeric(target: Address) -> str:
+    """Return an address without a name: that of its addresses which takes a connection."""
+    if not target.is_name:
+        return target.numeric
+    try:
+        with socket.create_connection((target.host, target.port), NAME_PATIENCE) as found:
+            return target.at(found.getpeername()[0])
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "its name leads nowhere"
+        raise NoAnswerError(f"no broker answers at {target.text}: {reason.lower()}") from None
