@@ -71,7 +71,7 @@ def test_queues_tell_what_waits_there_and_how_tasks_fared(controlled: Running, c
         answer = control.ask("queues")
         assert (answer["total"], answer["cursor"], len(answer["bounds"])) == (2, None, 15)
         default, gpu = answer["queues"]
-        assert (default["done"], default["attempts"]["result"], default["workers"]) == (1, 1, 1)
+        assert (default["done"], default["attempts"]["done"], default["workers"]) == (1, 1, 1)
         assert (sum(default["ran"]["counts"]), sum(default["waited"]["counts"])) == (1, 1)
         assert (gpu["name"], gpu["waiting"], gpu["delayed"], gpu["workers"]) == ("gpu", 1, 1, 0)
         assert gpu["oldest"] >= 0

@@ -84,6 +84,7 @@ class Promises(RuleBasedStateMachine):
         self.requests = 0
         self.refuses = False
         self.slots = dict.fromkeys(WORKERS, 0)
+        self.connected: set[bytes] = set()  # workers that were ready, and not lost since
         self.owners: dict[bytes, Record] = {}  # by attempt id, for all that were ever issued
         self.kept: dict[str, tuple[float, Record]] = {}  # when and what was last replied to a key
         self.expected: list[tuple[bytes, str]] = []  # replies to be sent: address and status
@@ -135,6 +136,7 @@ class Promises(RuleBasedStateMachine):
     def ready(self, worker: bytes) -> None:
         self.dispatcher.ready([worker])
         self.slots[worker] += 1
+        self.connected.add(worker)
 
     @rule(gone=st.sets(st.sampled_from(WORKERS), max_size=2))
     def hand_out(self, gone: set[bytes]) -> None:
@@ -188,6 +190,7 @@ class Promises(RuleBasedStateMachine):
 
     def drop_connection(self, worker: bytes) -> None:
         self.slots[worker] = 0
+        self.connected.discard(worker)
         for record in self.records:
             if record.running is not None and record.worker == worker:
                 record.worker_lost = True
@@ -308,7 +311,7 @@ class Promises(RuleBasedStateMachine):
         running = {task for task in dispatcher.ledger if task.attempt_id}
         assert {task for worker in workers._workers.values() for task in worker.held.values()} <= running
         assert all(task.worker.held[task.attempt_id] is task for task in running)
-        assert all(worker.slots or worker.held for worker in workers._workers.values())
+        assert workers._workers.keys() == self.connected
         assert len(dispatcher._by_key) <= dispatcher.unsettled
 
     def teardown(self) -> None:

@@ -149,7 +149,6 @@ class Promises(RuleBasedStateMachine):
         workers = self.dispatcher._workers
         for worker_id, worker in workers._workers.items():
             assert worker.id == worker_id
-            assert worker.slots or worker.held or worker.announce
             for attempt_id, task in worker.held.items():
                 assert task.attempt_id != attempt_id or task.worker is worker
                 assert task.attempt_id or not task.due or task not in tasks or task.status is not RUNNING

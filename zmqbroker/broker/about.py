@@ -35,7 +35,7 @@ def about_queue(queue: Queue, now: float) -> Answer:
         "failed": statistics.failed,
         "cancelled": statistics.cancelled,
         "expired": statistics.expired,
-        "attempts": statistics.endings,
+        "attempts": {"done": statistics.done, **statistics.endings},
         "late": statistics.late,
         "waited": _about_times(statistics.waited),
         "ran": _about_times(statistics.ran),

@@ -39,7 +39,6 @@ from zmqbroker.broker.statistics import (
     BY_LOSS,
     BY_REJECT,
     BY_RELEASE,
-    BY_RESULT,
     BY_TIMEOUT,
     MOST_FAILURES,
     Failure,
@@ -116,7 +115,6 @@ class Dispatcher:
         self.lost: list[tuple[Task, float]] = []  # tasks to be tried again, after so many seconds; the caller clears it
         self.told: list[Told] = []  # what workers are to be told; the caller clears it
         self.delayed = 0
-        self.running = 0
         self._refusing = ""  # why there are no new tasks; empty: there are
         self._run = run
         self._ids = AttemptIds(run, random_bytes)
@@ -126,7 +124,7 @@ class Dispatcher:
         self._queues, self._workers = self._matching.queues, self._matching.workers
         self._records = Records(self._workers, self.counters, self._timers)
         self.ledger = Ledger()  # the unsettled ones
-        self.in_hand: OrderedDict[Task, None] = OrderedDict()  # running ones that a worker is at, the longest first
+        self.in_hand: OrderedDict[Task, bool] = OrderedDict()  # running ones that a worker is at, the longest first
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
@@ -171,6 +169,11 @@ class Dispatcher:
         return self._matching.waiting
 
     @property
+    def running(self) -> int:
+        """The number of tasks that were handed out, and whose attempt may still succeed."""
+        return len(self.ledger) - self._matching.waiting - self.delayed
+
+    @property
     def idle(self) -> int:
         """The number of workers with an unused ready message."""
         return self._workers.idle
@@ -178,7 +181,7 @@ class Dispatcher:
     @property
     def unsettled(self) -> int:
         """The number of tasks whose reply has not been decided."""
-        return self._matching.waiting + self.delayed + self.running
+        return len(self.ledger)
 
     # What clients send
 
@@ -201,7 +204,6 @@ class Dispatcher:
         if self._is_fair and task.group is None:
             task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
         self.counters.accepted += 1
-        queue.unsettled += 1
         queue.statistics.accepted += 1
         task.number = self._next_number()
         task.accepted = task.since = now
@@ -341,10 +343,8 @@ class Dispatcher:
         """Settle the task with the result of any of its attempts."""
         task = self._find(attempt_id)
         if task is not None:
-            if task.attempt_id == attempt_id:
-                self._end_attempt(task, BY_RESULT, now)
-                if task.worker.record is not None or task.failed_at:
-                    self._records.succeeded(task, now)
+            if task.attempt_id == attempt_id and (task.worker.record is not None or task.failed_at):
+                self._records.succeeded(task, now)
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
@@ -361,23 +361,23 @@ class Dispatcher:
         elif task.left == attempt_id:
             self._charge_left(task, reason, now)
         else:
-            self.counters.late += 1
+            self._count_late(task)
 
     def reject(self, attempt_id: Sized, reason: str, now: float) -> None:
         """Fail the task for good, as its worker asks."""
         task = self._find_running(attempt_id)
         if task is not None:
-            self._end_attempt(task, BY_REJECT, now)
+            task.queue.statistics.endings[BY_REJECT] += 1
             self._fail(task, reason, now)
 
     def release(self, attempt_id: Sized, now: float) -> None:
         """Take the task back unexecuted, as its worker asks; the attempt is not charged."""
         task = self._find_running(attempt_id)
         if task is not None:
-            self._end_attempt(task, BY_RELEASE, now)
+            task.queue.statistics.endings[BY_RELEASE] += 1
             self._uncharge(task)
             self.counters.released += 1
-            self._stop_running(task)
+            self._stop_running(task, now)
             self._wait(task, now)
 
     def touch(self, attempt_id: Sized, seconds: float | None, now: float) -> None:
@@ -434,7 +434,6 @@ class Dispatcher:
         """
         gone = self._workers.forget(worker_id)
         if gone is None:
-            self._matching.note_left([self._queues.default], now)  # by a plain worker between two tasks, perhaps
             return
         self._timers.clear(gone)
         self._records.part(gone)
@@ -508,7 +507,7 @@ class Dispatcher:
     def _wait_first(self, tasks: list[Task], now: float) -> None:
         """Have running tasks that nobody has in hand wait again, in this order, before all others."""
         for task in reversed(tasks):
-            self._stop_running(task)
+            self._stop_running(task, now)
             task.status = WAITING
             self._set_due(task, inf)
             self._matching.put_first(task, now)
@@ -543,7 +542,6 @@ class Dispatcher:
         task.status = RUNNING
         task.worker = worker
         self.counters.attempts += 1
-        self.running += 1
         queue = task.queue
         queue.running += 1
         if queue.limit is not None:
@@ -581,7 +579,6 @@ class Dispatcher:
         task.attempt_id = attempt_id
         task.status = RUNNING
         task.worker = worker
-        self.running += 1
         task.queue.running += 1
         if task.queue.limit is not None:
             task.queue.update()
@@ -594,7 +591,7 @@ class Dispatcher:
             task.attempts += 1
         task.queue.statistics.waited.add(now - task.since)
         task.since = now
-        self.in_hand[task] = None  # the last one: who was in hand has left
+        self.in_hand[task] = True  # the last one: who was in hand has left
         if task.timeout is None:
             task.deadline = None
             return
@@ -611,30 +608,23 @@ class Dispatcher:
             task.charged = b""
             task.attempts -= 1
 
-    def _stop_running(self, task: Task) -> None:
-        self.running -= 1
+    def _stop_running(self, task: Task, now: float) -> None:
         queue = task.queue
         queue.running -= 1
         if queue.limit is not None:
             queue.update()
         worker = task.worker
         if worker.announce is None:
-            self._workers.leave(worker, task.attempt_id)
+            worker.held.pop(task.attempt_id, None)
         elif task.attempt_id in worker.held and not worker.lost:
             task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
         task.attempt_id = b""
-        self.in_hand.pop(task, None)
+        if self.in_hand.pop(task, False):
+            queue.statistics.ran.add(now - task.since)
         self._timers.clear(task)
 
-    def _end_attempt(self, task: Task, ending: str, now: float) -> None:
-        """Count how the running attempt has ended, and how long it was in hand."""
-        statistics = task.queue.statistics
-        statistics.endings[ending] += 1
-        if task.charged == task.attempt_id:
-            statistics.ran.add(now - task.since)
-
     def _lose_attempt(self, task: Task, ending: str, reason: str, now: float) -> None:
-        self._end_attempt(task, ending, now)
+        task.queue.statistics.endings[ending] += 1
         self._charge(task)
         self._records.failed(task, now)
         if task.tries and task.attempts >= task.tries:
@@ -642,7 +632,7 @@ class Dispatcher:
             return
         task.reason = reason
         self.counters.retried += 1
-        self._stop_running(task)
+        self._stop_running(task, now)
         pause = task.back_off.after(task.attempts)
         self.lost.append((task, pause))
         if pause:
@@ -672,7 +662,7 @@ class Dispatcher:
 
     def _settle(self, task: Task, status: str, body: Frames, now: float) -> None:
         if task.status is RUNNING:
-            self._stop_running(task)
+            self._stop_running(task, now)
         else:
             self._stop_waiting(task)
         task.status = status
@@ -681,29 +671,29 @@ class Dispatcher:
         self.ledger.remove(task)
         task.body = body
         queue = task.queue
-        queue.unsettled -= 1
-        if not queue.unsettled and not queue.pools:  # it has workers as a rule
-            self._queues.forget_if_empty(queue)
         if status is DONE:
+            queue.statistics.done += 1
             self.counters.done += 1
+        else:
+            self._count_unsuccessful(task, now)
+        if not queue.pools:  # it has workers as a rule
+            self._queues.forget_if_empty(queue)
         if task.header is not None and task.header.key is not None:
             del self._by_key[task.header.key]
             if status is not UNAVAILABLE:
                 self._kept.add(task.header.key, task, now)
-        self._count_settled(task, now)
         self.settled.append(task)
 
-    def _count_settled(self, task: Task, now: float) -> None:
+    def _count_unsuccessful(self, task: Task, now: float) -> None:
         statistics = task.queue.statistics
-        if task.status is DONE:
-            statistics.done += 1
-            return
         if task.status is FAILED:
             statistics.failed += 1
         elif task.status is EXPIRED:
             statistics.expired += 1
         elif task.status is CANCELLED:
             statistics.cancelled += 1
+        else:
+            statistics.unfinished += 1
         if task.status is not CANCELLED:
             self.failures.append(Failure.of(task, now))
 
@@ -775,7 +765,7 @@ class Dispatcher:
             had.append(task.worker)
         for earlier in had:
             if earlier.announce is None:
-                self._workers.leave(earlier, attempt_id)
+                earlier.held.pop(attempt_id, None)
             elif earlier is not worker and not earlier.lost:
                 self.lose_worker(earlier.id, now)
 
@@ -849,9 +839,13 @@ class Dispatcher:
         """Return the task if this is its running attempt; else count the message and return None."""
         task = self._find(attempt_id)
         if task is not None and task.attempt_id != attempt_id:
-            self.counters.late += 1
+            self._count_late(task)
             return None
         return task
+
+    def _count_late(self, task: Task) -> None:
+        self.counters.late += 1
+        task.queue.statistics.late += 1
 
 
 def _lost(task: Task) -> str:

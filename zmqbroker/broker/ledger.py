@@ -1,16 +1,17 @@
 """All unsettled tasks by their numbers, in the order of their acceptance, and pages of them.
 
-A page begins after a number. Numbers of settled tasks are gaps, of any length, so the ledger knows how many tasks there
-are in each block of numbers, and passes over empty blocks.
+A settled task leaves its number behind, to be passed over later. When these outnumber the unsettled tasks the list of
+numbers is made anew without them: so memory is proportional to what is live.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 
 from zmqbroker.broker.task import Task
 
-BLOCK_BITS = 10  # of a number: those of a block differ in these
-MOST_BLOCKS = 2  # looked through for one page
+STALE_KEPT = 1000  # fewer numbers of settled tasks are not worth a rebuild
+MOST_STEPS = 2000  # numbers looked at for one page
 
 
 class Ledger:
@@ -18,8 +19,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._tasks: dict[int, Task] = {}
-        self._sizes: dict[int, int] = {}  # tasks in each block that has one
-        self._blocks: list[int] = []  # those, rising
+        self._numbers: list[int] = []  # rising
+        self.get = self._tasks.get  # the task with a number; None: it is settled, or never was
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -29,40 +30,19 @@ class Ledger:
 
     def add(self, task: Task) -> None:
         """Take in a task."""
-        self._tasks[task.number] = task
-        block = task.number >> BLOCK_BITS
-        size = self._sizes.get(block)
-        if size is None:
-            self._sizes[block] = 1
-            insort(self._blocks, block)  # at the end, as numbers rise
-        else:
-            self._sizes[block] = size + 1
+        tasks, numbers = self._tasks, self._numbers
+        if len(numbers) > 2 * len(tasks) + STALE_KEPT:
+            numbers[:] = tasks
+        tasks[task.number] = task
+        numbers.append(task.number)
 
     def remove(self, task: Task) -> None:
         """Forget a task."""
         del self._tasks[task.number]
-        block = task.number >> BLOCK_BITS
-        size = self._sizes[block]
-        if size == 1:
-            del self._sizes[block]
-            del self._blocks[bisect_left(self._blocks, block)]
-        else:
-            self._sizes[block] = size - 1
-
-    def get(self, number: int) -> Task | None:
-        """Return the task with a number; None: it is settled, or never was."""
-        return self._tasks.get(number)
 
     def after(self, number: int) -> tuple[list[Task], int | None]:
         """Return some tasks with greater numbers, and from where to go on; None: there are no more."""
-        first = bisect_left(self._blocks, (number + 1) >> BLOCK_BITS)
-        blocks = self._blocks[first : first + MOST_BLOCKS]
-        found = []
-        for block in blocks:
-            for each in range(max(number + 1, block << BLOCK_BITS), (block + 1) << BLOCK_BITS):
-                task = self._tasks.get(each)
-                if task is not None:
-                    found.append(task)
-        if first + MOST_BLOCKS >= len(self._blocks):
-            return found, None
-        return found, ((blocks[-1] + 1) << BLOCK_BITS) - 1
+        first = bisect_right(self._numbers, number)
+        numbers = list(islice(self._numbers, first, first + MOST_STEPS))
+        found = [self._tasks[each] for each in numbers if each in self._tasks]
+        return found, numbers[-1] if first + MOST_STEPS < len(self._numbers) else None

@@ -134,7 +134,6 @@ class Queue:
     def __init__(self, name: str) -> None:
         self.name = name
         self.statistics = Statistics()
-        self.unsettled = 0  # tasks
         self.running = 0
         self.delayed = 0
         self.live = 0  # tasks in their groups, that the next worker may have
@@ -161,6 +160,11 @@ class Queue:
     def waiting(self) -> int:
         """The number of tasks that wait, not delayed."""
         return self.live + len(self.aside)
+
+    @property
+    def unsettled(self) -> int:
+        """The number of tasks that are not settled."""
+        return self.statistics.unsettled
 
     @property
     def has_workers(self) -> bool:

@@ -48,7 +48,7 @@ class Record:
 
 
 class Worker:
-    """A connection by which a worker spoke, as long as there is something to know of it."""
+    """A connection by which a worker spoke, until it drops."""
 
     __slots__ = (
         "announce",

@@ -240,13 +240,6 @@ class Workers:
             line.add(worker)
         worker.pool.consider_aside()
 
-    def leave(self, worker: Worker, attempt_id: bytes) -> None:
-        """Note that a plain worker is not at an attempt any more."""
-        worker.held.pop(attempt_id, None)
-        if not worker.held and not worker.slots and not worker.lost:
-            del self._workers[worker.id]
-            worker.pool.members -= 1
-
     def forget(self, worker_id: Sized) -> Worker | None:
         """Forget a worker whose connection has dropped, and what it was ready for; None when it is not known."""
         worker = self._workers.pop(worker_id, None)
