@@ -57,7 +57,8 @@ def name(task: Task) -> str:
 
 def entries(dispatcher: Dispatcher) -> int:
     """Return how many entries its queues have, stale ones too."""
-    return sum(group._entries for queue in dispatcher._queues for group in queue._groups.values())
+    groups = [group for queue in dispatcher._queues for group in queue._groups.values()]
+    return sum(len(line) for group in groups for line in group._lines.values())
 
 
 def ranks(dispatcher: Dispatcher) -> int:

@@ -505,7 +505,8 @@ class Kinds(RuleBasedStateMachine):
             assert len(queue._ring) <= len(queue._groups) <= queue._most_groups + 1
             assert {key for key, group in queue._groups.items() if group.live} == live
             for group in queue._groups.values():
-                assert group._entries <= 2 * group.live + STALE_KEPT
+                assert group._stale <= group.live + STALE_KEPT
+                assert sum(map(len, group._lines.values())) == group.live + group._stale
 
     def teardown(self) -> None:
         """See that nothing is left when everybody has gone and all is settled."""

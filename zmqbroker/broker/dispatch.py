@@ -248,7 +248,6 @@ class Dispatcher:
     def cancel(self, task: Task, reason: str, now: float) -> None:
         """Settle a task that is not wanted any more."""
         task.reason = reason
-        self.counters.cancelled += 1
         self._settle(task, CANCELLED, [], now)
 
     # What is settled while it runs
@@ -482,7 +481,6 @@ class Dispatcher:
                 self._fail(task, reason, now)
             else:
                 task.reason = reason
-                self.counters.unfinished += 1
                 self._settle(task, UNAVAILABLE, [], now)
 
     # How a task moves
@@ -649,7 +647,6 @@ class Dispatcher:
 
     def _fail(self, task: Task, reason: str, now: float) -> None:
         task.reason = reason
-        self.counters.failed += 1
         self._settle(task, FAILED, [], now)
 
     def _expire(self, task: Task, now: float) -> None:
@@ -657,7 +654,6 @@ class Dispatcher:
         expires = 0.0 if task.header is None else task.header.expires or 0.0
         within = round(expires, 2) or expires  # a client tells what is left of it
         task.reason = f"no result within {within:g} s" + (f" ({task.reason})" if task.reason else "")
-        self.counters.expired += 1
         self._settle(task, EXPIRED, [], now)
 
     def _settle(self, task: Task, status: str, body: Frames, now: float) -> None:
@@ -672,8 +668,8 @@ class Dispatcher:
         task.body = body
         queue = task.queue
         if status is DONE:
-            queue.statistics.done += 1
             self.counters.done += 1
+            queue.statistics.done += 1
         else:
             self._count_unsuccessful(task, now)
         if not queue.pools:  # it has workers as a rule
@@ -685,14 +681,18 @@ class Dispatcher:
         self.settled.append(task)
 
     def _count_unsuccessful(self, task: Task, now: float) -> None:
-        statistics = task.queue.statistics
+        counters, statistics = self.counters, task.queue.statistics
         if task.status is FAILED:
+            counters.failed += 1
             statistics.failed += 1
         elif task.status is EXPIRED:
+            counters.expired += 1
             statistics.expired += 1
         elif task.status is CANCELLED:
+            counters.cancelled += 1
             statistics.cancelled += 1
         else:
+            counters.unfinished += 1
             statistics.unfinished += 1
         if task.status is not CANCELLED:
             self.failures.append(Failure.of(task, now))

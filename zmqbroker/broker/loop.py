@@ -9,10 +9,12 @@ there (zmq_setsockopt(3)): a worker that is not costs nothing, a client that is 
 """
 
 import logging
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from contextlib import suppress
+from functools import partial
 from math import ceil, inf
 from time import monotonic
+from typing import Any
 
 import zmq
 
@@ -51,7 +53,6 @@ class Loop:
         """Prepare the first turn; `max_waiting` is in tasks, `max_size` in bytes of a body, and 0 means no limit."""
         self._poller, self._alarm, self._workers = sockets.poller, sockets.alarm, sockets.workers
         self._requests, self._ready, self._results = sockets.requests, sockets.ready, sockets.results
-        self._watched = [(watched.fileno(), watched, where) for where, watched in sockets.watched.items()]
         self._requests_in = Inbox(self._requests, BATCH, self._refuse_long)
         self._ready_in = Inbox(self._ready, BATCH, self._ignore_long)
         self._results_in = Inbox(self._results, BATCH, self._lose_long)
@@ -65,7 +66,7 @@ class Loop:
         self._wait = 0.0  # seconds that this turn meant to wait at most
         self._pause = Pause(self._now)
         self._next_look = self._now  # for descriptors
-        self._desk = None if sockets.control is None else self._open_desk(sockets)
+        self._serve = self._servers(sockets)
 
     def run(self) -> None:
         """Take one turn after another until the broker has shut down, and answer whoever still waits then."""
@@ -77,22 +78,10 @@ class Loop:
 
     def turn(self) -> None:
         """Take one turn."""
-        readable = dict(self._poller.poll(ceil(self._wait * 1000)))
+        polled = self._poller.poll(ceil(self._wait * 1000))
         expected, self._now = self._now + self._wait, monotonic()
-        if self._alarm.fileno() in readable:
-            self._hear_stop()  # before requests are read: what was sent after `stop` was called is no task
-        if self._results in readable:
-            self._receive_results()
-        if self._requests in readable:
-            self._receive_requests()
-        is_lost = self._workers.monitor in readable
-        if is_lost or self._ready in readable:
-            self._receive_ready(is_lost)
-        for descriptor, handshakes, where in self._watched:
-            if descriptor in readable:
-                self._watch(handshakes, where)
-        if self._desk is not None and self._desk.socket in readable:
-            self._desk.serve(self._now)  # before what it may have decided is sent
+        for readable, _ in polled:
+            self._serve[readable]()
         self._judge_deadlines(held_up=self._now - expected > STALL)
         if self._dispatcher.has_news:
             self._tell_news()  # before a task that was lost has its next attempt
@@ -102,7 +91,8 @@ class Loop:
         self._send_replies()
         if self._dispatcher.told:
             self._tell_workers()
-        self._look_for_descriptors()
+        if self._next_look <= self._now:
+            self._look_for_descriptors()
         if self._report.due <= self._now:
             self._report.flush(self._now)
         self._plan_next_turn()
@@ -123,7 +113,7 @@ class Loop:
         """Read results, by both sockets, until there are no more, up to a bound; False when the bound was met."""
         for _ in range(MOST_BATCHES):
             self._receive_results()
-            self._receive_ready(is_lost=False)
+            self._receive_ready()
             if self._results_in.is_empty and self._ready_in.is_empty:
                 return True
         return False
@@ -149,8 +139,6 @@ class Loop:
 
     def _look_for_descriptors(self) -> None:
         """Say so, from time to time, while nobody can connect because there are no descriptors."""
-        if self._now < self._next_look:
-            return
         self._next_look = self._now + LOOK_INTERVAL
         if not descriptors.is_any_left():
             self._report.no_descriptors(self._now)
@@ -178,7 +166,7 @@ class Loop:
             else:
                 dispatcher.submit(envelope, body, self._now, header)
 
-    def _receive_ready(self, is_lost: bool) -> None:
+    def _receive_ready(self, is_lost: bool = False) -> None:
         """Read ready messages, and give up what workers had whose connections have dropped: see `liveness`."""
         dispatcher, workers, inbox = self._dispatcher, self._workers, self._ready_in
         received = [(message, None if workers.knows(message[0]) else inbox.frame) for message in inbox.batch(BATCH)]
@@ -290,11 +278,23 @@ class Loop:
         else:
             dispatcher.touch(verb.attempt_id, verb.seconds, self._now)
 
-    def _open_desk(self, sockets: Sockets) -> Desk:
-        def count_malformed(error: wire.MalformedError) -> None:
-            self._count_malformed("control", error)
-
-        return Desk(sockets, self._dispatcher, self._shutdown, self._drain, count_malformed)
+    def _servers(self, sockets: Sockets) -> dict[Any, Callable[[], None]]:
+        """Return what to do when something is readable, for all that the poller waits for."""
+        serve: dict[Any, Callable[[], None]] = {
+            self._alarm.fileno(): self._hear_stop,  # first: what was sent after `stop` was called is no task
+            self._results: self._receive_results,
+            self._requests: self._receive_requests,
+            self._ready: self._receive_ready,
+            self._workers.monitor: partial(self._receive_ready, is_lost=True),
+        }
+        for where, watched in sockets.watched.items():
+            serve[watched.fileno()] = partial(self._watch, watched, where)
+        if sockets.control is not None:
+            desk = Desk(
+                sockets, self._dispatcher, self._shutdown, self._drain, partial(self._count_malformed, "control")
+            )
+            serve[sockets.control] = lambda: desk.serve(self._now)
+        return serve
 
     def _drain(self) -> None:
         """Begin to drain, as a first `stop` does."""

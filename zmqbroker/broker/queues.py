@@ -26,13 +26,13 @@ EMPTY_KEPT = 100  # fewer empty lines or groups are not either
 class Group:
     """The waiting tasks of one group: a line for each rank that occurs, the lowest rank first.
 
-    An entry is live while its task's status is WAITING; a task that waits again may have older ones, counted as stale.
+    A task knows how many of its entries are stale; one that waits again may have older ones.
     """
 
     def __init__(self) -> None:
         self.live = 0
         self.is_in_turn = False  # it has a place in its queue's ring
-        self._entries = 0
+        self._stale = 0  # entries
         self._lines: dict[int, deque[Task]] = {}  # by rank
         self._ranks: list[int] = []  # a heap of the ranks that have a line
         self._most_lines = EMPTY_KEPT  # with more, it is time to look for empty ones
@@ -47,7 +47,6 @@ class Group:
         if line is None:
             line = self._begin_line(rank)
         line.append(task)
-        self._entries += 1
         self.live += 1
 
     def append_first(self, task: Task) -> None:
@@ -57,7 +56,6 @@ class Group:
         if line is None:
             line = self._begin_line(rank)
         line.appendleft(task)
-        self._entries += 1
         self.live += 1
 
     def pop(self) -> Task:
@@ -68,33 +66,32 @@ class Group:
                 del self._lines[heappop(self._ranks)]
                 continue
             task = line.popleft()
-            self._entries -= 1
             if task.stale:
                 task.stale -= 1
-            elif task.status is WAITING:
-                self.live -= 1
-                if not self.live and self._entries:
-                    self.forget_entries()
-                return task
+                self._stale -= 1
+                continue
+            self.live -= 1
+            if self._stale and not self.live:
+                self.forget_entries()
+            return task
 
     def withdraw(self, task: Task) -> None:
         """Count one entry less as live: its task is settled, or runs without having been taken from here."""
         self.live -= 1
+        self._stale += 1
         task.stale += 1
-        if self._entries > 2 * self.live + STALE_KEPT:
+        if self._stale > self.live + STALE_KEPT:
             for rank, line in self._lines.items():
                 self._lines[rank] = deque(task for task in line if _is_live(task))
-            self._entries = self.live
+            self._stale = 0
             self._drop_empty_lines()
 
     def firsts(self) -> Iterator[Task | None]:
         """Yield the first task of each line, and None for each stale entry before it, which is dropped."""
         for line in self._lines.values():
-            while line and (line[0].stale or line[0].status is not WAITING):
-                task = line.popleft()
-                self._entries -= 1
-                if task.stale:
-                    task.stale -= 1
+            while line and line[0].stale:
+                line.popleft().stale -= 1
+                self._stale -= 1
                 yield None
             yield line[0] if line else None
 
@@ -105,7 +102,7 @@ class Group:
                 if task.stale:
                     task.stale -= 1
             line.clear()
-        self._entries = 0
+        self._stale = 0
 
     def _begin_line(self, rank: int) -> deque[Task]:
         if len(self._lines) >= self._most_lines:
@@ -121,11 +118,11 @@ class Group:
 
 
 def _is_live(task: Task) -> bool:
-    """Tell whether an entry that stays is live; one that does not is forgotten."""
+    """Tell whether an entry is live; a stale one is forgotten."""
     if task.stale:
         task.stale -= 1
         return False
-    return task.status is WAITING
+    return True
 
 
 class Queue:

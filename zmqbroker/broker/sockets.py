@@ -34,7 +34,7 @@ class Addresses(NamedTuple):
 
 
 class Sockets:
-    """Three sockets, perhaps one for control, monitors and an alarm, in one poller."""
+    """Three sockets, perhaps one for control, monitors and an alarm, in one poller, in the order to be served in."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class Sockets:
             self.context = context or zmq.Context(io_threads)
             if context is None:
                 self._closing.callback(self.context.term)
+            self.results = self._polled(open_socket(self.context, zmq.PULL, options))
             self.requests = self._polled(open_socket(self.context, zmq.ROUTER, options, UNREAD_REPLIES))
             self.ready = self._polled(open_socket(self.context, zmq.ROUTER, options))
-            self.results = self._polled(open_socket(self.context, zmq.PULL, options))
             self.workers = Connections(self.context, self.ready)
             self._closing.callback(self.workers.close)
             self.poller.register(self.workers.monitor, zmq.POLLIN)
