@@ -3,11 +3,12 @@
 import pytest
 from core_support import PARALLEL, Core
 
+from zmqbroker.broker import dispatch
 from zmqbroker.broker.ledger import BLOCK_BITS, MOST_BLOCKS, Ledger
 from zmqbroker.broker.queues import MOST_STEPS, Queue
 from zmqbroker.broker.statistics import BOUNDS, BUCKETS, Times
 from zmqbroker.broker.task import Task
-from zmqbroker.wire import Header
+from zmqbroker.wire import Announce, Header
 
 BLOCK = 1 << BLOCK_BITS  # numbers
 
@@ -106,6 +107,61 @@ def test_the_bounds_are_those_of_the_buckets(bucket: int):
     times.add(0.99 * BOUNDS[bucket])
     times.add(1.01 * BOUNDS[bucket])
     assert [times.counts[bucket], times.counts[bucket + 1]] == [1, 1]
+
+
+# What comes too late
+
+
+def late(core: Core, queue: str) -> int:
+    return core.queues.find(queue).statistics.late
+
+
+def test_a_result_for_a_task_that_is_settled_is_late_at_its_queue():
+    core = Core(tries=1)
+    core.tasks("a", "b", queue="gpu")
+    core.join("worker", 2, Announce(label="worker", queues=("gpu",)))
+    for _, task in core.take():
+        attempt_id = task.attempt_id
+        core.reject(attempt_id, "no", 1.0)
+        core.result(attempt_id, [b"result"], 2.0)
+    assert (late(core, "gpu"), late(core, "default"), core.counters.late) == (2, 0, 2)
+
+
+def test_the_result_of_an_earlier_attempt_is_late_when_a_later_one_was_first():
+    core = Core(timeout=1.0)
+    core.tasks("a")
+    core.join("slow", 1)
+    ((_, task),) = core.take()
+    slow = task.attempt_id
+    core.expire(1.0)
+    core.join("spare", 1)
+    ((_, task),) = core.take(1.0)
+    core.fail(slow, "no", 1.5)  # a verb for an attempt that does not run
+    core.done("spare", task.attempt_id, 2.0)
+    core.done("slow", slow, 3.0)
+    assert late(core, "default") == core.counters.late == 2
+
+
+def test_the_result_of_another_run_of_the_broker_is_late_at_no_queue():
+    core, other = Core(run=b"12345678"), Core(run=b"87654321")
+    for one in (core, other):
+        one.tasks("a")
+        one.join("worker", 1)
+        ((_, task),) = one.take()
+        attempt_id = task.attempt_id
+        one.reject(attempt_id, "no", 1.0)
+    core.result(attempt_id, [b"result"], 2.0)
+    assert (late(core, "default"), core.counters.late) == (0, 1)
+
+
+def test_tasks_that_may_have_a_late_result_are_remembered_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(dispatch, "MOST_OUTLIVED", 3)
+    core = Core()
+    core.join("worker", 10, PARALLEL)
+    core.tasks(*"abcde")
+    for _, task in core.take():
+        core.cancel(task, "no", 1.0)
+    assert list(core._outlived) == [3, 4, 5]
 
 
 # The oldest waiting task

@@ -42,7 +42,9 @@ from zmqbroker.broker.statistics import (
     BY_RESULT,
     BY_TIMEOUT,
     MOST_FAILURES,
+    MOST_OUTLIVED,
     Failure,
+    Statistics,
 )
 from zmqbroker.broker.task import (
     DELAYED,
@@ -128,6 +130,7 @@ class Dispatcher:
         self.ledger = Ledger()  # the unsettled ones
         self.in_hand: OrderedDict[Task, None] = OrderedDict()  # running ones that a worker is at, the longest first
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
+        self._outlived: OrderedDict[int, Statistics] = OrderedDict()  # of settled ones by number: see `_expect_late`
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
 
@@ -361,7 +364,7 @@ class Dispatcher:
         elif task.left == attempt_id:
             self._charge_left(task, reason, now)
         else:
-            self.counters.late += 1
+            self._count_late(task.queue.statistics)
 
     def reject(self, attempt_id: Sized, reason: str, now: float) -> None:
         """Fail the task for good, as its worker asks."""
@@ -695,6 +698,8 @@ class Dispatcher:
 
     def _count_settled(self, task: Task, now: float) -> None:
         statistics = task.queue.statistics
+        if task.hand_outs > 1 or (task.hand_outs and task.status is not DONE):
+            self._expect_late(task)
         if task.status is DONE:
             statistics.done += 1
             return
@@ -706,6 +711,12 @@ class Dispatcher:
             statistics.cancelled += 1
         if task.status is not CANCELLED:
             self.failures.append(Failure.of(task, now))
+
+    def _expect_late(self, task: Task) -> None:
+        """Remember where a settled task came from, as an attempt of it may have a result yet; the last ones only."""
+        self._outlived[task.number] = task.queue.statistics
+        if len(self._outlived) > MOST_OUTLIVED:
+            self._outlived.popitem(last=False)
 
     def _call_off(self, task: Task) -> None:
         """Tell all who have a task that nobody wants it any more."""
@@ -838,7 +849,7 @@ class Dispatcher:
             return None
         task = self.ledger.get(number) if run == self._run else None
         if task is None:
-            self.counters.late += 1
+            self._count_late(self._outlived.get(number) if run == self._run else None)
             return None
         if token != task.token or not 1 <= hand_out <= task.hand_outs:
             self.counters.malformed += 1
@@ -849,9 +860,15 @@ class Dispatcher:
         """Return the task if this is its running attempt; else count the message and return None."""
         task = self._find(attempt_id)
         if task is not None and task.attempt_id != attempt_id:
-            self.counters.late += 1
+            self._count_late(task.queue.statistics)
             return None
         return task
+
+    def _count_late(self, statistics: Statistics | None) -> None:
+        """Count what came too late, also at its queue; None: that is not known any more."""
+        self.counters.late += 1
+        if statistics is not None:
+            statistics.late += 1
 
 
 def _lost(task: Task) -> str:

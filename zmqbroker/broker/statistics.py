@@ -9,6 +9,7 @@ from typing import NamedTuple
 from zmqbroker.broker.task import Task
 
 MOST_FAILURES = 1000  # remembered
+MOST_OUTLIVED = 10_000  # tasks remembered that were settled while somebody might still be at them
 LONGEST_REMEMBERED = 500  # characters of a reason
 BUCKETS = 16
 SHORTEST = 64e-6  # seconds
@@ -49,7 +50,7 @@ class Statistics:
         self.failed = 0
         self.cancelled = 0
         self.expired = 0
-        self.late = 0  # results for a task that is settled
+        self.late = 0  # results for a task that is settled, and verbs for attempts not running
         self.endings = dict.fromkeys(ENDINGS, 0)  # of attempts
         self.waited = Times()  # until a worker had it in hand
         self.ran = Times()  # from then on, whatever the outcome
