@@ -11,9 +11,10 @@ from core_support import PARALLEL, Core
 from library_support import Gate, working
 
 from zmqbroker import Broker, Client, TaskFailed, Worker, __version__
-from zmqbroker.broker.control import LARGEST_PAGE, LAST_PLACE, Control
+from zmqbroker.broker.control import LARGEST_PAGE, LAST_PLACE, QUEUES_IN_PAGE, Control
+from zmqbroker.broker.timers import Timers
 from zmqbroker.transport.control import ControlSocket, NoAnswerError
-from zmqbroker.wire import MalformedError
+from zmqbroker.wire import Announce, MalformedError
 from zmqbroker.wire.control import ASKER, ControlError, answer_message
 
 __all__ = ["control", "controlled"]  # fixtures
@@ -376,3 +377,32 @@ def test_a_status_names_some_queues_however_many_there_are_and_those_without_wor
     status = control.answer({"ask": "status"}, 1.0)
     assert [queue["name"] for queue in status["queues"]][:2] == ["alone", "default"]
     assert (len(status["queues"]), status["total_queues"], status["unserved"]) == (20, 3002, 1)
+
+
+def test_queues_without_workers_are_found_among_any_number_of_delayed_tasks(monkeypatch):
+    core = Core()
+    core.tasks("a", queue="gpu")
+    core.tasks(*["delayed"] * 1000, delay=1000.0)
+    monkeypatch.setattr(Timers, "__iter__", lambda _: pytest.fail("all tasks were walked"))
+    assert Control(core, lambda worker: "", lambda: None).answer({"ask": "status"}, 1.0)["unserved"] == 1
+
+
+def test_a_queue_that_a_worker_asks_from_is_watched_no_more_once_that_was_seen():
+    core = Core()
+    core.tasks("a", queue="gpu")
+    assert [queue.name for queue in core.unserved_now(10)] == ["gpu"]
+    core.join("worker", 1, Announce(label="worker", queues=("gpu",)))
+    assert list(core.unserved_now(10)) == []
+    core.expire(1000.0)
+    assert not core._matching._watched
+
+
+def test_a_page_of_queues_takes_a_bounded_number_of_steps():
+    core = Core()
+    core.tasks(*["a"] * 10)
+    for number in range(200):
+        core.tasks("a", queue=f"queue-{number}")
+    control = Control(core, lambda worker: "", lambda: None)
+    page = control.answer({"ask": "queues", "most": LARGEST_PAGE}, 1.0)
+    assert (len(page["queues"]), page["cursor"], page["total"]) == (QUEUES_IN_PAGE, QUEUES_IN_PAGE, 201)
+    assert page["queues"][0]["oldest"] == 1.0

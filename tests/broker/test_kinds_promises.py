@@ -382,10 +382,8 @@ class Kinds(RuleBasedStateMachine):
         for number, words in in_hand.items():
             is_serial = words[1] == announced.DROP  # meanwhile others may have got it
             assert is_serial or words in told or self.records[number].status != "expired"
-        for (
-            name,
-            turns,
-        ) in self.turns.items():  # a group whose last task expires has no turn, if it gets another at once
+        # A group whose last task expires has no turn, even where it gets another one in the same instant.
+        for name, turns in self.turns.items():
             turns.keep({task.group for task in in_line if is_in_line(task) and task.queue.name == name})
         for task in self.tasks().values():
             assert task.status is not DELAYED or self.records[number_of(task)].not_before > self.now

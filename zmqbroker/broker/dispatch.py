@@ -39,7 +39,6 @@ from zmqbroker.broker.statistics import (
     BY_LOSS,
     BY_REJECT,
     BY_RELEASE,
-    BY_RESULT,
     BY_TIMEOUT,
     MOST_FAILURES,
     MOST_OUTLIVED,
@@ -128,7 +127,7 @@ class Dispatcher:
         self._queues, self._workers = self._matching.queues, self._matching.workers
         self._records = Records(self._workers, self.counters, self._timers)
         self.ledger = Ledger()  # the unsettled ones
-        self.in_hand: OrderedDict[Task, None] = OrderedDict()  # running ones that a worker is at, the longest first
+        self.in_hand: dict[Task, None] = {}  # running ones that a worker is at, the longest first
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
         self._outlived: OrderedDict[int, Statistics] = OrderedDict()  # of settled ones by number: see `_expect_late`
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
@@ -163,10 +162,9 @@ class Dispatcher:
         """The queues where tasks wait and no worker asks, to be told of now; the caller clears it."""
         return self._matching.unserved
 
-    @property
-    def unserved_now(self) -> Iterator[Queue]:
-        """The queues where tasks wait and no worker asks, right now."""
-        return self._matching.silent()
+    def unserved_now(self, most: int) -> Iterator[Queue]:
+        """Yield the queues where tasks wait and no worker asks right now, of so many that may be."""
+        return self._matching.silent(most)
 
     @property
     def waiting(self) -> int:
@@ -205,7 +203,6 @@ class Dispatcher:
             task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
         self.counters.accepted += 1
         queue.unsettled += 1
-        queue.statistics.accepted += 1
         task.number = self._next_number()
         task.accepted = task.since = now
         self.ledger.add(task)
@@ -345,9 +342,12 @@ class Dispatcher:
         task = self._find(attempt_id)
         if task is not None:
             if task.attempt_id == attempt_id:
-                self._end_attempt(task, BY_RESULT, now)
+                if task.charged == attempt_id:
+                    task.queue.statistics.ran.add(now - task.since)
                 if task.worker.record is not None or task.failed_at:
                     self._records.succeeded(task, now)
+            else:
+                task.queue.statistics.overtaken += 1
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
@@ -630,7 +630,7 @@ class Dispatcher:
         self._timers.clear(task)
 
     def _end_attempt(self, task: Task, ending: str, now: float) -> None:
-        """Count how the running attempt has ended, and how long it was in hand."""
+        """Count how the running attempt has ended without a result, and how long it was in hand."""
         statistics = task.queue.statistics
         statistics.endings[ending] += 1
         if task.charged == task.attempt_id:
@@ -689,20 +689,22 @@ class Dispatcher:
             self._queues.forget_if_empty(queue)
         if status is DONE:
             self.counters.done += 1
+            queue.statistics.done += 1
+            if task.hand_outs > 1:
+                self._expect_late(task)
+        else:
+            self._count_undone(task, now)
         if task.header is not None and task.header.key is not None:
             del self._by_key[task.header.key]
             if status is not UNAVAILABLE:
                 self._kept.add(task.header.key, task, now)
-        self._count_settled(task, now)
         self.settled.append(task)
 
-    def _count_settled(self, task: Task, now: float) -> None:
-        statistics = task.queue.statistics
-        if task.hand_outs > 1 or (task.hand_outs and task.status is not DONE):
+    def _count_undone(self, task: Task, now: float) -> None:
+        """Count a task that was settled without a result, and remember it."""
+        if task.hand_outs:
             self._expect_late(task)
-        if task.status is DONE:
-            statistics.done += 1
-            return
+        statistics = task.queue.statistics
         if task.status is FAILED:
             statistics.failed += 1
         elif task.status is EXPIRED:
