@@ -14,6 +14,7 @@ from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.traffic import CONTROL, Traffic
+from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import Inbox, send
 from zmqbroker.wire import MOST_FRAMES, MalformedError
 from zmqbroker.wire.control import QuestionError, answer_message, error_message, parse_question
@@ -79,7 +80,7 @@ class Desk:
             "uptime": round(now - self._began, 3),
             "state": "draining" if self._shutdown.is_draining else "serving",
             "memory": _resident(),
-            "descriptors": _descriptors(),
+            "descriptors": descriptors.count_open(),
             **self._traffic.about(self._sockets.connections),
         }
 
@@ -96,12 +97,4 @@ def _resident() -> int | None:
         with open("/proc/self/statm", "rb") as statm:
             return int(statm.read().split()[1]) * PAGE
     except (OSError, IndexError, ValueError):
-        return None
-
-
-def _descriptors() -> int | None:
-    """Return the number of open file descriptors; None where the system does not say, or has none left to look."""
-    try:
-        return len(os.listdir("/proc/self/fd")) - 1
-    except OSError:
         return None
