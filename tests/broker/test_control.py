@@ -5,16 +5,17 @@ import time
 
 import pytest
 import zmq
-from conftest import Running
+from conftest import Peers, Running
 from control_support import ANY_PORT, Asker, control, controlled, submit
 from core_support import PARALLEL, Core
 from library_support import Gate, working
 
 from zmqbroker import Broker, Client, TaskFailed, Worker, __version__
-from zmqbroker.broker.control import LARGEST_PAGE, LAST_PLACE, Control
+from zmqbroker.broker.control import LARGEST_PAGE, LAST_PLACE, QUEUES_IN_PAGE, Control
+from zmqbroker.broker.timers import Timers
 from zmqbroker.transport.control import ControlSocket, NoAnswerError
-from zmqbroker.wire import MalformedError
-from zmqbroker.wire.control import ControlError
+from zmqbroker.wire import Announce, MalformedError
+from zmqbroker.wire.control import ASKER, ControlError, answer_message
 
 __all__ = ["control", "controlled"]  # fixtures
 
@@ -37,7 +38,41 @@ def test_the_status_of_a_broker_that_has_nothing_to_do(controlled: Running, cont
     assert [queue["name"] for queue in status["queues"]] == ["default"]
     assert (status["slowest"], status["failures"]) == ([], [])
     assert status["uptime"] >= 0
-    assert control.ask("status")["questions"] == 2
+    assert status["memory"] is None or status["memory"] > 1_000_000
+    assert status["descriptors"] is None or status["descriptors"] > 10
+
+
+def test_the_status_counts_messages_malformed_ones_and_connections_by_socket(
+    controlled: Running, control: ControlSocket
+):
+    control.ask("status")
+    Asker(controlled, controlled.broker.control_address).raw(b"nonsense")
+    clients = [controlled.client(zmq.DEALER) for _ in range(3)]
+    for client in clients:
+        client.send_multipart([b"ZB1 {", b"", b"task"])
+        client.recv_multipart()
+        client.send_multipart([b"", b"task"])
+    worker = controlled.worker()
+    attempt_id, _ = worker.take()
+    worker.reply(attempt_id, b"done")
+    worker.reply(b"no attempt id", b"")
+    controlled.open(zmq.DEALER, controlled.addresses.ready).send_multipart([b"neither ready", b"nor a word"])
+    controlled.wait_for("accepted", 3)
+    controlled.wait_for("malformed", 6)
+    sockets = control.ask("status")["sockets"]
+    assert {where: tuple(came.values()) for where, came in sockets.items()} == {
+        "requests": (6, 3, 3),
+        "ready": (2, 1, 2),
+        "results": (2, 1, 1),
+        "control": (2, 1, None),
+    }
+
+
+def test_the_status_tells_for_how_long_the_loop_was_busy(controlled: Running, control: ControlSocket):
+    before = control.ask("status")
+    assert 0.0 < before["longest_turn"] <= before["busy"] <= before["uptime"]
+    after = control.ask("status")
+    assert before["busy"] < after["busy"] <= after["uptime"]
 
 
 def test_the_status_names_what_waits_runs_and_has_failed(controlled: Running, control: ControlSocket):
@@ -71,7 +106,7 @@ def test_queues_tell_what_waits_there_and_how_tasks_fared(controlled: Running, c
         answer = control.ask("queues")
         assert (answer["total"], answer["cursor"], len(answer["bounds"])) == (2, None, 15)
         default, gpu = answer["queues"]
-        assert (default["done"], default["attempts"]["done"], default["workers"]) == (1, 1, 1)
+        assert (default["done"], default["attempts"]["result"], default["workers"]) == (1, 1, 1)
         assert (sum(default["ran"]["counts"]), sum(default["waited"]["counts"])) == (1, 1)
         assert (gpu["name"], gpu["waiting"], gpu["delayed"], gpu["workers"]) == ("gpu", 1, 1, 0)
         assert gpu["oldest"] >= 0
@@ -276,14 +311,19 @@ def test_who_asks_where_nobody_listens_is_told_so():
         socket.ask("status")
 
 
-def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(controlled: Running):
-    address = controlled.broker.control_address
-    assert address is not None
-    with ControlSocket(address, 0.0) as socket:
-        with pytest.raises(NoAnswerError):
-            socket.ask("queues")
-        socket._patience = PATIENCE
-        assert "queues" not in socket.ask("drain")
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one():
+    with Peers() as peers, peers.context.socket(zmq.ROUTER) as mute:
+        mute.linger = 0
+        mute.rcvtimeo = int(1000 * PATIENCE)
+        mute.bind(ANY_PORT)
+        with ControlSocket(mute.last_endpoint.decode(), 0.01) as socket:
+            with pytest.raises(NoAnswerError):
+                socket.ask("status")
+            asker, *_ = mute.recv_multipart()
+            socket._patience = PATIENCE
+            for id, answer in ((b"1", "late"), (b"2", "in time")):  # the ids of the questions, in order
+                mute.send_multipart(answer_message([asker, id, ASKER], {"status": answer}))
+            assert socket.ask("status")["status"] == "in time"
 
 
 def test_a_broker_without_a_control_socket_has_no_such_address(running: Running):
@@ -337,3 +377,32 @@ def test_a_status_names_some_queues_however_many_there_are_and_those_without_wor
     status = control.answer({"ask": "status"}, 1.0)
     assert [queue["name"] for queue in status["queues"]][:2] == ["alone", "default"]
     assert (len(status["queues"]), status["total_queues"], status["unserved"]) == (20, 3002, 1)
+
+
+def test_queues_without_workers_are_found_among_any_number_of_delayed_tasks(monkeypatch):
+    core = Core()
+    core.tasks("a", queue="gpu")
+    core.tasks(*["delayed"] * 1000, delay=1000.0)
+    monkeypatch.setattr(Timers, "__iter__", lambda _: pytest.fail("all tasks were walked"))
+    assert Control(core, lambda worker: "", lambda: None).answer({"ask": "status"}, 1.0)["unserved"] == 1
+
+
+def test_a_queue_that_a_worker_asks_from_is_watched_no_more_once_that_was_seen():
+    core = Core()
+    core.tasks("a", queue="gpu")
+    assert [queue.name for queue in core.unserved_now(10)] == ["gpu"]
+    core.join("worker", 1, Announce(label="worker", queues=("gpu",)))
+    assert list(core.unserved_now(10)) == []
+    core.expire(1000.0)
+    assert not core._matching._watched
+
+
+def test_a_page_of_queues_takes_a_bounded_number_of_steps():
+    core = Core()
+    core.tasks(*["a"] * 10)
+    for number in range(200):
+        core.tasks("a", queue=f"queue-{number}")
+    control = Control(core, lambda worker: "", lambda: None)
+    page = control.answer({"ask": "queues", "most": LARGEST_PAGE}, 1.0)
+    assert (len(page["queues"]), page["cursor"], page["total"]) == (QUEUES_IN_PAGE, QUEUES_IN_PAGE, 201)
+    assert page["queues"][0]["oldest"] == 1.0

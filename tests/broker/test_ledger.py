@@ -3,12 +3,12 @@
 import pytest
 from core_support import PARALLEL, Core
 
+from zmqbroker.broker import dispatch
 from zmqbroker.broker.ledger import MOST_STEPS, STALE_KEPT, Ledger
-from zmqbroker.broker.queues import MOST_STEPS as MOST_STEPS_OF_A_LOOK
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BOUNDS, BUCKETS, Times
 from zmqbroker.broker.task import Task
-from zmqbroker.wire import Header
+from zmqbroker.wire import Announce, Header
 
 
 def task(number: int) -> Task:
@@ -97,6 +97,7 @@ def test_numbers_of_settled_tasks_are_forgotten():
         (17_000.0, 14),
         (18_000.0, 15),
         (1e9, 15),
+        (1e14, 15),
     ],
 )
 def test_a_time_is_counted_in_the_bucket_that_it_belongs_to(seconds: float, bucket: int):
@@ -114,11 +115,69 @@ def test_the_bounds_are_those_of_the_buckets(bucket: int):
     assert [times.counts[bucket], times.counts[bucket + 1]] == [1, 1]
 
 
+# What comes too late
+
+
+def late(core: Core, queue: str) -> int:
+    return core.queues.find(queue).statistics.late
+
+
+def test_a_result_for_a_task_that_is_settled_is_late_at_its_queue():
+    core = Core(tries=1)
+    core.tasks("a", "b", queue="gpu")
+    core.join("worker", 2, Announce(label="worker", queues=("gpu",)))
+    for _, task in core.take():
+        attempt_id = task.attempt_id
+        core.reject(attempt_id, "no", 1.0)
+        core.result(attempt_id, [b"result"], 2.0)
+    assert (late(core, "gpu"), late(core, "default"), core.counters.late) == (2, 0, 2)
+
+
+def test_the_result_of_an_earlier_attempt_is_late_when_a_later_one_was_first():
+    core = Core(timeout=1.0)
+    core.tasks("a")
+    core.join("slow", 1)
+    ((_, task),) = core.take()
+    slow = task.attempt_id
+    core.expire(1.0)
+    core.join("spare", 1)
+    ((_, task),) = core.take(1.0)
+    core.fail(slow, "no", 1.5)  # a verb for an attempt that does not run
+    core.done("spare", task.attempt_id, 2.0)
+    core.done("slow", slow, 3.0)
+    assert late(core, "default") == core.counters.late == 2
+
+
+def test_the_result_of_another_run_of_the_broker_is_late_at_no_queue():
+    core, other = Core(run=b"12345678"), Core(run=b"87654321")
+    for one in (core, other):
+        one.tasks("a")
+        one.join("worker", 1)
+        ((_, task),) = one.take()
+        attempt_id = task.attempt_id
+        one.reject(attempt_id, "no", 1.0)
+    core.result(attempt_id, [b"result"], 2.0)
+    assert (late(core, "default"), core.counters.late) == (0, 1)
+
+
+def test_tasks_that_may_have_a_late_result_are_remembered_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(dispatch, "MOST_OUTLIVED", 3)
+    core = Core()
+    core.join("worker", 10, PARALLEL)
+    core.tasks(*"abcde")
+    for _, task in core.take():
+        core.cancel(task, "no", 1.0)
+    assert list(core._outlived) == [3, 4, 5]
+
+
 # The oldest waiting task
 
 
-def oldest(core: Core, queue: str = "default") -> str | None:
-    found = core.queues.find(queue).oldest()
+STEPS_OF_A_LOOK = 100
+
+
+def oldest(core: Core) -> str | None:
+    found = core.queues.default.oldest(STEPS_OF_A_LOOK)
     return None if found is None else bytes(found.body[0]).decode()
 
 
@@ -162,11 +221,11 @@ def test_a_task_that_waits_again_is_the_oldest_by_its_acceptance():
 
 def test_a_look_for_the_oldest_takes_so_many_steps_and_the_next_one_goes_on():
     core = Core()
-    for number in range(2 * MOST_STEPS_OF_A_LOOK + 10):
+    for number in range(2 * STEPS_OF_A_LOOK + 10):
         submit(core, f"{number}", float(number))
-    for number in range(2 * MOST_STEPS_OF_A_LOOK):  # those at the front, which leave stale entries
+    for number in range(2 * STEPS_OF_A_LOOK):  # those at the front, which leave stale entries
         core.cancel(core.with_key(f"{number}"), "no", 1000.0)  # type: ignore[arg-type]
-    assert [oldest(core) for _ in range(3)] == [None, None, f"{2 * MOST_STEPS_OF_A_LOOK}"]
+    assert [oldest(core) for _ in range(3)] == [None, None, f"{2 * STEPS_OF_A_LOOK}"]
 
 
 def test_what_a_look_for_the_oldest_drops_does_not_disturb_the_order():

@@ -129,7 +129,9 @@ def test_the_status_of_a_broker_fits_one_screen_and_is_0_when_all_is_well(broker
         future.result(PATIENCE)
     assert (ran.err, ran.status) == ("", 0)
     assert re.search(r"^zmqbroker \S+, process \d+, serving, up ", ran.out)
-    assert "\n0 waiting, 0 delayed, 1 running; 1 worker, 0 idle; " in ran.out
+    assert "\n0 waiting, 0 delayed, 1 running; 1 worker, 0 idle\n" in ran.out
+    assert re.search(r"^busy \d+%, longest turn \S+ ms; \S+ MB, \d+ descriptors, \d connected$", ran.out, re.MULTILINE)
+    assert re.search(r"^messages: 1 requests, \d ready, 0 results, \d control$", ran.out, re.MULTILINE)
     assert re.search(r"^default +0 +0 +1 +1 +- +0 +0$", ran.out, re.MULTILINE)
     assert re.search(r"^one \(\S+:\d+\) +default +1 +1 +\S+ s +0 +0$", ran.out, re.MULTILINE)
     assert re.search(r"^ +1 +\S+ +default +1 of 3 +\S+ s +one \(", ran.out, re.MULTILINE)

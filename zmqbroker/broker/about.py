@@ -15,9 +15,9 @@ MOST_POOLS = 1000  # of a queue, whose workers are counted: there are so many on
 Answer = dict[str, Any]
 
 
-def about_queue(queue: Queue, now: float) -> Answer:
-    """Tell of a queue."""
-    statistics, oldest = queue.statistics, queue.oldest()
+def about_queue(queue: Queue, steps: int, now: float) -> Answer:
+    """Tell of a queue; its oldest task is looked for in so many steps."""
+    statistics, oldest = queue.statistics, queue.oldest(steps)
     pools = list(islice(queue.pools, MOST_POOLS))
     return {
         "name": queue.name,
@@ -35,7 +35,7 @@ def about_queue(queue: Queue, now: float) -> Answer:
         "failed": statistics.failed,
         "cancelled": statistics.cancelled,
         "expired": statistics.expired,
-        "attempts": {"done": statistics.done, **statistics.endings},
+        "attempts": {"result": statistics.done - statistics.overtaken, **statistics.endings},
         "late": statistics.late,
         "waited": _about_times(statistics.waited),
         "ran": _about_times(statistics.ran),

@@ -16,9 +16,12 @@ from zmqbroker.broker.statistics import BOUNDS, MOST_FAILURES, Failure
 from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Task
 from zmqbroker.wire import LARGEST_COUNT, is_queue
 
-LARGEST_PAGE = 50  # queues, workers, tasks or failures: as many as take a millisecond
+LARGEST_PAGE = 50  # workers, tasks or failures: as many as take a millisecond
+QUEUES_IN_PAGE = 25  # in a page, for the same reason
 LAST_PLACE = 50_000  # in a list that has to be walked from its beginning
 MOST_COMPARED = 500  # queues, for those that `status` names
+MOST_LOOKED_AT = 1000  # queues, for those that no worker asks from
+MOST_STEPS = 1000  # in looks for the oldest tasks of queues, in one answer
 QUEUES_NAMED = 20  # in `status`
 SLOWEST_NAMED = 10
 FAILURES_NAMED = 10
@@ -68,7 +71,7 @@ class Control:
 
     def _status(self, question: Question, now: float) -> Answer:
         dispatcher = self._dispatcher
-        unserved = list(islice(dispatcher.unserved_now, MOST_COMPARED))
+        unserved = list(dispatcher.unserved_now(MOST_LOOKED_AT))
         compared = {*islice(dispatcher.queues, MOST_COMPARED), *unserved[:QUEUES_NAMED]}
         first = set(unserved)
         named = sorted(compared, key=lambda queue: (queue not in first, -queue.unsettled, queue.name))[:QUEUES_NAMED]
@@ -82,7 +85,7 @@ class Control:
             "unserved": len(unserved),
             "totals": asdict(dispatcher.counters),
             "total_queues": len(dispatcher.queues),
-            "queues": [about_queue(queue, now) for queue in named],
+            "queues": _about_queues(named, now),
             "slowest": [about_task(task, now) for task in islice(dispatcher.in_hand, SLOWEST_NAMED)],
             "failures": [about_failure(failure, now) for failure in failures],
         }
@@ -93,9 +96,8 @@ class Control:
         if "queue" in question:
             found, cursor = [self._queue(question)], None
         else:
-            found, cursor = _page(queues, question)
-        about = [about_queue(queue, now) for queue in found]
-        return {"queues": about, "total": len(queues), "cursor": cursor, "bounds": BOUNDS}
+            found, cursor = _page(queues, question, QUEUES_IN_PAGE)
+        return {"queues": _about_queues(found, now), "total": len(queues), "cursor": cursor, "bounds": BOUNDS}
 
     def _workers(self, question: Question, now: float) -> Answer:
         workers = self._dispatcher.workers
@@ -186,7 +188,7 @@ class Control:
     def _changed(self, question: Question, now: float) -> Answer:
         """Tell of a queue that was changed; None: it has been forgotten, as there is nothing to know of it."""
         queue = self._dispatcher.queues.get(_queue_name(question))
-        return {"queue": None if queue is None else about_queue(queue, now)}
+        return {"queue": None if queue is None else about_queue(queue, MOST_STEPS, now)}
 
     # How things are found
 
@@ -215,6 +217,12 @@ class Control:
             ):
                 return failure
         return None
+
+
+def _about_queues(queues: list[Queue], now: float) -> list[Answer]:
+    """Tell of queues; the fewer there are, the further the oldest task of each is looked for."""
+    steps = MOST_STEPS // max(len(queues), 1)
+    return [about_queue(queue, steps, now) for queue in queues]
 
 
 def _no_task(question: Question) -> str:
@@ -254,9 +262,9 @@ def _page_size(question: Question) -> int:
     return _number(question, "most", LARGEST_PAGE, LARGEST_PAGE, 1)
 
 
-def _page(things: Iterable[Thing], question: Question) -> tuple[list[Thing], int | None]:
+def _page(things: Iterable[Thing], question: Question, most: int = LARGEST_PAGE) -> tuple[list[Thing], int | None]:
     """Return a page of things, and after how many of them to go on; None: there are no more, or it goes no further."""
     after = _number(question, "after", 0, LAST_PLACE)
-    end = after + _page_size(question)
+    end = after + min(_page_size(question), most)
     found = list(islice(things, after, end + 1))
     return found[: end - after], end if len(found) > end - after and end <= LAST_PLACE else None

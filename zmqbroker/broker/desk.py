@@ -13,6 +13,8 @@ from zmqbroker.broker.control import Control, RefusedError
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Sockets
+from zmqbroker.broker.traffic import CONTROL, Traffic
+from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import Inbox, send
 from zmqbroker.wire import MOST_FRAMES, MalformedError
 from zmqbroker.wire.control import QuestionError, answer_message, error_message, parse_question
@@ -29,26 +31,28 @@ class Desk:
         sockets: Sockets,
         dispatcher: Dispatcher,
         shutdown: Shutdown,
+        traffic: Traffic,
         drain: Callable[[], None],
         count_malformed: Callable[[MalformedError], None],
     ) -> None:
         """Prepare; there must be a control socket. `drain` begins the end, `count_malformed` is told what is wrong."""
-        self.asked = 0
         self._count_malformed = count_malformed
         self._sockets = sockets
         self._shutdown = shutdown
+        self._traffic = traffic
         self._control = Control(dispatcher, self._address_of, drain)
         self._began = monotonic()
         self.socket: zmq.Socket[bytes] | None = sockets.control
         self._inbox = Inbox(sockets.control, MOST_ANSWERED, self._ignore_long)  # type: ignore[arg-type]
+        traffic.watch(CONTROL, self._inbox)
 
     def serve(self, now: float) -> None:
         """Answer a few questions."""
         for message in self._inbox.batch(MOST_ANSWERED):
-            self.asked += 1
             answer = self._answer(message, now)
             if answer is not None and self.socket is not None:
                 send(self.socket, answer)  # who does not read them gets no more
+        self._traffic.charge(CONTROL)
 
     def _answer(self, message: list[Sized], now: float) -> list[Sized] | None:
         try:
@@ -76,9 +80,8 @@ class Desk:
             "uptime": round(now - self._began, 3),
             "state": "draining" if self._shutdown.is_draining else "serving",
             "memory": _resident(),
-            "descriptors": _descriptors(),
-            "connections": len(self._sockets.workers),
-            "questions": self.asked,
+            "descriptors": descriptors.count_open(),
+            **self._traffic.about(self._sockets.connections),
         }
 
     def _address_of(self, worker: Sized) -> str:
@@ -94,12 +97,4 @@ def _resident() -> int | None:
         with open("/proc/self/statm", "rb") as statm:
             return int(statm.read().split()[1]) * PAGE
     except (OSError, IndexError, ValueError):
-        return None
-
-
-def _descriptors() -> int | None:
-    """Return the number of open file descriptors; None where the system does not say, or has none left to look."""
-    try:
-        return len(os.listdir("/proc/self/fd")) - 1
-    except OSError:
         return None

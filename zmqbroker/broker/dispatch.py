@@ -41,7 +41,9 @@ from zmqbroker.broker.statistics import (
     BY_RELEASE,
     BY_TIMEOUT,
     MOST_FAILURES,
+    MOST_OUTLIVED,
     Failure,
+    Statistics,
 )
 from zmqbroker.broker.task import (
     DELAYED,
@@ -124,8 +126,9 @@ class Dispatcher:
         self._queues, self._workers = self._matching.queues, self._matching.workers
         self._records = Records(self._workers, self.counters, self._timers)
         self.ledger = Ledger()  # the unsettled ones
-        self.in_hand: OrderedDict[Task, bool] = OrderedDict()  # running ones that a worker is at, the longest first
+        self.in_hand: dict[Task, bool] = {}  # running ones that a worker is at, the longest first
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
+        self._outlived: OrderedDict[int, Statistics] = OrderedDict()  # of settled ones by number: see `_expect_late`
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
 
@@ -158,10 +161,9 @@ class Dispatcher:
         """The queues where tasks wait and no worker asks, to be told of now; the caller clears it."""
         return self._matching.unserved
 
-    @property
-    def unserved_now(self) -> Iterator[Queue]:
-        """The queues where tasks wait and no worker asks, right now."""
-        return self._matching.silent()
+    def unserved_now(self, most: int) -> Iterator[Queue]:
+        """Yield the queues where tasks wait and no worker asks right now, of so many that may be."""
+        return self._matching.silent(most)
 
     @property
     def waiting(self) -> int:
@@ -342,7 +344,9 @@ class Dispatcher:
         """Settle the task with the result of any of its attempts."""
         task = self._find(attempt_id)
         if task is not None:
-            if task.attempt_id == attempt_id and (task.worker.record is not None or task.failed_at):
+            if task.attempt_id != attempt_id:
+                task.queue.statistics.overtaken += 1
+            elif task.worker.record is not None or task.failed_at:
                 self._records.succeeded(task, now)
             self._settle(task, DONE, body, now)
 
@@ -360,7 +364,7 @@ class Dispatcher:
         elif task.left == attempt_id:
             self._charge_left(task, reason, now)
         else:
-            self._count_late(task)
+            self._count_late(task.queue.statistics)
 
     def reject(self, attempt_id: Sized, reason: str, now: float) -> None:
         """Fail the task for good, as its worker asks."""
@@ -670,8 +674,10 @@ class Dispatcher:
         if status is DONE:
             self.counters.done += 1
             queue.statistics.done += 1
+            if task.hand_outs > 1:
+                self._expect_late(task)
         else:
-            self._count_unsuccessful(task, now)
+            self._count_undone(task, now)
         if not queue.pools:  # it has workers as a rule
             self._queues.forget_if_empty(queue)
         if task.header is not None and task.header.key is not None:
@@ -680,7 +686,10 @@ class Dispatcher:
                 self._kept.add(task.header.key, task, now)
         self.settled.append(task)
 
-    def _count_unsuccessful(self, task: Task, now: float) -> None:
+    def _count_undone(self, task: Task, now: float) -> None:
+        """Count a task that was settled without a result, and remember it."""
+        if task.hand_outs:
+            self._expect_late(task)
         counters, statistics = self.counters, task.queue.statistics
         if task.status is FAILED:
             counters.failed += 1
@@ -696,6 +705,12 @@ class Dispatcher:
             statistics.unfinished += 1
         if task.status is not CANCELLED:
             self.failures.append(Failure.of(task, now))
+
+    def _expect_late(self, task: Task) -> None:
+        """Remember where a settled task came from, as an attempt of it may have a result yet; the last ones only."""
+        self._outlived[task.number] = task.queue.statistics
+        if len(self._outlived) > MOST_OUTLIVED:
+            self._outlived.popitem(last=False)
 
     def _call_off(self, task: Task) -> None:
         """Tell all who have a task that nobody wants it any more."""
@@ -828,7 +843,7 @@ class Dispatcher:
             return None
         task = self.ledger.get(number) if run == self._run else None
         if task is None:
-            self.counters.late += 1
+            self._count_late(self._outlived.get(number) if run == self._run else None)
             return None
         if token != task.token or not 1 <= hand_out <= task.hand_outs:
             self.counters.malformed += 1
@@ -839,13 +854,15 @@ class Dispatcher:
         """Return the task if this is its running attempt; else count the message and return None."""
         task = self._find(attempt_id)
         if task is not None and task.attempt_id != attempt_id:
-            self._count_late(task)
+            self._count_late(task.queue.statistics)
             return None
         return task
 
-    def _count_late(self, task: Task) -> None:
+    def _count_late(self, statistics: Statistics | None) -> None:
+        """Count what came too late, also at its queue; None: that is not known any more."""
         self.counters.late += 1
-        task.queue.statistics.late += 1
+        if statistics is not None:
+            statistics.late += 1
 
 
 def _lost(task: Task) -> str:

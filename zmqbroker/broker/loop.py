@@ -27,6 +27,7 @@ from zmqbroker.broker.report import Report
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.task import Task
+from zmqbroker.broker.traffic import READY, REQUESTS, RESULTS, Traffic
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
 from zmqbroker.wire import EXPIRED, FAILED, HEADER, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, announced, head
@@ -35,7 +36,7 @@ BATCH = 256  # messages read from one socket in one turn, at most, so that none 
 MOST_BATCHES = 10  # of results, read in one turn before deadlines are judged
 STALL = 0.1  # seconds; a loop held up for longer than this may have results that came in time unread
 QUIET_MS = 50  # a broker that leaves answers requests until none has come for so long
-LOOK_INTERVAL = 1.0  # seconds between two looks whether there are any descriptors
+LOOK_INTERVAL = 1.0  # seconds between two looks whether there are any descriptors, and at how long turns took
 LONGEST_WAIT = 60.0  # seconds of one poll; it also has an idle broker look for descriptors
 
 LONG_RESULT = f"its result has more than {wire.MOST_FRAMES} frames"
@@ -53,16 +54,17 @@ class Loop:
         """Prepare the first turn; `max_waiting` is in tasks, `max_size` in bytes of a body, and 0 means no limit."""
         self._poller, self._alarm, self._workers = sockets.poller, sockets.alarm, sockets.workers
         self._requests, self._ready, self._results = sockets.requests, sockets.ready, sockets.results
-        self._requests_in = Inbox(self._requests, BATCH, self._refuse_long)
-        self._ready_in = Inbox(self._ready, BATCH, self._ignore_long)
-        self._results_in = Inbox(self._results, BATCH, self._lose_long)
         self._dispatcher = dispatcher
+        self._now = monotonic()  # of this turn
+        self._traffic = Traffic(dispatcher.counters, self._now)
+        self._requests_in = self._traffic.watch(REQUESTS, Inbox(self._requests, BATCH, self._refuse_long))
+        self._ready_in = self._traffic.watch(READY, Inbox(self._ready, BATCH, self._ignore_long))
+        self._results_in = self._traffic.watch(RESULTS, Inbox(self._results, BATCH, self._lose_long))
         self._shutdown = shutdown
         self._max_waiting = max_waiting
         self._max_size = max_size
         self._report = Report()
         self._reading = True  # requests; not while the queue is full
-        self._now = monotonic()  # of this turn
         self._wait = 0.0  # seconds that this turn meant to wait at most
         self._pause = Pause(self._now)
         self._next_look = self._now  # for descriptors
@@ -92,10 +94,14 @@ class Loop:
         if self._dispatcher.told:
             self._tell_workers()
         if self._next_look <= self._now:
-            self._look_for_descriptors()
+            self._look_around()
         if self._report.due <= self._now:
             self._report.flush(self._now)
         self._plan_next_turn()
+        spent, traffic = monotonic() - self._now, self._traffic
+        traffic.busy += spent
+        if spent > traffic.longest:
+            traffic.longest = spent
 
     def _judge_deadlines(self, held_up: bool) -> None:
         """Give up what is overdue, but not before the results that came in time have been read."""
@@ -137,9 +143,10 @@ class Loop:
             due = end
         self._wait = due - self._now if due > self._now else 0.0
 
-    def _look_for_descriptors(self) -> None:
+    def _look_around(self) -> None:
         """Say so, from time to time, while nobody can connect because there are no descriptors."""
         self._next_look = self._now + LOOK_INTERVAL
+        self._traffic.look(self._now)
         if not descriptors.is_any_left():
             self._report.no_descriptors(self._now)
 
@@ -165,6 +172,7 @@ class Loop:
                 dispatcher.refuse(envelope, header, FAILED, why)
             else:
                 dispatcher.submit(envelope, body, self._now, header)
+        self._traffic.charge(REQUESTS)
 
     def _receive_ready(self, is_lost: bool = False) -> None:
         """Read ready messages, and give up what workers had whose connections have dropped: see `liveness`."""
@@ -188,6 +196,7 @@ class Loop:
                 self._count_malformed("ready", error)
             if has_left:
                 dispatcher.lose_worker(message[0], self._now)
+        self._traffic.charge(READY)
 
     def _watch(self, handshakes: Handshakes, where: str) -> None:
         """Say so when somebody has come to a socket and left before it said what it is."""
@@ -246,6 +255,7 @@ class Loop:
                     self._dispatcher.result(message[0], message[1:], self._now)
             except wire.MalformedError as error:
                 self._count_malformed("results", error)
+        self._traffic.charge(RESULTS)
 
     def _refuse_long(self, start: Frames) -> None:
         error = wire.parse_start(start)
@@ -291,7 +301,12 @@ class Loop:
             serve[watched.fileno()] = partial(self._watch, watched, where)
         if sockets.control is not None:
             desk = Desk(
-                sockets, self._dispatcher, self._shutdown, self._drain, partial(self._count_malformed, "control")
+                sockets,
+                self._dispatcher,
+                self._shutdown,
+                self._traffic,
+                self._drain,
+                partial(self._count_malformed, "control"),
             )
             serve[sockets.control] = lambda: desk.serve(self._now)
         return serve

@@ -7,6 +7,7 @@ not in doubt, where there is one: see `records`.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from zmqbroker.broker.queues import Queue, Queues
@@ -28,6 +29,7 @@ class Matching:
         self.waiting = 0  # tasks, in all queues
         self._lines = (self.workers.free, self.workers.ahead)  # to be looked at, in this order
         self.unserved: list[Queue] = []  # queues that no worker asks from, to be told of now; the caller clears it
+        self._watched: dict[Queue, None] = {}  # queues that have an instant, to say that no worker asks from them
         self._timers = timers  # the broker's
 
     def put(self, task: Task, now: float) -> None:
@@ -81,6 +83,7 @@ class Matching:
         """See whether a queue has had tasks and no workers for long enough to say so."""
         if not queue.waiting or queue.has_workers:
             self._timers.clear(queue)
+            del self._watched[queue]
             queue.said = 0
         elif queue.is_served:  # meanwhile
             self._watch(queue, now)
@@ -89,10 +92,9 @@ class Matching:
             self._timers.set(queue, now + min(SECOND_SILENCE * 2**queue.said, LONGEST_SILENCE))
             queue.said = min(queue.said + 1, 10)
 
-    def silent(self) -> Iterator[Queue]:
-        """Yield the queues where tasks wait and no worker asks."""
-        watched = (thing for thing in self._timers if isinstance(thing, Queue))
-        return (queue for queue in watched if queue.waiting and not queue.has_workers)
+    def silent(self, most: int) -> Iterator[Queue]:
+        """Yield the queues where tasks wait and no worker asks, of so many that may be."""
+        return (queue for queue in islice(self._watched, most) if queue.waiting and not queue.has_workers)
 
     def note_left(self, queues: Iterable[Queue], now: float) -> None:
         """Note that a worker asks no more from these queues: perhaps nobody does, or nobody who is not in doubt."""
@@ -105,6 +107,7 @@ class Matching:
     def _watch(self, queue: Queue, now: float) -> None:
         queue.is_served = False
         queue.said = 0
+        self._watched[queue] = None
         self._timers.set(queue, now + FIRST_SILENCE)
 
     def _begin(self, queue: Queue, now: float) -> None:

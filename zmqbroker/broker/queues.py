@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from zmqbroker.broker.workers import Pool
 
 STALE_KEPT = 1000  # fewer stale entries are not worth a rebuild
-MOST_STEPS = 100  # of a look for the oldest task: so many lines, and stale entries before their first tasks
 EMPTY_KEPT = 100  # fewer empty lines or groups are not either
 
 
@@ -225,14 +224,15 @@ class Queue:
         for pool in self.pools:
             pool.consider()
 
-    def oldest(self) -> Task | None:
-        """Return the task that has waited longest of the first ones in their lines, as far as MOST_STEPS tell.
+    def oldest(self, most: int) -> Task | None:
+        """Return the task that has waited longest of the first ones in their lines, as far as so many steps tell.
 
-        None: none waits, or none was found in so many steps. What these have dropped they need not pass again.
+        None: none waits, or none was found. A step is a line, or a stale entry before its first task, which is dropped:
+        the next look need not pass it again.
         """
         aside = [next(iter(self.aside))] if self.aside else []
-        steps = chain.from_iterable(group.firsts() for group in islice(self._ring, MOST_STEPS))
-        firsts = [*aside, *filter(None, islice(steps, MOST_STEPS))]
+        steps = chain.from_iterable(group.firsts() for group in islice(self._ring, most))
+        firsts = [*aside, *filter(None, islice(steps, most))]
         return min(firsts, key=lambda task: task.accepted, default=None)
 
     def update(self) -> None:

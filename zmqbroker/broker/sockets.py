@@ -72,6 +72,13 @@ class Sockets:
             undoing.pop_all()
 
     @property
+    def connections(self) -> dict[str, int]:
+        """How many connections there are to the sockets of clients and workers."""
+        handshakes = {"ready": self.workers.handshakes}
+        handshakes |= {where.lower(): watched for where, watched in self.watched.items()}
+        return {where: len(watched.open) for where, watched in handshakes.items()}
+
+    @property
     def are_inherited(self) -> bool:
         """Tell whether this is a forked child of the process that opened them."""
         return os.getpid() != self._process

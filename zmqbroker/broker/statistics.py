@@ -1,22 +1,25 @@
 """What is counted of each queue and worker besides the totals: attempts by outcome, and how long things take.
 
 Times are counted in buckets that grow by four: the first is for less than 64 microseconds, the last one for all that
-is longer than about 4 days. So a time costs a multiplication, and what is counted fits anywhere.
+is longer than about 4 days. So a time costs a multiplication, and what is counted fits anywhere. What can be had from
+other counts is not counted: a task costs a microsecond in all.
 """
 
+from operator import add
 from typing import NamedTuple
 
 from zmqbroker.broker.task import Task
 
 MOST_FAILURES = 1000  # remembered
+MOST_OUTLIVED = 10_000  # tasks remembered that were settled while somebody might still be at them
 LONGEST_REMEMBERED = 500  # characters of a reason
 BUCKETS = 16
-SHORTEST_PER_SECOND = 15625
-SHORTEST = 1 / SHORTEST_PER_SECOND  # seconds: 64 us
-MOST_BITS = 64  # of a time counted in SHORTEST: more than any clock tells
+FINE_BUCKETS = 65  # that grow by two: enough for any time
+SHORTEST = 64e-6  # seconds
+PER_SHORTEST = 1 / SHORTEST
 BOUNDS = [SHORTEST * 4**number for number in range(BUCKETS - 1)]  # seconds; of each bucket but the last
 
-BY_FAIL = "fail"  # how an attempt ends that does not succeed
+BY_FAIL = "fail"  # how an attempt ends without a result
 BY_REJECT = "reject"
 BY_RELEASE = "release"
 BY_TIMEOUT = "timeout"
@@ -27,29 +30,40 @@ ENDINGS = (BY_FAIL, BY_REJECT, BY_RELEASE, BY_TIMEOUT, BY_LOSS)
 class Times:
     """How often something took how long."""
 
-    __slots__ = ("_by_bits", "total")
+    __slots__ = ("_fine", "total")
 
     def __init__(self) -> None:
-        self._by_bits = [0] * MOST_BITS  # by the length of a time in bits, counted in SHORTEST
+        self._fine = [0] * FINE_BUCKETS
         self.total = 0.0  # seconds
 
     def add(self, seconds: float) -> None:
         """Count one."""
         self.total += seconds
-        self._by_bits[int(seconds * SHORTEST_PER_SECOND).bit_length()] += 1
+        self._fine[int(seconds * PER_SHORTEST).bit_length()] += 1
 
     @property
     def counts(self) -> list[int]:
-        """How often it took as long as each bucket says."""
-        by_bits = self._by_bits
-        pairs = [sum(by_bits[2 * number - 1 : 2 * number + 1]) for number in range(1, BUCKETS - 1)]
-        return [by_bits[0], *pairs, sum(by_bits[2 * BUCKETS - 3 :])]
+        """How many there are in each bucket."""
+        pairs = list(map(add, self._fine[1::2], self._fine[2::2]))
+        return [self._fine[0], *pairs[: BUCKETS - 2], sum(pairs[BUCKETS - 2 :])]
 
 
 class Statistics:
     """What is counted of a queue."""
 
-    __slots__ = ("accepted", "cancelled", "done", "endings", "expired", "failed", "late", "ran", "unfinished", "waited")
+    __slots__ = (
+        "accepted",
+        "cancelled",
+        "done",
+        "endings",
+        "expired",
+        "failed",
+        "late",
+        "overtaken",
+        "ran",
+        "unfinished",
+        "waited",
+    )
 
     def __init__(self) -> None:
         self.accepted = 0
@@ -58,8 +72,9 @@ class Statistics:
         self.cancelled = 0
         self.expired = 0
         self.unfinished = 0  # when the broker ended
-        self.late = 0  # verbs for attempts that do not run, of tasks that are not settled: of others nothing is known
-        self.endings = dict.fromkeys(ENDINGS, 0)  # of attempts without success
+        self.late = 0  # results for a task that is settled, and verbs for attempts not running
+        self.overtaken = 0  # tasks done by an attempt that did not run any more
+        self.endings = dict.fromkeys(ENDINGS, 0)  # of attempts, without a result
         self.waited = Times()  # until a worker had it in hand
         self.ran = Times()  # from then on, whatever the outcome
 

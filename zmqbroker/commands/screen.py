@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from zmqbroker.commands import queues, workers
-from zmqbroker.commands.tables import NONE, RED, YELLOW, Column, Page, Row, counted, number, size, span
+from zmqbroker.commands.tables import NONE, RED, YELLOW, Column, Page, Row, counted, number, short, size, span
 
 SLOWEST = (
     Column("RUNNING", is_number=True),
@@ -94,12 +94,14 @@ def _head(page: Page, status: Answer, before: Answer | None) -> list[str]:
     at_work = f"{counted(status['workers'], 'worker', 'workers')}, {number(status['idle'])} idle"
     settled = [f"{number(totals[name])} {name}" for name in ("done", "failed", "cancelled", "expired")]
     settled[0] += _rate(status, before)
-    odd = ", ".join(f"{number(totals[name])} {name}" for name in ("retried", "late", "malformed"))
+    odd = ", ".join(f"{number(totals[name])} {name}" for name in ("retried", "late"))
     return [
         page.line(who, YELLOW if is_draining else ""),
         page.line(where),
-        page.line(f"{tasks}; {at_work}; {size(status['memory'])}, {number(status['connections'])} connected"),
+        page.line(f"{tasks}; {at_work}"),
         page.line(f"{', '.join(settled)}; {odd}"),
+        page.line(_loop(status, before)),
+        page.line(f"messages: {', '.join(_came(where, came) for where, came in status['sockets'].items())}"),
     ]
 
 
@@ -113,10 +115,33 @@ def _alarms(page: Page, status: Answer) -> list[str]:
 
 def _rate(status: Answer, before: Answer | None) -> str:
     """Return how many tasks were done in a second since an earlier status of the same broker."""
-    if before is None or before["pid"] != status["pid"] or before["uptime"] >= status["uptime"]:
+    if before is None or not _is_later(status, before):
         return ""
     done = status["totals"]["done"] - before["totals"]["done"]
     return f" ({done / (status['uptime'] - before['uptime']):,.0f}/s)"
+
+
+def _is_later(status: Answer, before: Answer) -> bool:
+    """Tell whether both are of the same broker, and this is the later one."""
+    return bool(before["pid"] == status["pid"] and before["uptime"] < status["uptime"])
+
+
+def _loop(status: Answer, before: Answer | None) -> str:
+    """Say how busy the loop is, since an earlier status of the same broker or since its start, and what it uses."""
+    busy, uptime = status["busy"], status["uptime"]
+    if before is not None and _is_later(status, before):
+        busy, uptime = busy - before["busy"], uptime - before["uptime"]
+    share = min(busy / uptime, 1.0) if uptime else 0.0
+    longest = f"longest turn {1000 * status['longest_turn']:,.1f} ms"
+    connections = sum(came["connections"] or 0 for came in status["sockets"].values())
+    used = f"{size(status['memory'])}, {number(status['descriptors'])} descriptors, {number(connections)} connected"
+    return f"busy {share:.0%}, {longest}; {used}"
+
+
+def _came(where: str, came: Answer) -> str:
+    """Say how many messages have come to a socket."""
+    malformed = f" ({short(came['malformed'])} malformed)" if came["malformed"] else ""
+    return f"{short(came['messages'])} {where}{malformed}"
 
 
 def _titled(section: Section, shown: int) -> list[Column]:

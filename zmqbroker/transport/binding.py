@@ -18,7 +18,6 @@ from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.inquiry import Inquiry, addresses_of
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
 from zmqbroker.transport.messages import LINGER_MS
-from zmqbroker.wire.control import LARGEST_QUESTION
 
 HEARTBEATS = 3  # sent in the time after which a silent peer is cut off
 LONGEST_HEARTBEAT = 6553.0  # seconds; ZMTP tells them to the peer in tenths, in 16 bits
@@ -27,6 +26,7 @@ UNREAD_QUESTIONS = 10  # kept for the broker, of each who asks
 LAST_ANSWERS_MS = 200  # what the end waits, at most, for the last answers to be sent
 BACKLOG = 4096  # connections that may wait to be accepted, after a restart say
 LARGEST_FRAME_FACTOR = 4  # a frame this many times the largest task cuts its sender off, see PROTOCOL.md
+LARGEST_QUESTION_FRAME = 2 << 20  # bytes; a larger one cuts its sender off, one below that is answered
 LARGEST_FRAME_LEAST = 64 << 20  # bytes; nobody is cut off below this
 NAME_PATIENCE = 5.0  # seconds for a name server to say which address a name has
 
@@ -78,10 +78,11 @@ def open_control(context: zmq.Context[Any]) -> zmq.Socket[bytes]:
     """Make a socket for questions; who does not read the answers, or asks too much, is not waited for."""
     opened: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
     opened.linger = LAST_ANSWERS_MS
+    opened.backlog = BACKLOG
     opened.sndhwm = UNREAD_ANSWERS
     opened.rcvhwm = UNREAD_QUESTIONS
     opened.router_mandatory = True
-    opened.maxmsgsize = LARGEST_FRAME_FACTOR * LARGEST_QUESTION
+    opened.maxmsgsize = LARGEST_QUESTION_FRAME
     return opened
 
 

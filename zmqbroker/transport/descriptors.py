@@ -28,6 +28,14 @@ def is_any_left() -> bool:
     return True
 
 
+def count_open() -> int | None:
+    """Return how many are open; None where the system cannot tell at once: listing 10,000 of them takes 40 ms."""
+    try:
+        return os.stat("/proc/self/fd").st_size or None  # Linux from 6.2 on
+    except OSError:
+        return None
+
+
 def need(number: int, what: str) -> None:
     """Raise OSError when there are not so many left for `what`: ZeroMQ would end the program where it gets none."""
     held: list[int] = []

@@ -38,6 +38,7 @@ class Inbox:
         skipped. None takes a message of any length.
         """
         self.is_empty = False  # as far as the last batch could tell
+        self.received = 0  # messages, as of the last batch
         self.frame = NO_FRAME  # the last one of the message that was yielded last, until there is another
         self._socket = socket
         self._is_router = socket.type == zmq.ROUTER
@@ -65,17 +66,20 @@ class Inbox:
             except zmq.Again:
                 self._batch = number or 1
                 self.is_empty = True
+                self.received += number
                 break
             message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
             while frame.more:
                 frame = receive(NOBLOCK, False)
                 message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
                 if len(message) == FEW_FRAMES and frame.more:
+                    self.received += number + 1
                     yield from self._receive_long(message)
                     return
             self.frame = frame
             yield message
         else:
+            self.received += size
             if size == self._batch:
                 self._batch = min(2 * size, self._largest_batch)
         self.frame = NO_FRAME  # it may be large
