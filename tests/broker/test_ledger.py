@@ -4,7 +4,7 @@ import pytest
 from core_support import PARALLEL, Core
 
 from zmqbroker.broker import dispatch
-from zmqbroker.broker.ledger import MOST_STEPS, STALE_KEPT, Ledger
+from zmqbroker.broker.ledger import MOST_STEPS, SELDOM, Ledger
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BOUNDS, BUCKETS, Times
 from zmqbroker.broker.task import Task
@@ -12,15 +12,13 @@ from zmqbroker.wire import Announce, Header
 
 
 def task(number: int) -> Task:
-    made = Task([], [], Queue("default"))
-    made.number = number
-    return made
+    return Task([], [], Queue("default"), number=number)
 
 
 def ledger(*numbers: int) -> Ledger:
     made = Ledger()
     for number in numbers:
-        made.add(task(number))
+        made.add(number, task(number))
     return made
 
 
@@ -51,7 +49,7 @@ def test_a_gap_of_any_length_is_passed_over():
 def test_what_is_removed_is_in_no_page():
     kept = ledger(1, 2, 5000, 9000)
     for number in (1, 5000):
-        kept.remove(kept.get(number))  # type: ignore[arg-type]
+        kept.remove(number)
     assert numbers(kept.after(0)[0]) == [2, 9000]
     assert kept.get(1) is None
     assert len(kept) == 2
@@ -60,7 +58,7 @@ def test_what_is_removed_is_in_no_page():
 def test_pages_have_so_many_steps_and_all_tasks_are_in_one():
     kept = ledger(*range(1, 3 * MOST_STEPS + 2))
     for number in range(2, 2 * MOST_STEPS + 1):
-        kept.remove(kept.get(number))  # type: ignore[arg-type]
+        kept.remove(number)
     pages, cursor = [], 0
     while cursor is not None:
         found, cursor = kept.after(cursor)
@@ -75,10 +73,10 @@ def test_the_last_page_of_just_so_many_steps_is_the_last():
 
 def test_numbers_of_settled_tasks_are_forgotten():
     kept = ledger(1)
-    for number in range(2, 10 * STALE_KEPT):
-        kept.add(task(number))
-        kept.remove(kept.get(number))  # type: ignore[arg-type]
-    assert len(kept._numbers) <= 2 * len(kept) + STALE_KEPT + 1
+    for number in range(2, 10 * SELDOM):
+        kept.add(number, task(number))
+        kept.remove(number)
+    assert len(kept._numbers) <= 2 * len(kept) + SELDOM
 
 
 # Buckets of times

@@ -199,17 +199,16 @@ class Dispatcher:
             why = f"{queue.limit_waiting} tasks wait in the queue {queue.name}, and no more may"
             self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, why)
             return
+        number = self._next_number()
         if header is None:
-            task = Task(envelope, body, queue, self.tries, self.timeout, self.back_off)
+            task = Task(envelope, body, queue, self.tries, self.timeout, self.back_off, None, number, now)
         else:
-            task = self._task(envelope, body, queue, header, now)
+            task = self._task(envelope, body, queue, header, number, now)
         if self._is_fair and task.group is None:
             task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
         self.counters.accepted += 1
         queue.statistics.accepted += 1
-        task.number = self._next_number()
-        task.accepted = task.since = now
-        self.ledger.add(task)
+        self.ledger.add(number, task)
         if header is not None and header.delay:
             self._delay(task, now + header.delay)
         else:
@@ -217,11 +216,11 @@ class Dispatcher:
             if task.expires_at < inf:
                 self._set_due(task, inf)
 
-    def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, now: float) -> Task:
+    def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, number: int, now: float) -> Task:
         """Make a task as its client wants it."""
         tries = self.tries if header.tries is None else header.tries
         timeout = self.timeout if header.timeout is None else header.timeout or None
-        task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header)
+        task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header, number, now)
         task.group = header.group
         if header.expires is not None:
             task.expires_at = now + header.expires
@@ -668,7 +667,7 @@ class Dispatcher:
         task.status = status
         if task.holders:
             self._call_off(task)
-        self.ledger.remove(task)
+        self.ledger.remove(task.number)
         task.body = body
         queue = task.queue
         if status is DONE:

@@ -1,7 +1,7 @@
 """All unsettled tasks by their numbers, in the order of their acceptance, and pages of them.
 
-A settled task leaves its number behind, to be passed over later. When these outnumber the unsettled tasks the list of
-numbers is made anew without them: so memory is proportional to what is live.
+A settled task leaves its number behind, to be passed over later. Where these outnumber the unsettled tasks the list of
+numbers is made anew without them, which is looked at now and then: so memory is proportional to what is live.
 """
 
 from bisect import bisect_right
@@ -10,7 +10,7 @@ from itertools import islice
 
 from zmqbroker.broker.task import Task
 
-STALE_KEPT = 1000  # fewer numbers of settled tasks are not worth a rebuild
+SELDOM = 1024  # tasks from one look at the numbers of settled ones to the next
 MOST_STEPS = 2000  # numbers looked at for one page
 
 
@@ -20,7 +20,8 @@ class Ledger:
     def __init__(self) -> None:
         self._tasks: dict[int, Task] = {}
         self._numbers: list[int] = []  # rising
-        self.get = self._tasks.get  # the task with a number; None: it is settled, or never was
+        self.get = self._tasks.get  # returns the task with a number; None: it is settled, or never was
+        self.remove = self._tasks.__delitem__  # forgets the task with a number
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -28,17 +29,12 @@ class Ledger:
     def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks.values())
 
-    def add(self, task: Task) -> None:
-        """Take in a task."""
-        tasks, numbers = self._tasks, self._numbers
-        if len(numbers) > 2 * len(tasks) + STALE_KEPT:
-            numbers[:] = tasks
-        tasks[task.number] = task
-        numbers.append(task.number)
-
-    def remove(self, task: Task) -> None:
-        """Forget a task."""
-        del self._tasks[task.number]
+    def add(self, number: int, task: Task) -> None:
+        """Take in a task; its number is greater than all before."""
+        self._tasks[number] = task
+        self._numbers.append(number)
+        if not number % SELDOM and len(self._numbers) > 2 * len(self._tasks):
+            self._numbers = list(self._tasks)
 
     def after(self, number: int) -> tuple[list[Task], int | None]:
         """Return some tasks with greater numbers, and from where to go on; None: there are no more."""

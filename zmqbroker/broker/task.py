@@ -151,6 +151,7 @@ class Task:
     """One request of a client, from its acceptance to its reply."""
 
     __slots__ = (
+        "__dict__",  # for what most tasks never have: that is the class's, until it is set
         "accepted",
         "attempt_id",
         "attempts",
@@ -161,17 +162,12 @@ class Task:
         "due",
         "envelope",
         "expires_at",
-        "failed_at",
         "group",
         "hand_outs",
         "header",
-        "holders",
-        "joined",
-        "left",
         "number",
         "queue",
         "rank",
-        "reason",
         "since",
         "stale",
         "status",
@@ -182,6 +178,12 @@ class Task:
         "worker",
     )
 
+    joined: list[Waiter] | None = None  # who waits for it as well; None: nobody
+    holders: list[Holder] | None = None  # of earlier attempts; None: there are none
+    failed_at: list[Record] | None = None  # the workers that lost it, by their records; None: none
+    left = b""  # the id of an attempt that seemed to lie behind when its worker was lost
+    reason = ""  # why its last attempt was lost, or the request was refused
+
     def __init__(
         self,
         envelope: Frames,
@@ -191,6 +193,8 @@ class Task:
         timeout: float | None = None,
         back_off: BackOff = NO_BACK_OFF,
         header: Header | None = None,
+        number: int = 0,
+        now: float = 0.0,
     ) -> None:
         self.queue = queue
         self.group: Hashable = None  # whose tasks take turns with those of others; None: of those who say none
@@ -201,27 +205,22 @@ class Task:
         # Its place in its group, the lowest first: a higher priority first, and a retry before a new task.
         self.rank = 1 if header is None else 1 - 2 * header.priority
         self.header = header  # what a client said of it beyond the plain protocol; None: a plain client
-        self.joined: list[Waiter] | None = None  # who waits for it as well; None: nobody
         self.tries = tries  # the limit on attempts; 0: none
         self.timeout = timeout  # seconds per attempt; None: no limit
         self.status = WAITING
         self.stale = 0  # entries in the queue that are not to count
-        self.number = 0  # which of the tasks accepted this is, from 1; 0: it is none
-        self.accepted = 0.0  # when
+        self.number = number  # which of the tasks accepted this is, from 1; 0: it is none
+        self.accepted = now  # when
+        self.since = now  # when its worker had it in hand, or it began to wait
         self.token = b""  # what ends its attempt ids, so that nobody can make one up
         self.attempt_id = b""  # of the attempt that is running; else empty
         self.attempts = 0  # that a worker had in hand, and did not give back
         self.charged = b""  # the id of the last of those
-        self.left = b""  # the id of an attempt that seemed to lie behind when its worker was lost
         self.hand_outs = 0  # all of them: the attempts, and what nobody had in hand
         self.worker = NOBODY  # that had it last
-        self.holders: list[Holder] | None = None  # of earlier attempts; None: there are none
-        self.failed_at: list[Record] | None = None  # the workers that lost it, by their records; None: none
-        self.since = 0.0  # when its worker had it in hand, or it began to wait
         self.deadline: float | None = None  # of the running attempt
         self.due: float | None = None  # when the running attempt is given up, a delayed task waits again, or it expires
         self.timer = 0  # names the entry of that instant in the heap; 0: there is none
-        self.reason = ""  # why its last attempt was lost, or the request was refused
 
     @property
     def key(self) -> str | None:
