@@ -23,7 +23,7 @@ log = logging.getLogger("zmqbroker.client")
 class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
     """A task has no result: `reason` says why in words, `status` in one, `attempts` how often it was tried.
 
-    `number` is that of the task in the broker's log; None: it was never handed out.
+    `number` is that of the task in the broker's log; None: it became none there.
     """
 
     def __init__(self, reason: str, status: str, attempts: int, number: int | None = None) -> None:

@@ -67,7 +67,7 @@ class Handling:
             if isinstance(error, SystemExit) and signals.is_of_a_handler(error, MAY_END):
                 raise
             reason = reason_of(error)
-            self._complaints.warn("failed", f"the handler failed: {reason}", monotonic(), error)
+            self._complaints.tell("failed", f"the handler failed: {reason}", monotonic(), error)
             return Failure(reason)
 
     def _handle(self, body: Body) -> Any:
