@@ -143,6 +143,15 @@ def test_a_log_of_several_lines_holds_back_what_is_more(kept: Kept):
     ]
 
 
+def test_what_is_held_back_and_replaced_is_not_put_into_words(limited: LimitedLog, kept: Kept):
+    said = []
+    for number in range(4):
+        limited.tell(BAD, lambda number=number: said.append(number) or str(number), float(number))  # type: ignore[misc]
+    limited.flush(inf)
+    assert kept.lines == ["0", "3 (2 more like this were not logged)"]
+    assert said == [0, 3]
+
+
 def test_lines_of_another_level_are_no_warnings(kept: Kept):
     kept.setLevel(logging.WARNING)
     log = logging.getLogger("test.limited")

@@ -1,12 +1,13 @@
 """What a broker tells in its log of tasks and messages."""
 
 import logging
+from functools import partial
 from math import inf
 
 from zmqbroker import wire
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.task import NOBODY, Record, Task, Worker
-from zmqbroker.transport.limited_log import LimitedLog, log_safely, printable, task_name
+from zmqbroker.transport.limited_log import LimitedLog, Text, log_safely, printable, task_name
 
 BELONGING = {"REQUESTS": "REQ and DEALER", "READY": "REQ and DEALER", "RESULTS": "PUSH"}  # sockets, by the broker's
 MOST_MOVES = 20  # workers that are told of by name when they come, and when they leave, in an interval of the log
@@ -35,11 +36,10 @@ class Report:
 
     def failure(self, task: Task, now: float) -> None:
         """Tell that a task, or a request, went wrong."""
-        text = f"{_name(task)} {task.status}{_history(task, now)}: {task.reason}"
         if self.is_verbose:
-            log.warning("%s", printable(text))
+            log.warning("%s", printable(_failure(task, now)))
         else:
-            self._warn(task.status, text, now)
+            self._warn(task.status, partial(_failure, task, now), now)
 
     def undeliverable(self, now: float) -> None:
         """Tell of a reply that could not be sent."""
@@ -96,7 +96,7 @@ class Report:
         self._moves.flush(now)
         self._plan()
 
-    def _warn(self, kind: str, text: str, now: float) -> None:
+    def _warn(self, kind: str, text: Text, now: float) -> None:
         self._limited.tell(kind, text, now)
         self._plan()
 
@@ -121,10 +121,11 @@ def _place(worker: Worker) -> str:
     return f" at {_who(worker)}" if worker.name else ""
 
 
-def _history(task: Task, now: float) -> str:
-    """Return where a task was, how often it was tried, how long it took and which worker had it last."""
+def _failure(task: Task, now: float) -> str:
+    """Say what went wrong, where, after how many attempts and seconds, and which worker had it last."""
     if not task.number:
-        return ""
+        return f"{_name(task)} {task.status}: {task.reason}"
     attempts = f"{task.attempts} attempt{'' if task.attempts == 1 else 's'}"
     last = "" if task.worker is NOBODY else f", last at {_who(task.worker)}"
-    return f" in the queue {task.queue.name} after {attempts} and {round(now - task.accepted, 3):g} s{last}"
+    history = f"in the queue {task.queue.name} after {attempts} and {round(now - task.accepted, 3):g} s{last}"
+    return f"{_name(task)} {task.status} {history}: {task.reason}"

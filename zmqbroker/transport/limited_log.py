@@ -15,6 +15,9 @@ INTERVAL = 5.0  # seconds between two lines of a kind
 LONGEST_INTERVAL = 600.0  # seconds, of the kinds whose lines come ever more rarely
 
 
+Text = str | Callable[[], str]  # what is dear to put into words, and mostly held back, is given as a function
+
+
 class LimitedLog:
     """Lines of a few kinds, of each so many an interval. What is held back is told when the interval ends.
 
@@ -29,9 +32,9 @@ class LimitedLog:
         self._intervals = dict.fromkeys(rarer, INTERVAL)
         self._next: dict[str, float] = {}  # when the interval of a kind ends
         self._left: dict[str, int] = {}  # lines of a kind until then
-        self._held_back: dict[str, tuple[int, str]] = {}  # how many of a kind since, and the last of them
+        self._held_back: dict[str, tuple[int, Text]] = {}  # how many of a kind since, and the last of them
 
-    def tell(self, kind: str, text: str, now: float, error: BaseException | None = None) -> None:
+    def tell(self, kind: str, text: Text, now: float, error: BaseException | None = None) -> None:
         """Log `text` with the traceback of `error`, or hold it back where this interval has no line left.
 
         `now` is in seconds.
@@ -55,7 +58,7 @@ class LimitedLog:
             number, text = self._held_back.pop(kind)
             self._write(kind, text, number - 1, now)
 
-    def _write(self, kind: str, text: str, left_out: int, now: float, error: BaseException | None = None) -> None:
+    def _write(self, kind: str, text: Text, left_out: int, now: float, error: BaseException | None = None) -> None:
         if now >= self._next.get(kind, now):
             interval = self._intervals.get(kind, INTERVAL)
             self._next[kind], self._left[kind] = now + interval, self._lines
@@ -63,7 +66,8 @@ class LimitedLog:
                 self._intervals[kind] = min(2 * interval, LONGEST_INTERVAL)
         self._left[kind] -= 1
         more = f" ({left_out} more like this were not logged)" if left_out else ""
-        log_safely(partial(self._log.log, self._level), "%s%s", printable(text), more, exc_info=error)
+        said = printable(text if isinstance(text, str) else text())
+        log_safely(partial(self._log.log, self._level), "%s%s", said, more, exc_info=error)
 
 
 def log_safely(log: Callable[..., None], text: str, *arguments: object, exc_info: BaseException | None = None) -> None:

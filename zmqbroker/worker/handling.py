@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -13,7 +14,7 @@ from zmqbroker.transport.limited_log import LimitedLog, log_safely, printable
 from zmqbroker.wire import FAIL, REJECT, Frames, chunks
 from zmqbroker.wire.announced import DONE
 from zmqbroker.wire.chunks import Body, Failure
-from zmqbroker.worker.current import current_task
+from zmqbroker.worker.current import CurrentTask, current_task
 from zmqbroker.worker.forks import end_child
 from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, reason_of, text_of
 
@@ -71,7 +72,7 @@ class Handling:
             if isinstance(error, SystemExit) and signals.is_of_a_handler(error, MAY_END):
                 raise
             reason = reason_of(error)
-            self._complaints.tell("failed", f"{_what('failed')}: {reason}", monotonic(), error)
+            self._complaints.tell("failed", partial(_line, current_task(), "failed", reason), monotonic(), error)
             return Failure(reason)
 
     def _handle(self, body: Body) -> Any:
@@ -90,14 +91,13 @@ class Handling:
 def _said(what: str, failure: Failure) -> Failure:
     """Return what a handler has said on purpose, which only a verbose log tells."""
     if log.isEnabledFor(logging.DEBUG):
-        log_safely(log.debug, "%s: %s", _what(what), printable(failure.reason))
+        log_safely(log.debug, "%s", printable(_line(current_task(), what, failure.reason)))
     return failure
 
 
-def _what(became: str) -> str:
-    """Return in words what became of the attempt in hand, or of a body of its chunk."""
-    task = current_task()
-    return f"{task.name}: the handler {became} in attempt {task.attempt}"
+def _line(task: CurrentTask, became: str, reason: str) -> str:
+    """Say for the log what became of an attempt, or of a body of its chunk."""
+    return f"{task.name}: the handler {became} in attempt {task.attempt}: {reason}"
 
 
 def _failure(verb: bytes, reason: str) -> Answer:
