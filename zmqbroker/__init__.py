@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from zmqbroker.transport.keep_alive import KeepAlive
     from zmqbroker.worker.current import current_task
     from zmqbroker.worker.outcome import Fail, Reject
+    from zmqbroker.worker.task_filter import TaskFilter
     from zmqbroker.worker.worker import Worker
 
-__all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "Worker", "current_task"]
+__all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "TaskFilter", "Worker", "current_task"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "KeepAlive": "transport.keep_alive",
     "Reject": "worker.outcome",
     "TaskFailed": "client.futures",
+    "TaskFilter": "worker.task_filter",
     "Worker": "worker.worker",
     "current_task": "worker.current",
 }

@@ -1,6 +1,7 @@
 """What the broker's log holds back, it tells when the interval ends, though nothing else happens."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from math import inf
 
@@ -9,9 +10,9 @@ import zmq
 from conftest import Running
 
 from zmqbroker.broker.dispatch import Dispatcher
-from zmqbroker.broker.report import Report
+from zmqbroker.broker.report import MOST_MOVES, Report
 from zmqbroker.transport import limited_log
-from zmqbroker.wire import Announce
+from zmqbroker.wire import EXPIRED, UNAVAILABLE, Announce, Header
 
 LINE = "a request invalid: a request without an empty frame before its body"
 Start = Callable[..., Running]
@@ -108,9 +109,95 @@ def test_a_verbose_log_tells_of_a_failed_attempt_before_the_next_one(
         worker.say(b"fail", attempt_id, b"no %d" % number)
     running.wait_for("failed", 1)
     running.stop()
-    assert logged[:4] == [
-        "task 1: attempt 1",
-        "task 1: attempt 1 failed: no 0; again",
-        "task 1: attempt 2",
-        "task 1 failed: no 1",
+    assert logged[:3] == ["task 1: attempt 1", "task 1: attempt 1 failed: no 0; again", "task 1: attempt 2"]
+    history = r"in the queue default after 2 attempts and [\d.]+ s, last at a plain worker"
+    assert re.fullmatch(rf"task 1 failed {history}: no 1", logged[3])
+
+
+def told_of(core: Dispatcher, report: Report, now: float) -> None:
+    """Tell of workers that have come or left, as the loop does."""
+    for worker, has_come in core.moves:
+        (report.came if has_come else report.left)(worker, now)
+    core.moves.clear()
+
+
+def hand_out(core: Dispatcher, now: float, key: str | None = None) -> bytes:
+    """Have a task handed out, and return its attempt id."""
+    core.submit([b"c"], [b"task"], now, Header(key=key))
+    pair = core.hand_out(now)
+    assert pair is not None
+    return pair[1].attempt_id
+
+
+def test_a_failure_is_told_with_queue_attempts_seconds_and_worker(logged: list[str]):
+    core, report = Dispatcher(tries=2), Report()
+    core.announce(b"w", Announce(("gpu",), label="resize", host="vm", pid=7, serial=True), [], 1.0)
+    core.submit([b"c"], [b"task"], 1.5, Header(key="order 1", queue="gpu"))
+    for now in (2.0, 3.0):
+        core.ask(b"w", 1)
+        pair = core.hand_out(now)
+        assert pair is not None
+        core.fail(pair[1].attempt_id, "bad\ninput", now + 0.25)
+    core.submit([b"c"], [b"task"], 4.0, Header(key="never\nrun", expires=2.0))
+    core.expire(6.0)
+    core.refuse([b"c"], Header(key="later"), UNAVAILABLE, "no more may wait")
+    for task in core.settled:
+        report.failure(task, 6.0 if task.status == EXPIRED else 3.25)
+    report.flush(inf)
+    assert logged == [
+        "task 1 (order 1) failed in the queue gpu after 2 attempts and 1.75 s, last at resize (vm:7): bad\\ninput",
+        r"task 2 (never\nrun) expired in the queue default after 0 attempts and 2 s: no result within 2 s",
+        "a request (later) unavailable: no more may wait",
     ]
+
+
+def test_workers_that_come_and_go_are_told_of_with_what_they_were_at(logged: list[str]):
+    core, report = Dispatcher(), Report()
+    logging.getLogger("zmqbroker").setLevel(logging.INFO)
+    try:
+        resize = Announce(("gpu", "default"), label="resize\n", host="vm", pid=7, serial=True)
+        core.announce(b"w", resize, [], 0.0)
+        core.announce(b"w", resize, [], 0.0)  # again, which is nothing new
+        core.ask(b"w", 3)
+        core.announce(b"x", Announce(tuple(f"q{number}" for number in range(7)), host="vm", pid=8), [], 0.0)
+        core.ready([b"plain"])
+        hand_out(core, 0.0, "order 1")
+        hand_out(core, 0.0)
+        told_of(core, report, 0.0)
+        for name in (b"w", b"x", b"plain"):
+            core.lose_worker(name, 1.0)
+        told_of(core, report, 1.0)
+    finally:
+        logging.getLogger("zmqbroker").setLevel(logging.NOTSET)
+    assert logged == [
+        r"resize\n (vm:7) has come: it asks from gpu, default",
+        "vm:8 has come: it asks from q0, q1, q2, q3, q4 and 2 more",
+        r"resize\n (vm:7) has left with task 1 (order 1) in hand",
+        "vm:8 has left",
+    ]
+
+
+def test_a_worker_that_comes_back_is_told_of_after_it_was_lost(logged: list[str]):
+    core = Dispatcher()
+    announce = Announce(host="vm", pid=7, serial=True)
+    core.announce(b"w", announce, [], 0.0)
+    core.ask(b"w", 1)
+    attempt_id = hand_out(core, 0.0)
+    core.announce(b"x", announce, [attempt_id], 1.0)  # before anybody has noticed that the other one is gone
+    assert [(move.worker.id, move.has_come) for move in core.moves] == [(b"w", True), (b"w", False), (b"x", True)]
+
+
+def test_many_workers_that_come_at_once_do_not_flood_the_log(logged: list[str]):
+    core, report = Dispatcher(), Report()
+    logging.getLogger("zmqbroker").setLevel(logging.INFO)
+    try:
+        for number in range(10_000):
+            core.announce(b"%d" % number, Announce(host="vm", pid=number), [], 0.0)
+        told_of(core, report, 0.0)
+        assert len(logged) == MOST_MOVES
+        assert report.due == limited_log.INTERVAL
+        report.flush(inf)
+    finally:
+        logging.getLogger("zmqbroker").setLevel(logging.NOTSET)
+    more = 10_000 - MOST_MOVES - 1
+    assert logged[-1] == f"vm:9999 has come: it asks from default ({more} more like this were not logged)"

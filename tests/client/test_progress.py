@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_a_hook_that_raises_ends_nothing_and_is_not_called_again(
             wait_until(lambda number=done: future.progress == {"done": number})  # type: ignore[misc]
         broker.reply(DONE, b"result")
         assert future.result(PATIENCE) == b"result"
-    assert [record.getMessage() for record in caplog.records] == ["a callback failed"]
+    assert [re.sub(r"\w{32}", "KEY", line) for line in caplog.messages] == ["task 17 (KEY-0): a callback failed"]
 
 
 def test_progress_that_cannot_be_read_is_one_line(client: Client, broker: ToldBroker, caplog: pytest.LogCaptureFixture):
@@ -105,7 +106,8 @@ def test_progress_that_cannot_be_read_is_one_line(client: Client, broker: ToldBr
         broker.reply(PROGRESS, b'{"done": 1}')
         broker.reply(DONE, b"result")
         assert future.result(PATIENCE) == b"result"
-    assert caplog.messages == ["a progress that cannot be read: it is not JSON"]
+    (line,) = caplog.messages
+    assert re.fullmatch(r"task 17 \(\w+-0\): a progress that cannot be read: it is not JSON", line)
     assert (caplog.records[0].exc_info, told) == (None, [{"done": 1}])
 
 
@@ -133,4 +135,31 @@ def test_a_failure_tells_the_number_of_its_task(client: Client, broker: ToldBrok
     broker.reply(FAILED, reason="no luck")
     error = future.exception(PATIENCE)
     assert isinstance(error, TaskFailed)
-    assert pickle.loads(pickle.dumps(error)).number == error.number == 17
+    assert error.number == future.number == 17
+    assert error.key == future.key == broker.fields["key"]
+    assert error.task == pickle.loads(pickle.dumps(error)).task == f"task 17 ({future.key})"
+
+
+def test_a_verbose_log_has_each_failure(client: Client, broker: ToldBroker, caplog: pytest.LogCaptureFixture):
+    for level in (logging.INFO, logging.DEBUG):
+        caplog.set_level(level, "zmqbroker.client")
+        future = client.submit(b"task")
+        broker.receive()
+        broker.reply(FAILED, reason="no\nluck")
+        assert future.exception(PATIENCE)
+    assert caplog.messages == [rf"task 17 ({future.key}) failed after 1 attempt: no\nluck"]
+
+
+def test_a_callback_that_raises_is_told_with_its_task(
+    client: Client, broker: ToldBroker, caplog: pytest.LogCaptureFixture
+):
+    def fail(_: object) -> None:
+        raise SystemExit("callback")
+
+    future = client.submit(b"task")
+    future.add_done_callback(fail)
+    broker.receive()
+    broker.reply(DONE, b"result")
+    assert future.result(PATIENCE) == b"result"
+    wait_until(lambda: bool(caplog.messages))
+    assert caplog.messages == [f"task 17 ({future.key}): a callback of its future failed"]

@@ -38,7 +38,9 @@ def test_a_broker_says_in_its_totals_how_many_tasks_have_expired(serve: Serve):
         wait_until_idle(client._link)  # so that there is time left when it is sent
         with pytest.raises(TaskFailed, match=r"^no result within [\d.]+ s$"):
             client.call(b"task", PATIENCE, expires=1)
-    broker.wait_for(r" a request expired: no result within [\d.]+ s$")
+    broker.wait_for(
+        r" task 1 \(\w+-0\) expired in the queue default after 0 attempts and 1[\d.]* s: no result within [\d.]+ s$"
+    )
     assert broker.end() == 0
     assert broker.lines[-1].startswith("0 tasks done, 0 failed, 1 expired, 0 attempts retried; ")
 
@@ -56,10 +58,10 @@ def test_a_verbose_log_says_after_how_long_a_task_is_tried_again(serve: Serve):
         with pytest.raises(TaskFailed):
             client.call(b"task", PATIENCE, retry_delay=0, tries=2)
     for line in (
-        r" task 1: attempt 1 failed: ValueError: bad input; again in 0\.1 s$",
-        r" task 1: attempt 2 failed: ValueError: bad input; again in 0\.2 s$",
-        r" task 1 failed: ValueError: bad input$",
-        r" task 2: attempt 1 failed: ValueError: bad input; again$",
+        r" task 1 \(\w+-0\): attempt 1 failed at \S+:\d+: ValueError: bad input; again in 0\.1 s$",
+        r" task 1 \(\w+-0\): attempt 2 failed at \S+:\d+: ValueError: bad input; again in 0\.2 s$",
+        r" task 1 \(\w+-0\) failed in the queue default after 3 attempts and [\d.]+ s, last at \S+:\d+: ValueError:",
+        r" task 2 \(\w+-1\): attempt 1 failed at \S+:\d+: ValueError: bad input; again$",
     ):
         broker.wait_for(line)
 

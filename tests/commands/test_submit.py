@@ -41,7 +41,7 @@ def test_each_line_is_a_task_and_each_reply_a_line_in_order(shouting: Running, s
 
 def test_failures_go_to_stderr_with_their_line_and_the_reason(shouting: Running, submit: Submit):
     out, err, status = run(submit("-t", 1, shouting.addresses.requests), b"a\nbad\nc\n")
-    assert (out, err, status) == (b"A\nC\n", b"line 2: ValueError: bad input\n", 1)
+    assert (out, err, status) == (b"A\nC\n", b"line 2, task 2: ValueError: bad input\n", 1)
 
 
 def test_unordered_replies_come_with_their_lines_number(shouting: Running, submit: Submit):
@@ -58,7 +58,7 @@ def test_files_are_read_one_after_the_other(shouting: Running, submit: Submit, t
     arguments = ["-t", 1, shouting.addresses.requests, tmp_path / "a", "-", tmp_path / "b"]
     out, err, status = run(submit(*arguments), b"two\n")
     assert (out, status) == (b"ONE\nTWO\nTHREE\n", 1)
-    assert err == f"{tmp_path}/a, line 2: ValueError: bad input\n".encode()
+    assert err == f"{tmp_path}/a, line 2, task 2: ValueError: bad input\n".encode()
 
 
 def test_a_whole_file_is_one_task(shouting: Running, submit: Submit, tmp_path: Path):
@@ -126,7 +126,7 @@ def test_priority_delay_timeout_and_tries_are_those_of_the_tasks(running: Runnin
     running.wait_until(lambda: running.count("delayed") == 1)
     silent.take()
     out, err, status = run(process)
-    assert (out, err, status) == (b"", b"line 1: timed out after 0.1 s (1 of 1 attempts)\n", 1)
+    assert (out, err, status) == (b"", b"line 1, task 1: timed out after 0.1 s (1 of 1 attempts)\n", 1)
 
 
 def test_tasks_go_to_their_queue_in_their_group(running: Running, submit: Submit):
@@ -150,7 +150,9 @@ def test_tasks_go_to_their_queue_in_their_group(running: Running, submit: Submit
 def test_a_task_that_expires_has_failed(running: Running, submit: Submit):
     out, err, status = run(submit("--expires", 0.5, running.addresses.requests), b"one\ntwo\n")
     assert (out, status) == (b"", 1)
-    assert re.fullmatch(rb"line 1: no result .*\nline 2: no result .*\n", err)  # within 0.5 s, or what is left of it
+    assert re.fullmatch(
+        rb"line 1, task 1: no result .*\nline 2, task 2: no result .*\n", err
+    )  # within 0.5 s, or what is left of it
 
 
 def test_a_task_that_has_expired_before_an_interruption_counts_as_failed(running: Running, submit: Submit):
@@ -159,7 +161,7 @@ def test_a_task_that_has_expired_before_an_interruption_counts_as_failed(running
     assert process.stderr is not None
     process.stdin.write(b"one\n")
     process.stdin.flush()
-    assert process.stderr.readline().startswith(b"line 1: no result ")
+    assert process.stderr.readline().startswith(b"line 1, task 1: no result ")
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
     assert process.stderr.read() == b"interrupted: 0 tasks done, 1 failed, 0 cancelled\n"

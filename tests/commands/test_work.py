@@ -120,14 +120,16 @@ def test_touch_keeps_a_task_that_runs_for_longer_than_its_timeout(work: Work, cl
 def test_a_crashed_process_is_replaced(work: Work, client: Client):
     program = work("tasks:crash_once")
     assert client.call(b"", PATIENCE, timeout=5) == b"at the second attempt"
-    program.wait_for(r"process \d+ crashed: exit status 3; another one starts in 0.1 s$")
+    program.wait_for(r"process \d+ crashed at task 1 \(\w+-0\): exit status 3; another one starts in 0.1 s$")
 
 
 def test_processes_that_crash_again_and_again_are_replaced_at_growing_intervals(work: Work, client: Client):
     program = work("tasks:crash")
     assert failure(client, b"", timeout=5, tries=3).attempts == 3
     for seconds in (0.1, 0.2, 0.4):
-        program.wait_for(rf"process \d+ crashed: killed by SIGKILL; another one starts in {seconds} s$")
+        program.wait_for(
+            rf"process \d+ crashed at task 1 \(\w+-0\): killed by SIGKILL; another one starts in {seconds} s$"
+        )
     assert program.end() == 0
 
 
@@ -339,6 +341,6 @@ def test_a_command_that_complains_without_end_has_its_last_lines_logged_and_its_
 ):
     working = work("-v", "--", "sh", "-c", "seq 200000 >&2; echo done")
     assert client.call(b"", PATIENCE) == b"done\n"
-    working.wait_for("stderr: 200000 lines, of which these are the last:$")
+    working.wait_for(r" \S+:\d+: task 1 \(\w+-0\): stderr: 200000 lines, of which these are the last:$")
     working.wait_for("stderr: 200000$")
     assert not any(line.endswith("stderr: 199000") for line in working.lines)

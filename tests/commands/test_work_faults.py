@@ -335,7 +335,7 @@ def test_a_function_that_breaks_the_log_ends_nothing(work: Work, client: Client,
 def test_a_process_that_ends_in_the_middle_of_a_task_has_crashed_whatever_its_status(work: Work, client: Client):
     program = work("faults:exits")
     assert client.call(b"", PATIENCE) == b"done by another process"
-    program.wait_for("crashed: exit status 0; another one starts in 0.1 s$")
+    program.wait_for(r"crashed at task 1 \(\w+-0\): exit status 0; another one starts in 0.1 s$")
 
 
 def test_a_process_that_has_become_another_program_is_replaced(work: Work, client: Client):
@@ -361,8 +361,10 @@ def test_failures_are_logged_at_a_limited_rate_and_the_rest_is_told(work: Work, 
     program = work("faults:bad")
     for number in range(5):
         failure(client, b"%d" % number, tries=1)
-    program.wait_for("the handler failed: ValueError: 0$")
-    program.wait_for(r"the handler failed: ValueError: 4 \(3 more like this were not logged\)$")
+    program.wait_for(r" \S+:\d+: task 1 \(\w+-0\): the handler failed in attempt 1: ValueError: 0$")
+    program.wait_for(
+        r" task 5 \(\w+-4\): the handler failed in attempt 1: ValueError: 4 \(3 more like this were not logged\)$"
+    )
     assert program.output.count("Traceback") == 1
 
 

@@ -102,7 +102,7 @@ def test_a_cancelled_function_is_ended_where_that_is_wanted(work: Work, client: 
     wait_until((directory / "begun").exists)
     assert task.cancel()
     assert client.call(b"pass", PATIENCE) == b"done"
-    program.wait_for("nobody wants the result of its task any more: it ends$")
+    program.wait_for(r"nobody wants the result of task 1 \(\w+-0\) any more: it ends$")
 
 
 def test_a_cancelled_command_is_ended(work: Work, client: Client, directory: Path):

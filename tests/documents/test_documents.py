@@ -123,13 +123,20 @@ def zmqbroker_script(tmp_path, monkeypatch) -> str:
     return str(script)
 
 
+BROKER = commands(README, OWN)[0][1:]
+PORTS = re.findall(r":(\d+)", " ".join(BROKER))
+
+
 @pytest.fixture
-def broker_addresses(start_program, zmqbroker_script) -> dict[str, str]:
-    """Start the broker as the README does, and return its addresses by the README's ports."""
-    _, *arguments = commands(README, OWN)[0]
-    ports = re.findall(r":(\d+)", " ".join(arguments))
-    any_port = on_other_addresses(arguments, dict.fromkeys(ports, "tcp://127.0.0.1:*"))
-    return dict(zip(ports, bound_addresses(start_program(zmqbroker_script, *any_port)), strict=True))
+def broker(start_program, zmqbroker_script) -> Program:
+    """Start the broker as the README does."""
+    return start_program(zmqbroker_script, *on_other_addresses(BROKER, dict.fromkeys(PORTS, "tcp://127.0.0.1:*")))
+
+
+@pytest.fixture
+def broker_addresses(broker: Program) -> dict[str, str]:
+    """Return the broker's addresses by the README's ports."""
+    return dict(zip(PORTS, bound_addresses(broker), strict=True))
 
 
 @pytest.fixture
@@ -153,7 +160,11 @@ def snippets(languages: set[str]) -> list[tuple[str, str]]:
 
 
 def test_all_python_that_is_shown_is_run():
-    by_themselves = {(README, "A function"), (GUIDE, "A worker in Python")}  # tests of their own are below
+    by_themselves = {  # tests of their own are below
+        (README, "A function"),
+        (GUIDE, "A worker in Python"),
+        (OPERATIONS, "One task in three logs"),
+    }
     shown = {
         (document, part.heading)
         for document in DOCUMENTS
@@ -206,6 +217,33 @@ def test_the_worker_of_the_guide_works(broker_addresses):
     finally:
         worker.kill()
         worker.wait()
+
+
+def told(lines: list[str]) -> tuple[list[str], set[str], set[str]]:
+    """Return lines of a log without what differs each time, and the keys and the workers in them; no tracebacks."""
+    text = "\n".join(line for line in lines if re.match(r"\d{4}-", line))
+    keys, workers = set(re.findall(r"\b[0-9a-f]{32}-0\b", text)), set(re.findall(r"(\S+ \(\S+:\d+\))", text))
+    for pattern, word in ((r"^[\d-]+ [\d:,]+", "TIME"), (r"\b[0-9a-f]{32}-0", "KEY"), (r"\(\S+:\d+\)", "(HOST:PID)")):
+        text = re.sub(pattern, word, text, flags=re.MULTILINE)
+    return re.sub(r"and [\d.e-]+ s", "and SECONDS s", text).splitlines(), keys, workers
+
+
+def test_the_three_logs_of_operations_name_a_task_and_its_worker_alike(
+    start_program: Run, broker: Program, broker_addresses: dict[str, str], zmqbroker_script: str
+):
+    part = section(OPERATIONS, "One task in three logs")
+    function, program = on_other_addresses(part.blocks["python"], broker_addresses)
+    Path("pictures.py").write_text(function)
+    (command,) = re.findall(r"`zmqbroker (work [^`]+)`", part.prose.replace("\n", " "))
+    work = start_program(zmqbroker_script, *on_other_addresses(command.split(), broker_addresses))
+    work.wait_for("1 process for")
+    client = subprocess.run([sys.executable, "-c", program], **CAPTURED)
+    work.wait_for("the handler failed")
+    broker.wait_for("failed in")
+    logs = [told(lines) for lines in (broker.lines, work.lines, client.stderr.splitlines())]
+    assert [lines for lines, _, _ in logs] == [told(block.splitlines())[0] for block in part.blocks["log"]]
+    assert len(set().union(*(keys for _, keys, _ in logs))) == 1
+    assert len(set().union(*(workers for _, _, workers in logs))) == 1
 
 
 # What the documents list

@@ -244,6 +244,12 @@ def serial_worker(command: list[str], ready: str) -> Iterator["subprocess.Popen[
             worker.kill()
 
 
+def test_the_serial_worker_in_python_takes_40_lines():
+    lines = section(PROTOCOL, "A serial worker in Python").block("python").splitlines()
+    assert sum(line.strip() != "" for line in lines) <= 40
+    assert max(map(len, lines)) <= 100
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_serial_worker_of_the_protocol_survives_a_restart_of_the_broker(
     language: str, make_program: Callable[..., list[str]], start: Callable[..., Any]

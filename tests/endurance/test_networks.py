@@ -150,7 +150,7 @@ def a_client_whose_host_is_cut_off_has_each_reply_once_when_it_is_back(network: 
         if option:
             wait_until(lambda: not site.host.received(host))  # the broker has hung up
         let_go(worker)
-        site.broker.wait_for("task 1: done")
+        site.broker.wait_for(r"task 1 \(\S+\): done")
     began = monotonic()
     assert client.wait() == 0
     took = monotonic() - began

@@ -82,7 +82,7 @@ def test_a_function_that_hangs_is_ended_after_its_deadline_and_another_process_g
     program = work("tasks:perform", "--grace", 0.5)
     broker.give(broker.met(), b"hang", hang, timeout=0.5)
     see_another_one(broker, program)  # and nothing was said of the attempt: the broker has given it up by itself
-    program.wait_for(r"process \d+ is still at its task after 1\.\d s, 0\.\d s past its deadline: killed$")
+    program.wait_for(r"process \d+ is still at task 1 after 1\.\d s, 0\.\d s past its deadline: killed$")
 
 
 @pytest.mark.parametrize("hang", HANGS.values(), ids=HANGS)
@@ -96,7 +96,7 @@ def test_a_function_that_takes_longer_than_it_may_is_ended_and_the_broker_told(
     assert sender != worker
     assert outcome == Outcome(b"fail", b"hang", (b"killed after 0.5 s",), 0)
     see_another_one(broker, program)
-    program.wait_for(r"process \d+ is still at its task: killed after 0.5 s$")
+    program.wait_for(r"process \d+ is still at task 1: killed after 0.5 s$")
 
 
 def test_touches_end_with_the_time_that_a_task_may_take(broker: BareBroker, work: Work):
@@ -127,7 +127,7 @@ def test_a_process_whose_task_is_cancelled_is_ended_where_that_is_wanted(broker:
     broker.give(worker, b"unwanted", HANGS["sleeps"], timeout=None)
     broker.tell(worker, b"cancel", b"unwanted")
     see_another_one(broker, program)
-    program.wait_for("nobody wants the result of its task any more: it ends$")
+    program.wait_for("nobody wants the result of task 1 any more: it ends$")
 
 
 def test_a_command_whose_task_is_cancelled_is_ended_and_its_process_goes_on(broker: BareBroker, work: Work):

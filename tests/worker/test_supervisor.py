@@ -23,7 +23,7 @@ lifeline = socket.socket(fileno=int(sys.argv[-2]))
 slot = Slot(int(sys.argv[-1]))
 lifeline.send(b"ready\\n")
 """
-BEGIN = f"slot.begin(b'attempt', {task_header(1, None, 'default', 1, 3, timeout=0.2)!r}, monotonic())\n"
+BEGIN = f"slot.begin(b'attempt', {task_header(1, 'a key', 'default', 1, 3, timeout=0.2)!r}, monotonic())\n"
 ENDLESS = "slot.begin(b'attempt', b'', monotonic())\n"
 SLEEP = "time.sleep(1000)\n"
 HANGS = {
@@ -96,7 +96,7 @@ def test_a_process_past_its_deadline_and_the_grace_is_killed_and_replaced(hang: 
 
 @pytest.mark.parametrize("hang", HANGS.values(), ids=HANGS)
 def test_a_process_whose_task_takes_too_long_is_killed_once_that_was_told(hang: str):
-    log, told = supervise(ENDLESS + hang, Limits(kill_after=0.3), "is still at its task: killed after 0.3 s", times=2)
+    log, told = supervise(ENDLESS + hang, Limits(kill_after=0.3), "is still at a task: killed after 0.3 s", times=2)
     assert told == [(b"attempt", "killed after 0.3 s")] * 2
     assert not [line for line in log if "crashed" in line]
 
@@ -105,7 +105,9 @@ def test_a_process_whose_task_takes_too_long_is_killed_once_that_was_told(hang: 
 def test_a_process_that_dies_with_a_task_in_hand_is_named(death: str):
     log, told = supervise(BEGIN + death, Limits(), "crashed", times=1)
     assert told[0] == (b"attempt", DEATHS[death])
-    assert any(line.endswith(f"crashed: {DEATHS[death]}; another one starts in 0.1 s") for line in log)
+    assert any(
+        line.endswith(f"crashed at task 1 (a key): {DEATHS[death]}; another one starts in 0.1 s") for line in log
+    )
 
 
 def test_a_process_that_dies_between_two_tasks_is_not_named():
@@ -118,7 +120,7 @@ def test_a_process_that_goes_on_with_another_task_is_left_alone():
     tasks = f"for _ in range(30):\n    {BEGIN}    time.sleep(0.1)\n    slot.end()\nos._exit(3)\n"
     log, told = supervise(tasks, Limits(grace=2.3, kill_after=2.5), "crashed: exit status 3", times=1)
     assert not told
-    assert not [line for line in log if "still at its task" in line]
+    assert not [line for line in log if "is still at" in line]
 
 
 def test_a_process_that_has_just_begun_another_task_is_not_killed_for_the_one_before():
@@ -137,7 +139,9 @@ def test_a_process_that_has_just_begun_another_task_is_not_killed_for_the_one_be
 @pytest.mark.slow
 def test_who_touches_is_left_alone_until_the_limit_of_its_own():
     touches = f"{BEGIN}while True:\n    slot.touch(None)\n    time.sleep(0.05)\n"
-    _, told = supervise(touches, Limits(grace=2.0, kill_after=3.0), "still at its task: killed after 3 s", times=1)
+    _, told = supervise(
+        touches, Limits(grace=2.0, kill_after=3.0), "still at task 1 (a key): killed after 3 s", times=1
+    )
     assert told == [(b"attempt", "killed after 3 s")]
 
 

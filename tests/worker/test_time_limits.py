@@ -4,7 +4,7 @@ from math import inf
 
 from zmqbroker.worker.limits import InHand, Limits
 
-TASK = InHand(began=100.0, deadline=102.0, attempt_id=b"attempt")
+TASK = InHand(began=100.0, deadline=102.0, attempt_id=b"attempt", name="task 7 (key)")
 ENDLESS = TASK._replace(deadline=inf)
 
 
@@ -14,7 +14,7 @@ def test_a_process_is_killed_when_its_task_is_past_its_deadline_and_the_grace():
     assert limits.verdict(TASK, 104.9) is None
     verdict = limits.verdict(TASK, 105.0)
     assert verdict is not None
-    assert verdict.what == "is still at its task after 5.0 s, 3.0 s past its deadline: killed"
+    assert verdict.what == "is still at task 7 (key) after 5.0 s, 3.0 s past its deadline: killed"
     assert verdict.reason == ""  # the client has read `timed out`
 
 
@@ -31,7 +31,7 @@ def test_a_limit_of_its_own_counts_from_the_beginning_and_is_told():
         verdict = limits.verdict(task, 101.5)
         assert verdict is not None
         assert verdict.reason == "killed after 1.5 s"
-        assert verdict.what == "is still at its task: killed after 1.5 s"
+        assert verdict.what == "is still at task 7 (key): killed after 1.5 s"
 
 
 def test_the_deadline_counts_where_it_comes_first():

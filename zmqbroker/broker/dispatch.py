@@ -87,6 +87,13 @@ class Told(NamedTuple):
     what: bytes  # an attempt id, or a number
 
 
+class Move(NamedTuple):
+    """A worker that has announced itself, or whose connection has dropped since."""
+
+    worker: Worker
+    has_come: bool
+
+
 class Dispatcher:
     """The state of all unsettled tasks and idle workers, and the rules that move them."""
 
@@ -116,6 +123,7 @@ class Dispatcher:
         self.progressed: dict[Task, Sized] = {}  # how far tasks have come, to be passed on; the caller clears it
         self.lost: list[tuple[Task, float]] = []  # tasks to be tried again, after so many seconds; the caller clears it
         self.told: list[Told] = []  # what workers are to be told; the caller clears it
+        self.moves: list[Move] = []  # workers that have come or left; the caller clears it
         self.delayed = 0
         self._refusing = ""  # why there are no new tasks; empty: there are
         self._run = run
@@ -148,8 +156,8 @@ class Dispatcher:
 
     @property
     def has_news(self) -> bool:
-        """Tell whether there is something in `lost`, `held_back` or `unserved`."""
-        return bool(self.lost or self._records.held_back or self._matching.unserved)
+        """Tell whether there is something in `moves`, `lost`, `held_back` or `unserved`."""
+        return bool(self.moves or self.lost or self._records.held_back or self._matching.unserved)
 
     @property
     def held_back(self) -> list[Record]:
@@ -298,6 +306,7 @@ class Dispatcher:
     def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
         """Note who is at a connection, and which attempts it says that it is at, the first first."""
         known = self._workers.find(worker_id)
+        is_new = known is None or known.announce is None
         left = () if known is None else known.pool.queues
         worker = self._workers.announce(worker_id, announce)
         self._matching.note_left(left, now)
@@ -306,6 +315,8 @@ class Dispatcher:
             self._take_over(worker, attempt_id, now)
         self._begin_first(worker, now)
         self._workers.place(worker)
+        if is_new:
+            self.moves.append(Move(worker, True))
 
     def ask(self, worker_id: Sized, number: int) -> None:
         """Count an announced worker as ready for so many more tasks."""
@@ -437,6 +448,8 @@ class Dispatcher:
         gone = self._workers.forget(worker_id)
         if gone is None:
             return
+        if gone.announce is not None:
+            self.moves.append(Move(gone, False))
         self._timers.clear(gone)
         self._records.part(gone)
         self._matching.note_left(gone.pool.queues, now)

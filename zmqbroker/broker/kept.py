@@ -20,7 +20,7 @@ class KeptReply(NamedTuple):
     status: str
     attempts: int
     reason: str
-    number: int  # of the task; 0: it was never handed out
+    number: int  # of the task
     body: Frames
     until: float  # the instant at which it has been kept for long enough
     size: int  # in bytes, as it counts

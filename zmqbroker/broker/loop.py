@@ -388,13 +388,15 @@ class Loop:
     def _tell_news(self) -> None:
         """Log what the dispatcher has noticed by itself."""
         dispatcher, report = self._dispatcher, self._report
+        for worker, has_come in dispatcher.moves:
+            (report.came if has_come else report.left)(worker, self._now)
         for task, pause in dispatcher.lost:
             report.lost(task, pause)
         for record in dispatcher.held_back:
             report.held_back(record, self._now)
         for queue in dispatcher.unserved:
             report.unserved(queue)
-        for news in (dispatcher.lost, dispatcher.held_back, dispatcher.unserved):
+        for news in (dispatcher.moves, dispatcher.lost, dispatcher.held_back, dispatcher.unserved):
             news.clear()
 
     def _count_malformed(self, where: str, error: wire.MalformedError) -> None:

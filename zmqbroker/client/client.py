@@ -114,7 +114,7 @@ class Client:
             progress=asks,
         )
         future = TaskFuture(is_list(body), self._check_can_wait, on_progress)
-        key = self._send(options, frames_of(body), future.settle, future.hear if asks else None)
+        key = future.key = self._send(options, frames_of(body), future.settle, future.hear if asks else None)
         future.on_cancel.append(partial(self._link.cancel, key))
         return future
 

@@ -84,7 +84,7 @@ class Conversation:
             except (OSError, zmq.ZMQError) as error:
                 if error.errno not in descriptors.NONE_LEFT:
                     raise
-                self._complaints.warn("descriptors", str(error.strerror), monotonic())
+                self._complaints.tell("descriptors", str(error.strerror), monotonic())
                 continue
             with shared.lock:
                 shared.session.reconnect()

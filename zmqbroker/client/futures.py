@@ -9,8 +9,8 @@ from typing import Any
 
 from zmqbroker import wire
 from zmqbroker.client.session import Settle
-from zmqbroker.transport.limited_log import log_safely
-from zmqbroker.wire import DONE, Frames, Reply
+from zmqbroker.transport.limited_log import log_safely, printable, task_name
+from zmqbroker.wire import DONE, FAILED, Frames, Reply
 
 OnProgress = Callable[[dict[str, Any]], object]
 
@@ -23,18 +23,26 @@ log = logging.getLogger("zmqbroker.client")
 class TaskFailed(Exception):  # noqa: N818 (it is the task that failed)
     """A task has no result: `reason` says why in words, `status` in one, `attempts` how often it was tried.
 
-    `number` is that of the task in the broker's log; None: it was never handed out.
+    `number` is that of the task in the broker's log; None: it became none there. `key` is what this client calls it.
     """
 
-    def __init__(self, reason: str, status: str, attempts: int, number: int | None = None) -> None:
+    def __init__(
+        self, reason: str, status: str, attempts: int, number: int | None = None, key: str | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.attempts = attempts
         self.number = number
+        self.key = key
 
     def __reduce__(self) -> Any:
-        return type(self), (self.reason, self.status, self.attempts, self.number)
+        return type(self), (self.reason, self.status, self.attempts, self.number, self.key)
+
+    @property
+    def task(self) -> str:
+        """What the logs of broker, worker and client call the task: `task NUMBER (KEY)`."""
+        return task_name(self.number, self.key)
 
 
 class Unreachable(TaskFailed, ConnectionError):  # noqa: N818 (it is a kind of TaskFailed)
@@ -49,6 +57,8 @@ class TaskFuture(Future[Any]):
     ) -> None:
         super().__init__()
         self.progress: dict[str, Any] | None = None  # how far the task has come, when last heard; None: not heard yet
+        self.key: str | None = None  # what its client calls the task
+        self.number: int | None = None  # that of the task in the broker's log; None: not known yet, or it became none
         self._on_progress = on_progress
         self._as_list = as_list
         self._check_can_wait = check_can_wait
@@ -102,7 +112,7 @@ class TaskFuture(Future[Any]):
         try:
             self.progress = wire.parse_progress(replies[-1].body)
         except wire.MalformedError as error:
-            log_safely(log.warning, "%s", error)
+            log_safely(log.warning, "%s: %s", name_of(replies[-1]), error)
             return
         hook, self._on_progress = self._on_progress, None  # one that raises is not called again
         if hook is not None:
@@ -111,6 +121,7 @@ class TaskFuture(Future[Any]):
 
     def settle(self, replies: list[Reply]) -> None:
         """Become what the first reply says, unless cancelled meanwhile."""
+        self.number = replies[0].number
         outcome = outcome_of(replies[0], self._as_list)
         with suppress(InvalidStateError):
             if isinstance(outcome, TaskFailed):
@@ -119,22 +130,37 @@ class TaskFuture(Future[Any]):
                 self.set_result(outcome)
 
 
-def _call(callback: "Callable[[Future[Any]], object]", future: "Future[Any]") -> None:
+def _call(callback: "Callable[[Future[Any]], object]", future: TaskFuture) -> None:
     """Call a callback: the standard library sees to its exceptions, but what is no Exception would end our thread."""
     try:
         callback(future)
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as error:
-        log_safely(log.error, "a callback of a future failed", exc_info=error)
+        name = task_name(future.number, future.key)
+        log_safely(log.error, "%s: a callback of its future failed", name, exc_info=error)
 
 
 def outcome_of(reply: Reply, as_list: bool) -> Any:
     """Return what a reply means: the result's body, in a list if wanted, or a TaskFailed."""
     if reply.status != DONE:
-        kind = Unreachable if reply.status == UNREACHABLE else TaskFailed
-        return kind(reply.reason, reply.status, reply.attempts, reply.number)
+        return failure_of(reply, reply.reason, reply.status)
     return body_of(reply.body, as_list)
+
+
+def failure_of(reply: Reply, reason: str, status: str = FAILED) -> TaskFailed:
+    """Return why a task, or a body of a chunk, has no result; a verbose log tells it."""
+    kind = Unreachable if status == UNREACHABLE else TaskFailed
+    failure = kind(reason, status, reply.attempts, reply.number, reply.key)
+    if log.isEnabledFor(logging.DEBUG):
+        attempts = f"{reply.attempts} attempt{'' if reply.attempts == 1 else 's'}"
+        log_safely(log.debug, "%s %s after %s: %s", failure.task, status, attempts, printable(reason))
+    return failure
+
+
+def name_of(reply: Reply) -> str:
+    """Return what logs call the task of a reply."""
+    return task_name(reply.number, reply.key)
 
 
 def body_of(frames: Frames, as_list: bool) -> Any:

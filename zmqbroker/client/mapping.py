@@ -15,9 +15,9 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from zmqbroker.client.futures import TaskFailed, body_of, outcome_of
+from zmqbroker.client.futures import TaskFailed, body_of, failure_of, outcome_of
 from zmqbroker.client.session import Settle
-from zmqbroker.wire import FAILED, Frames, Reply, chunks, frames_of, is_list
+from zmqbroker.wire import Frames, Reply, chunks, frames_of, is_list
 from zmqbroker.wire.chunks import Failure
 
 COME = None  # among arrivals: there are requests
@@ -225,11 +225,11 @@ def _chunk_outcomes(reply: Reply, as_lists: list[bool]) -> list[Any]:
         if len(found) != len(as_lists):
             raise ValueError(f"{len(found)} results for a chunk of {len(as_lists)}")
     except ValueError as error:
-        return [TaskFailed(str(error), FAILED, reply.attempts, reply.number)] * len(as_lists)
+        return [failure_of(reply, str(error))] * len(as_lists)
     return [_chunk_outcome(*pair, reply) for pair in zip(found, as_lists, strict=True)]
 
 
 def _chunk_outcome(outcome: Frames | Failure, as_list: bool, reply: Reply) -> Any:
     if isinstance(outcome, Failure):
-        return TaskFailed(outcome.reason, FAILED, reply.attempts, reply.number)
+        return failure_of(reply, outcome.reason)
     return body_of(outcome, as_list)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from time import monotonic
 
 from zmqbroker import wire
-from zmqbroker.client.futures import UNREACHABLE
+from zmqbroker.client.futures import UNREACHABLE, name_of
 from zmqbroker.client.last_wait import LastWait
 from zmqbroker.client.session import Request, Session, Settle
 from zmqbroker.transport.alarm import Alarm
@@ -89,7 +89,7 @@ def tell(settled: Iterable[tuple[Settle, list[Reply]]]) -> None:
         try:
             settle(replies)
         except BaseException as error:
-            log_safely(log.error, "a callback failed", exc_info=error)
+            log_safely(log.error, "%s: a callback failed", name_of(replies[0]), exc_info=error)
 
 
 def _read(messages: Iterable[Frames], address: str) -> Iterator[Reply]:

@@ -264,8 +264,7 @@ class Submission:
         place, _ = self._pending.pop(outcome.number)
         self._room.release()
         if isinstance(outcome.result, BaseException):
-            reason = outcome.result.reason if isinstance(outcome.result, TaskFailed) else str(outcome.result)
-            self.complain(f"{place}: {reason}")
+            self.complain(_failure(place, outcome.result))
         else:
             self._progress.clear(streams.STDOUT)
             self._output.add(outcome.number, outcome.result)
@@ -286,6 +285,14 @@ class Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print it."""
         self._submission.complain(record.getMessage())
+
+
+def _failure(place: str, error: BaseException) -> str:
+    """Say why the task from a place has no result, and which one it is in the broker's log."""
+    if not isinstance(error, TaskFailed):
+        return f"{place}: {error}"
+    which = "" if error.number is None else f", task {error.number}"
+    return f"{place}{which}: {error.reason}"
 
 
 def _open(name: str) -> io.BufferedReader:

@@ -10,13 +10,15 @@ from math import inf
 
 from zmqbroker.commands.options import add_connect_timeout, log_level, number, queue_names
 from zmqbroker.transport import signals
-from zmqbroker.transport.stderr_log import log_to_stderr
+from zmqbroker.transport.limited_log import printable
+from zmqbroker.transport.stderr_log import FORMAT, log_to_stderr
 from zmqbroker.wire import DEFAULT_QUEUE
 from zmqbroker.worker.last_words import say_last_words
 from zmqbroker.worker.limits import DEFAULT_GRACE, Limits
 from zmqbroker.worker.process import Settings
 from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
+LABELLED = "%(asctime)s {}: %(message)s"  # its log, of workers that have a label
 LONGEST_WAIT = 1_000_000  # seconds; a poll takes milliseconds, in 31 bits
 WORK = "run a function of yours, or a command, on tasks"
 USAGE = """zmqbroker work [options] READY MODULE:FUNCTION
@@ -117,7 +119,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
     add(
         "--label",
         metavar="TEXT",
-        help="what the workers are called in the verbose log of the broker, besides host and process",
+        help="what the workers are called in the logs, here and of the broker, besides host and process",
     )
     add_connect_timeout(parser)
     loudness = parser.add_mutually_exclusive_group()
@@ -147,7 +149,8 @@ def no_address(text: str) -> str:
 
 def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run worker processes until a signal ends them."""
-    log_to_stderr(log_level(options))
+    form = FORMAT if options.label is None else LABELLED.format(printable(options.label).replace("%", "%%"))
+    log_to_stderr(log_level(options), form)
     if options.function and options.command_line:
         parser.error(f"either a function, {options.function}, or a command")
     if max(options.kill_after, options.grace, options.touch) > LONGEST_WAIT:

@@ -22,9 +22,14 @@ FORMAT = "%(asctime)s %(message)s"
 PIECE = select.PIPE_BUF  # bytes; a pipe takes so many, or none
 
 
-def log_to_stderr(level: int, form: str = FORMAT) -> None:
-    """Log there what is of this level or above, but nothing where it was closed: its number may be another file's."""
+def log_to_stderr(level: int, form: str = FORMAT, about: logging.Filter | None = None) -> None:
+    """Log there what is of this level or above, but nothing where it was closed: its number may be another file's.
+
+    `about` adds to the records what `form` names beyond the usual.
+    """
     handler = StderrHandler() if sys.stderr is not None else logging.NullHandler()
+    if about is not None:
+        handler.addFilter(about)
     logging.basicConfig(level=level, format=form, handlers=[handler])
 
 

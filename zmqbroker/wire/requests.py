@@ -210,7 +210,7 @@ def reply_header(
 ) -> bytes:
     """Build what goes last in the envelope of a reply to a client that sent a header.
 
-    `number` is that of the task, None where there is none or it was never handed out. `key` and `id` are those of the
+    `number` is that of the task, None where there is none. `key` and `id` are those of the
     request; None: it had none. `at` is the wrong socket that it came to; None: it came to the right one.
     """
     text = f'ZB1 {{"status": "{status}", "attempts": {attempts}'
@@ -248,7 +248,7 @@ class Reply(NamedTuple):
     attempts: int
     reason: str
     body: Frames
-    number: int | None = None  # of the task, as the broker's log has it; None: it was never handed out
+    number: int | None = None  # of the task, as the broker's log has it; None: the request became none
     id: str | None = None  # of the request
     at: str | None = None  # the broker's socket that the request came to, where that is a wrong one
 

@@ -56,7 +56,7 @@ class Command:
             finally:
                 self._running = None
         if log.isEnabledFor(logging.DEBUG):
-            _log_lines(errors)
+            _log_lines(task.name, errors)
         if self._interrupted:
             raise Interrupted(INTERRUPTED)
         if process.returncode:
@@ -119,13 +119,13 @@ def ending(status: int) -> str:
         return f"killed by signal {-status}"
 
 
-def _log_lines(errors: bytes) -> None:
-    """Log what a command complained of: the last lines, as a task is not to wait for millions of them."""
+def _log_lines(name: str, errors: bytes) -> None:
+    """Log what a command complained of at a task: the last lines, as that is not to wait for millions of them."""
     lines = errors.decode(errors="replace").splitlines()
     if len(lines) > MOST_LINES:
-        log_safely(log.debug, "stderr: %d lines, of which these are the last:", len(lines))
+        log_safely(log.debug, "%s: stderr: %d lines, of which these are the last:", name, len(lines))
     for line in lines[-MOST_LINES:]:
-        log_safely(log.debug, "stderr: %s", line)
+        log_safely(log.debug, "%s: stderr: %s", name, line)
 
 
 def _reason(what: str, errors: bytes | bytearray) -> str:

@@ -4,6 +4,7 @@ from contextvars import ContextVar
 from math import nan
 from typing import Any
 
+from zmqbroker.transport.limited_log import task_name
 from zmqbroker.wire import LONGEST_SPAN
 from zmqbroker.wire.announced import LARGEST_PROGRESS, Given
 from zmqbroker.wire.header import quote
@@ -59,6 +60,16 @@ class CurrentTask:
     def number(self) -> int:
         """The number of the task in the log of the broker."""
         return self._field("number") or 0
+
+    @property
+    def name(self) -> str:
+        """What the logs of broker, worker and client call it: `task NUMBER (KEY)`."""
+        return task_name(self.number, self.key, "a task")
+
+    @property
+    def worker(self) -> str:
+        """What the broker's log calls the worker that has it: `LABEL (HOST:PID)`, or `HOST:PID` without a label."""
+        return self._keeper.worker_name
 
     @property
     def cancelled(self) -> bool:

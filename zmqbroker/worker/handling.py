@@ -1,21 +1,26 @@
 """Running a handler on the body of a task, or on each body of a chunk, and telling what came of it."""
 
+import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from zmqbroker import wire
 from zmqbroker.transport import signals
-from zmqbroker.transport.limited_log import LimitedLog
+from zmqbroker.transport.limited_log import LimitedLog, log_safely, printable
 from zmqbroker.wire import FAIL, REJECT, Frames, chunks
 from zmqbroker.wire.announced import DONE
 from zmqbroker.wire.chunks import Body, Failure
+from zmqbroker.worker.current import CurrentTask, current_task
 from zmqbroker.worker.forks import end_child
 from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, reason_of, text_of
 
 MAY_END = signal.valid_signals() - signals.TIMERS  # whose handlers may end the program by a SystemExit
+
+log = logging.getLogger("zmqbroker.worker")
 
 Handler = Callable[[Any], "Body | None"]
 Answer = tuple[bytes, Frames]  # a verb, and a result's body or a reason
@@ -60,14 +65,14 @@ class Handling:
         except (Interrupted, KeyboardInterrupt):
             raise
         except Reject as rejection:
-            return Failure(text_of(rejection) or "rejected", is_final=True)
+            return _said("has rejected it", Failure(text_of(rejection) or "rejected", is_final=True))
         except Fail as failure:
-            return Failure(text_of(failure) or "failed")
+            return _said("failed", Failure(text_of(failure) or "failed"))
         except BaseException as error:
             if isinstance(error, SystemExit) and signals.is_of_a_handler(error, MAY_END):
                 raise
             reason = reason_of(error)
-            self._complaints.warn("failed", f"the handler failed: {reason}", monotonic(), error)
+            self._complaints.tell("failed", partial(_line, current_task(), "failed", reason), monotonic(), error)
             return Failure(reason)
 
     def _handle(self, body: Body) -> Any:
@@ -81,6 +86,18 @@ class Handling:
         if os.getpid() != self._process_id:
             end_child(None)
         return result
+
+
+def _said(what: str, failure: Failure) -> Failure:
+    """Return what a handler has said on purpose, which only a verbose log tells."""
+    if log.isEnabledFor(logging.DEBUG):
+        log_safely(log.debug, "%s", printable(_line(current_task(), what, failure.reason)))
+    return failure
+
+
+def _line(task: CurrentTask, became: str, reason: str) -> str:
+    """Say for the log what became of an attempt, or of a body of its chunk."""
+    return f"{task.name}: the handler {became} in attempt {task.attempt}: {reason}"
 
 
 def _failure(verb: bytes, reason: str) -> Answer:

@@ -45,8 +45,9 @@ class Upkeep:
 class Keeper:
     """Speaks for the task in hand, from any thread."""
 
-    def __init__(self, session: Session, line: Line) -> None:
+    def __init__(self, session: Session, line: Line, worker_name: str) -> None:
         """Prepare; the thread is started when it is first woken."""
+        self.worker_name = worker_name  # in logs
         self.upkeep = Upkeep()
         self.is_asleep = True  # whoever begins a task is to wake it then
         self._session = session

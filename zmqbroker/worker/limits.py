@@ -13,6 +13,7 @@ class InHand(NamedTuple):
     began: float
     deadline: float  # as the broker sees it, touches included; inf: none
     attempt_id: bytes
+    name: str = "a task"  # in logs
 
 
 class Verdict(NamedTuple):
@@ -43,6 +44,6 @@ class Limits(NamedTuple):
             return None
         if now >= task.began + self.kill_after:
             text = f"killed after {self.kill_after:g} s"
-            return Verdict(f"is still at its task: {text}", text)
+            return Verdict(f"is still at {task.name}: {text}", text)
         past, age = now - task.deadline, now - task.began
-        return Verdict(f"is still at its task after {age:.1f} s, {past:.1f} s past its deadline: killed", "")
+        return Verdict(f"is still at {task.name} after {age:.1f} s, {past:.1f} s past its deadline: killed", "")

@@ -133,7 +133,7 @@ class Line:
         except (OSError, zmq.ZMQError) as error:
             if error.errno not in descriptors.NONE_LEFT:
                 raise
-            self._complaints.warn("descriptors", str(error.strerror), now)
+            self._complaints.tell("descriptors", str(error.strerror), now)
             self._connect_at = now + PAUSE
             return None
         self._connection, self.socket = connection, connection.socket
@@ -151,7 +151,7 @@ class Line:
         try:
             told = parse_told(message)
         except MalformedError as error:
-            self._complaints.warn("malformed", f"from {self._address}: {error}", now)
+            self._complaints.tell("malformed", f"from {self._address}: {error}", now)
             return
         if isinstance(told, Welcome):
             self._greet(told)

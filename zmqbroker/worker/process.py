@@ -27,6 +27,7 @@ from typing import Any
 from zmqbroker.transport import signals
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.stderr_log import log_to_stderr
+from zmqbroker.wire import Announce
 from zmqbroker.wire.chunks import Body
 from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
@@ -34,10 +35,11 @@ from zmqbroker.worker.handling import Handler
 from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, READY, Program
 from zmqbroker.worker.outcome import Interrupted
 from zmqbroker.worker.slot import Slot
+from zmqbroker.worker.task_filter import About
 from zmqbroker.worker.worker import Worker
 
 CANNOT_START = CANNOT_GO_ON = CRASHED = 1  # exit status
-LOG_FORMAT = "%(asctime)s process %(process)d: %(message)s"
+LOG_FORMAT = "%(asctime)s %(about)s: %(message)s"
 
 # With the path of whoever starts it, not with that of a new interpreter, which begins with the current directory: there
 # may be a queue.py, or another zmqbroker.
@@ -144,7 +146,8 @@ class WorkerProcess:
 
     def _end_cancelled(self) -> None:
         """End this process, whatever its function is at: nobody wants that. Another one takes its place."""
-        log_safely(log.info, "nobody wants the result of its task any more: it ends")
+        task = self._slot.in_hand()
+        log_safely(log.info, "nobody wants the result of %s any more: it ends", "a task" if task is None else task.name)
         self._slot.end()
         if self._lifeline is not None:
             say(self._lifeline, LEAVING)
@@ -218,7 +221,8 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     os.close(slot_number)
     with open(os.devnull) as nothing:  # what stdin was for has been read
         os.dup2(nothing.fileno(), 0)
-    log_to_stderr(settings["log_level"], LOG_FORMAT)
+    worker = Announce(label=settings["label"] or "", host=socket.gethostname(), pid=os.getpid()).name
+    log_to_stderr(settings["log_level"], LOG_FORMAT, About(worker))
     handle_here_only({signals.STATUS: lambda *_: None})  # a question to the supervisor
     signals.let_status_in()
     try:

@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Sized
 from math import inf
 from time import monotonic
+from typing import Any
 
+from zmqbroker.transport.limited_log import task_name
 from zmqbroker.wire.header import read_fields
 from zmqbroker.worker.limits import InHand
 
@@ -72,9 +74,10 @@ class Slot:
         text = bytes(self._memory[TEXT_AT : TEXT_AT + size])
         if not number or number != self._words[NUMBER]:
             return None
-        timeout = _timeout(text[id_size:])
+        fields = _fields(text[id_size:])
+        timeout = _timeout(fields)
         deadline = touched + (seconds or timeout) if touched else began + timeout
-        return InHand(began, deadline, text[:id_size])
+        return InHand(began, deadline, text[:id_size], task_name(fields.get("number"), fields.get("key"), "a task"))
 
     def close(self) -> None:
         """Give the memory back."""
@@ -83,12 +86,17 @@ class Slot:
         self._mapped.close()
 
 
-def _timeout(header: bytes) -> float:
-    """Return how many seconds a task has, by what it tells about itself; inf: no limit, or it does not tell."""
+def _fields(header: bytes) -> dict[str, Any]:
+    """Return what a task tells about itself; nothing where it does not, or tells too much."""
     try:
-        timeout = read_fields(header).get("timeout") if header else None
+        return read_fields(header) if header else {}
     except ValueError:
-        timeout = None
+        return {}
+
+
+def _timeout(fields: dict[str, Any]) -> float:
+    """Return how many seconds a task has, by what it tells about itself; inf: no limit, or it does not tell."""
+    timeout = fields.get("timeout")
     return timeout if isinstance(timeout, (int, float)) and timeout > 0 else inf
 
 

@@ -193,6 +193,7 @@ class Supervisor:
             place.process, place.start_at, place.delay = None, now, 0.0
         elif status is not None:
             place.process, place.start_at = None, now
+            task = process.slot.in_hand()
             self._forget(process)
             if self._stops_done:
                 return
@@ -207,7 +208,8 @@ class Supervisor:
                 raise CannotStartError(process.complaint)
             self._totals.crashes += 1
             end = process.complaint or ending(status)
-            self._delay(place, f"process {process.pid} crashed: {end}", now, now - process.started_at)
+            where = "" if task is None else f" at {task.name}"
+            self._delay(place, f"process {process.pid} crashed{where}: {end}", now, now - process.started_at)
         elif now >= process.silent_at + SILENCE:
             log.warning("process %d has closed its lifeline, or become another program: killed", process.pid)
             process.silent_at = now  # in case that is not enough

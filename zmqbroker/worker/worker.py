@@ -96,7 +96,7 @@ class Worker:
                 self._complaints,
                 monotonic(),
             )
-            self._keeper = Keeper(self._session, self._line)
+            self._keeper = Keeper(self._session, self._line, announce.name)
         except (OSError, ValueError, zmq.ZMQError):
             self._close()
             raise
