@@ -93,8 +93,9 @@ class Loop:
         for descriptor, handshakes, where in self._watched:
             if descriptor in readable:
                 self._watch(handshakes, where)
-        if self._desk is not None and self._desk.socket in readable:
-            self._desk.serve(self._now)  # before what it may have decided is sent
+        desk = self._desk
+        if desk is not None and desk.socket in readable and (len(readable) == 1 or desk.due <= self._now):
+            desk.serve(self._now)  # before what it may have decided is sent
         self._judge_deadlines(held_up=self._now - expected > STALL)
         if self._dispatcher.has_news:
             self._tell_news()  # before a task that was lost has its next attempt
