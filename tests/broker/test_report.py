@@ -9,9 +9,10 @@ import zmq
 from conftest import Running
 
 from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.matching import FIRST_SILENCE
 from zmqbroker.broker.report import Report
 from zmqbroker.transport import limited_log
-from zmqbroker.wire import Announce
+from zmqbroker.wire import Announce, Header
 
 LINE = "a request invalid: a request without an empty frame before its body"
 Start = Callable[..., Running]
@@ -113,4 +114,18 @@ def test_a_verbose_log_tells_of_a_failed_attempt_before_the_next_one(
         "task 1: attempt 1 failed: no 0; again",
         "task 1: attempt 2",
         "task 1 failed: no 1",
+    ]
+
+
+def test_very_many_queues_that_no_worker_asks_from_are_a_few_lines(logged: list[str]):
+    report, core = Report(), Dispatcher()
+    for number in range(1000):
+        core.submit([b"client"], [b"task"], 0.0, Header(queue=f"queue-{number}"))
+    core.expire(FIRST_SILENCE)
+    for queue in core.unserved:
+        report.unserved(queue, FIRST_SILENCE)
+    report.flush(inf)
+    assert logged == [
+        "no worker asks from the queue queue-0: 1 tasks wait there",
+        "no worker asks from the queue queue-999: 1 tasks wait there (998 more like this were not logged)",
     ]

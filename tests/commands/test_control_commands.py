@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
@@ -22,6 +23,7 @@ from library_support import Gate, working
 from zmqbroker import Client, TaskFailed
 from zmqbroker.commands.screen import shares
 from zmqbroker.commands.tables import Column, Page, Row, cut, short, size, span, width
+from zmqbroker.transport.control import PATIENCE as CONTROL_PATIENCE
 from zmqbroker.transport.places import ONLY_PLACE
 
 COMMAND = [sys.executable, "-m", "zmqbroker"]
@@ -114,6 +116,21 @@ def test_several_brokers_are_listed_by_status_and_not_changed_by_anything(broker
     assert (drained.out, drained.status) == ("", 2)
     assert drained.err.startswith("zmqbroker drain: several brokers answer, say which one is meant: ipc://")
     assert Ran("queue", "pause", "gpu", other.broker.control_address).status == 0
+
+
+def test_brokers_that_do_not_answer_are_waited_for_all_at_once(place: str, running: Running):
+    mute = [running.context.socket(zmq.ROUTER) for _ in range(5)]
+    try:
+        for number, each in enumerate(mute):
+            each.bind(f"ipc://{place}/mute-{number}")
+        began = time.monotonic()
+        ran = Ran("status")
+        assert time.monotonic() - began < 5 * CONTROL_PATIENCE
+    finally:
+        for each in mute:
+            each.close(0)
+    assert (ran.out, ran.status) == ("", 2)
+    assert re.fullmatch(r"zmqbroker status: no broker answers at ipc://\S+: .*\n", ran.err)
 
 
 # status

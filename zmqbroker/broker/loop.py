@@ -388,7 +388,7 @@ class Loop:
         for record in dispatcher.held_back:
             report.held_back(record, self._now)
         for queue in dispatcher.unserved:
-            report.unserved(queue)
+            report.unserved(queue, self._now)
         for news in (dispatcher.lost, dispatcher.held_back, dispatcher.unserved):
             news.clear()
 

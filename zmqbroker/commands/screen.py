@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from zmqbroker.commands import queues, workers
 from zmqbroker.commands.tables import NONE, RED, YELLOW, Column, Page, Row, counted, number, short, size, span
 
+MOST_COUNTED = 1000  # queues that no worker asks from: a broker looks for no more
 SLOWEST = (
     Column("RUNNING", is_number=True),
     Column("KEY", may_shrink=True),
@@ -110,7 +111,8 @@ def _alarms(page: Page, status: Answer) -> list[str]:
     if is_healthy(status):
         return []
     where = counted(status["unserved"], "queue that no worker asks", "queues that no worker asks")
-    return [page.line(f"tasks wait in {where} from", RED)]
+    least = "at least " if status["unserved"] == MOST_COUNTED else ""
+    return [page.line(f"tasks wait in {least}{where} from", RED)]
 
 
 def _rate(status: Answer, before: Answer | None) -> str:
