@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from bench.client_library import MANY_SLOTS, compare_call, compare_futures, compare_map
 from bench.machine import describe_machine
-from bench.measure import WINDOW, Table, compare_with_proxy, loads, measure_waiting
+from bench.measure import WINDOW, Table, compare_askers, compare_with_proxy, loads, measure_waiting
 from bench.roles import BODY_BYTES
 from bench.stage import StageError
 from zmqbroker import __version__
@@ -20,7 +20,7 @@ DEFAULT_PAIRS = 3
 DEFAULT_WAITING = 100_000
 MOST_WAITING = 1_000_000
 DEFAULT_PEERS = 8
-NAMES = ("window", "strict", "latency", "memory", "map", "map-slots", "futures", "call")
+NAMES = ("window", "strict", "latency", "control", "memory", "map", "map-slots", "futures", "call")
 LAYOUT = "{:42} {:>12} {:>12} {:>8}"
 
 
@@ -110,6 +110,8 @@ def measure(name: str, options: argparse.Namespace) -> Table:
         return compare_futures(options.tasks // 2, options.pairs, slots=MANY_SLOTS)
     if name == "call":
         return compare_call(max(options.tasks // 40, 1), options.pairs)
+    if name == "control":
+        return compare_askers(loads(options.tasks, options.peers)[name], options.pairs)
     return compare_with_proxy(loads(options.tasks, options.peers)[name], options.pairs)
 
 

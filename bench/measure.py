@@ -10,6 +10,7 @@ from bench.stage import Process, Stage
 
 RESULT_WAIT = 300.0  # seconds; for a client to have all its replies
 SLOTS = 64  # of the worker that is not strict
+ASKERS = 5  # of the control socket
 WINDOW = 1000  # of the client that is not strict, and the fewest tasks waiting
 
 Figures = dict[str, float | None]  # None: not known here
@@ -52,6 +53,9 @@ def loads(tasks: int, peers: int) -> dict[str, Load]:
     return {
         "window": Load(f"1 client, window {WINDOW}; 1 worker, {SLOTS} slots", tasks, throughput, strict=False),
         "strict": Load(f"{peers} REQ clients; {peers} REQ workers", max(tasks // 5, peers), throughput, peers=peers),
+        "control": Load(
+            f"{peers} REQ clients; {peers} REQ workers", max(tasks // 5, peers), ("p99, us", *throughput), peers=peers
+        ),
         "latency": Load("1 REQ client; 1 REQ worker", max(tasks // 20, 1), ("p50, us", "p99, us", "CPU, us/task")),
     }
 
@@ -60,6 +64,13 @@ def compare_with_proxy(load: Load, pairs: int) -> Table:
     """Measure the broker and the proxy under a load."""
     table = Table(load.title, ("broker", "zmq.proxy"))
     alternate(table, pairs, lambda: _run_load(load, proxied=False), lambda: _run_load(load, proxied=True))
+    return table
+
+
+def compare_askers(load: Load, pairs: int) -> Table:
+    """Measure the broker under a load with askers at its control socket, beside that without."""
+    table = Table(load.title, (f"{ASKERS} askers", "none"))
+    alternate(table, pairs, lambda: _run_load(load, proxied=False, askers=ASKERS), lambda: _run_load(load, False))
     return table
 
 
@@ -82,7 +93,7 @@ def alternate(table: Table, pairs: int, run_ours: Callable[[], Figures], run_the
         table.runs.append((ours, theirs))
 
 
-def _run_load(load: Load, proxied: bool) -> Figures:
+def _run_load(load: Load, proxied: bool, askers: int = 0) -> Figures:
     prefix = "strict-" if load.strict else ""
     each = load.tasks // load.peers
     with Stage() as stage:
@@ -91,6 +102,7 @@ def _run_load(load: Load, proxied: bool) -> Figures:
         clients = stage.start_peers(
             load.peers, f"{prefix}client", system.clients, f"--tasks={each}", f"--window={WINDOW}"
         )
+        stage.start_peers(askers, "asker", system.control)
         before = system.process.cpu()
         for client in clients:
             client.go()
@@ -99,8 +111,8 @@ def _run_load(load: Load, proxied: bool) -> Figures:
     seconds = max(result["ended"] for result in results) - min(result["started"] for result in results)
     figures: Figures = {
         "tasks/s": each * load.peers / seconds,
-        "p50, us": results[0].get("p50"),
-        "p99, us": results[0].get("p99"),
+        "p50, us": _median([result.get("p50") for result in results]),
+        "p99, us": _median([result.get("p99") for result in results]),
         "CPU, us/task": _per(each * load.peers, before, after, 1e6),
     }
     return {name: figures[name] for name in load.rows}
@@ -108,7 +120,7 @@ def _run_load(load: Load, proxied: bool) -> Figures:
 
 def _run_waiting(waiting: int, tasks: int) -> Figures:
     with Stage() as stage:
-        broker, address, for_workers = stage.start_broker()
+        broker, address, for_workers, _ = stage.start_broker()
         before = broker.resident()
         client = _fill(stage, address, waiting, tasks)
         after = broker.resident()

@@ -7,6 +7,7 @@
     python -m bench.roles strict-worker READY RESULTS                         REQ and PUSH; behind the proxy a
     python -m bench.roles strict-worker ADDRESS                                   REP that echoes
     python -m bench.roles library-worker READY --slots N                      a zmqbroker.Worker; --slots 0: as it likes
+    python -m bench.roles asker CONTROL                                       asks for all that there is, each second
     python -m bench.roles proxy                                               ROUTER and DEALER
 
 Each prints one line of JSON when it is ready. Clients then wait for a line, submit their tasks, compare each reply
@@ -18,16 +19,19 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from time import monotonic
+from itertools import count
+from time import monotonic, sleep
 from typing import Any
 
 import zmq
 
 from zmqbroker import Worker
+from zmqbroker.transport.control import ControlSocket
 
 BODY_BYTES = 64
 NUMBER_BYTES = 8  # at the start of a body; the rest is padding
 PADDING = b"x" * (BODY_BYTES - NUMBER_BYTES)
+ASK_INTERVAL = 1.0  # seconds, as of `zmqbroker status --watch`
 WAIT_MS = 20_000  # for any one message
 MORE = int(zmq.SNDMORE)  # the flag enumeration of pyzmq costs more than a small send
 
@@ -36,17 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Be one peer; None means the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="bench.roles")
     parser.add_argument(
-        "role", choices=["client", "strict-client", "worker", "strict-worker", "library-worker", "proxy"]
+        "role", choices=["client", "strict-client", "worker", "strict-worker", "library-worker", "asker", "proxy"]
     )
     parser.add_argument("addresses", nargs="*")
     parser.add_argument("--tasks", type=int, default=1)
     parser.add_argument("--window", type=int, default=1, help="unanswered tasks that a client keeps")
     parser.add_argument("--slots", type=int, default=1, help="unused ready messages that a worker keeps")
+    parser.add_argument("--pause", type=float, default=ASK_INTERVAL, help="seconds between an asker's rounds")
     parser.add_argument("--prefill", action="store_true", help="submit a whole window before saying ready")
     options = parser.parse_args(arguments)
     try:
         if options.role == "proxy":
             run_proxy()
+        elif options.role == "asker":
+            ask(options.addresses[0], options.pause)
         elif options.role == "library-worker":
             run_worker(options.addresses[0], options.slots)
         elif options.role == "client":
@@ -202,6 +209,20 @@ def echo(kind: int, address: str) -> None:
             send(receive(), MORE)
             send(receive(), MORE)
         send(receive())
+
+
+# Askers
+
+
+def ask(address: str, pause: float) -> None:
+    """Ask for all that there is, again and again, until killed."""
+    with ControlSocket(address, WAIT_MS / 1000) as control:
+        for number in count():
+            for what in "status", "queues", "workers", "tasks", "failures":
+                control.ask(what)
+            if not number:
+                say(ready=True)
+            sleep(pause)
 
 
 # What the broker is compared with

@@ -116,6 +116,7 @@ class System(NamedTuple):
     process: Process
     clients: str  # the address for clients
     workers: list[str]  # the addresses for workers
+    control: str = ""  # the address for askers; empty: there is none
 
 
 class Stage:
@@ -177,9 +178,10 @@ class Stage:
 
     def start_broker(self) -> System:
         """Start the broker with its limits on, as `./broker.py -t 3 -T 10` does."""
-        broker = self.start("broker.py", "-t", "3", "-T", "10", LOOPBACK, LOOPBACK, LOOPBACK)
-        requests, ready, results = (broker.line().split()[1] for _ in range(3))
-        return System(broker, requests, [ready, results])
+        options = ["-t", "3", "-T", "10", "--control", LOOPBACK]
+        broker = self.start("broker.py", *options, LOOPBACK, LOOPBACK, LOOPBACK)
+        requests, ready, results, _, control = (broker.line().split()[1] for _ in range(5))
+        return System(broker, requests, [ready, results], control)
 
     def start_proxy(self) -> System:
         """Start the proxy."""

@@ -19,7 +19,7 @@ THIS = "bench.systems.ours"
 
 def start_broker(play: Play) -> Process:
     """Start the broker with its limits on."""
-    broker, requests, workers = play.stage.start_broker()
+    broker, requests, workers, _ = play.stage.start_broker()
     play.settings.update(requests=requests, workers=workers)
     return broker
 

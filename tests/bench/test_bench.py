@@ -9,7 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = [sys.executable, "-m", "bench"]
-MEASURED = ("window", "strict", "latency", "memory", "map-slots", "call")  # map and futures are like map-slots
+MEASURED = (
+    "window",
+    "strict",
+    "latency",
+    "control",
+    "memory",
+    "map-slots",
+    "call",
+)  # map and futures are like map-slots
 TINY = ["--tasks", "200", "--pairs", "1", "--peers", "2", "--waiting", "1500"]
 
 
@@ -34,6 +42,7 @@ def test_the_benchmark_prints_every_row_and_writes_the_same_figures(tmp_path):
     assert written["tables"]["window"]["medians"]["tasks/s"]["ratio"] > 0
     assert written["tables"]["strict"]["medians"]["tasks/s"]["zmq.proxy"] > 0
     assert written["tables"]["latency"]["medians"]["p99, us"]["broker"] > 0
+    assert written["tables"]["control"]["medians"]["p99, us"]["5 askers"] > 0
     assert written["tables"]["memory"]["medians"]["tasks/s meanwhile"]["1,500"] > 0
 
 

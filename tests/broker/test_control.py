@@ -2,12 +2,14 @@
 
 import os
 import time
+from math import inf
 
 import pytest
 import zmq
 from conftest import Peers, Running
 from control_support import ANY_PORT, Asker, control, controlled, submit
 from core_support import PARALLEL, Core
+from helpers import wait_until
 from library_support import Gate, working
 
 from zmqbroker import Broker, Client, TaskFailed, Worker, __version__
@@ -406,3 +408,24 @@ def test_a_page_of_queues_takes_a_bounded_number_of_steps():
     page = control.answer({"ask": "queues", "most": LARGEST_PAGE}, 1.0)
     assert (len(page["queues"]), page["cursor"], page["total"]) == (QUEUES_IN_PAGE, QUEUES_IN_PAGE, 201)
     assert page["queues"][0]["oldest"] == 1.0
+
+
+def test_whoever_asks_too_much_waits_while_there_is_something_else_to_do():
+    with (
+        Peers() as peers,
+        Broker(ANY_PORT, ANY_PORT, ANY_PORT, control=ANY_PORT, context=peers.context) as broker,
+    ):
+        asker = Asker(peers, broker.control_address)
+        client = peers.open(zmq.DEALER, broker.addresses.requests)
+        loop, desk = broker._loop, broker._loop._desk
+        assert desk is not None
+        desk.due = inf  # as after a long answer
+        client.send_multipart([b"", b"task"])
+        asker.send(b"", b"nonsense")
+        wait_until(lambda: {desk.socket, loop._requests} <= dict(loop._poller.poll(100)).keys())
+        while broker.counters()["accepted"] == 0:
+            loop.turn()
+            assert asker.socket.poll(0) == 0
+        loop.turn()
+        assert asker.socket.poll(1000 * PATIENCE)
+        assert desk.due < inf

@@ -4,7 +4,7 @@ import pytest
 from core_support import PARALLEL, Core
 
 from zmqbroker.broker import dispatch
-from zmqbroker.broker.ledger import MOST_STEPS, SELDOM, Ledger
+from zmqbroker.broker.ledger import MOST_NUMBERS, SELDOM, Ledger
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BOUNDS, BUCKETS, Times
 from zmqbroker.broker.task import Task
@@ -56,19 +56,19 @@ def test_what_is_removed_is_in_no_page():
 
 
 def test_pages_have_so_many_steps_and_all_tasks_are_in_one():
-    kept = ledger(*range(1, 3 * MOST_STEPS + 2))
-    for number in range(2, 2 * MOST_STEPS + 1):
+    kept = ledger(*range(1, 3 * MOST_NUMBERS + 2))
+    for number in range(2, 2 * MOST_NUMBERS + 1):
         kept.remove(number)
     pages, cursor = [], 0
     while cursor is not None:
         found, cursor = kept.after(cursor)
         pages.append(numbers(found))
-    assert [len(page) for page in pages] == [1, 0, MOST_STEPS, 1]
-    assert [number for page in pages for number in page] == [1, *range(2 * MOST_STEPS + 1, 3 * MOST_STEPS + 2)]
+    assert [len(page) for page in pages] == [1, 0, MOST_NUMBERS, 1]
+    assert [number for page in pages for number in page] == [1, *range(2 * MOST_NUMBERS + 1, 3 * MOST_NUMBERS + 2)]
 
 
 def test_the_last_page_of_just_so_many_steps_is_the_last():
-    assert ledger(*range(1, MOST_STEPS + 1)).after(0)[1] is None
+    assert ledger(*range(1, MOST_NUMBERS + 1)).after(0)[1] is None
 
 
 def test_numbers_of_settled_tasks_are_forgotten():

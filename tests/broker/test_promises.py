@@ -304,7 +304,8 @@ class Promises(RuleBasedStateMachine):
         dispatcher = self.dispatcher
         dispatcher.next_due()  # as each turn of the loop asks
         assert len(dispatcher._timers._heap) <= 2 * (dispatcher.unsettled + len(dispatcher._queues)) + STALE_KEPT
-        assert entries(dispatcher) <= 2 * dispatcher.waiting + STALE_KEPT
+        groups = [group for queue in dispatcher._queues for group in queue._groups.values() if group.live]
+        assert entries(dispatcher) <= 2 * dispatcher.waiting + STALE_KEPT * len(groups)
         workers = dispatcher._workers
         assert places(dispatcher) <= 2 * (2 * dispatcher.idle + STALE_KEPT)
         assert len(dispatcher.ledger) <= dispatcher.unsettled

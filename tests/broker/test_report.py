@@ -10,6 +10,7 @@ import zmq
 from conftest import Running
 
 from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.matching import FIRST_SILENCE
 from zmqbroker.broker.report import MOST_MOVES, Report
 from zmqbroker.transport import limited_log
 from zmqbroker.wire import EXPIRED, UNAVAILABLE, Announce, Header
@@ -201,3 +202,17 @@ def test_many_workers_that_come_at_once_do_not_flood_the_log(logged: list[str]):
         logging.getLogger("zmqbroker").setLevel(logging.NOTSET)
     more = 10_000 - MOST_MOVES - 1
     assert logged[-1] == f"vm:9999 has come: it asks from default ({more} more like this were not logged)"
+
+
+def test_very_many_queues_that_no_worker_asks_from_are_a_few_lines(logged: list[str]):
+    report, core = Report(), Dispatcher()
+    for number in range(1000):
+        core.submit([b"client"], [b"task"], 0.0, Header(queue=f"queue-{number}"))
+    core.expire(FIRST_SILENCE)
+    for queue in core.unserved:
+        report.unserved(queue, FIRST_SILENCE)
+    report.flush(inf)
+    assert logged == [
+        "no worker asks from the queue queue-0: 1 tasks wait there",
+        "no worker asks from the queue queue-999: 1 tasks wait there (998 more like this were not logged)",
+    ]

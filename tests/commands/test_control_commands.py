@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
@@ -21,7 +22,8 @@ from library_support import Gate, working
 
 from zmqbroker import Client, TaskFailed
 from zmqbroker.commands.screen import shares
-from zmqbroker.commands.tables import Column, Page, Row, cut, short, size, span, width
+from zmqbroker.commands.tables import Column, Page, Row, cut, short, size, span, squeeze, width
+from zmqbroker.transport.control import PATIENCE as CONTROL_PATIENCE
 from zmqbroker.transport.places import ONLY_PLACE
 
 COMMAND = [sys.executable, "-m", "zmqbroker"]
@@ -114,6 +116,21 @@ def test_several_brokers_are_listed_by_status_and_not_changed_by_anything(broker
     assert (drained.out, drained.status) == ("", 2)
     assert drained.err.startswith("zmqbroker drain: several brokers answer, say which one is meant: ipc://")
     assert Ran("queue", "pause", "gpu", other.broker.control_address).status == 0
+
+
+def test_brokers_that_do_not_answer_are_waited_for_all_at_once(place: str, running: Running):
+    mute = [running.context.socket(zmq.ROUTER) for _ in range(5)]
+    try:
+        for number, each in enumerate(mute):
+            each.bind(f"ipc://{place}/mute-{number}")
+        began = time.monotonic()
+        ran = Ran("status")
+        assert time.monotonic() - began < 5 * CONTROL_PATIENCE
+    finally:
+        for each in mute:
+            each.close(0)
+    assert (ran.out, ran.status) == ("", 2)
+    assert re.fullmatch(r"zmqbroker status: no broker answers at ipc://\S+: .*\n", ran.err)
 
 
 # status
@@ -475,7 +492,7 @@ def test_a_table_is_as_wide_as_its_texts_where_there_is_room(page: Page):
 
 
 def test_a_table_without_room_has_narrow_gaps_and_then_cuts_its_widest_texts(page: Page):
-    columns = (Column("A", may_shrink=True), Column("B", may_shrink=True), Column("C", is_number=True))
+    columns = (Column("A", cut_by=cut), Column("B", cut_by=cut), Column("C", is_number=True))
     rows = [Row(["a" * 20, "b" * 30, "12345"])]
     assert page.table(columns, rows, 57)[1] == f"{'a' * 20} {'b' * 30} 12345"
     assert page.table(columns, rows, 37)[1] == f"{'a' * 14}~ {'b' * 14}~ 12345"
@@ -486,6 +503,18 @@ def test_wide_letters_and_marks_take_the_columns_that_a_terminal_gives_them():
     assert [width(text) for text in ("abc", "\u4e2d\u6587", "e\u0301")] == [3, 4, 1]
     assert cut("\u4e2d\u6587\u4e2d", 5) == "\u4e2d\u6587~"
     assert cut("\u4e2d\u6587\u4e2d", 4) == "\u4e2d~"
+
+
+def test_names_that_are_too_long_lose_their_middle():
+    assert squeeze("queue-of-number-1234", 20) == "queue-of-number-1234"
+    assert [squeeze("queue-of-number-1234", room) for room in (13, 12, 7, 1)] == [
+        "queue-~r-1234",
+        "queue-~-1234",
+        "queue-~",
+        "~",
+    ]
+    assert squeeze("\u4e2d\u6587" * 5, 10) == "\u4e2d\u6587~\u4e2d\u6587"
+    assert width(squeeze("\u4e2d" * 50, 11)) <= 11
 
 
 def test_numbers_spans_and_sizes_are_short():

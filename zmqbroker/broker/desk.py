@@ -20,6 +20,7 @@ from zmqbroker.wire import MOST_FRAMES, MalformedError
 from zmqbroker.wire.control import QuestionError, answer_message, error_message, parse_question
 
 MOST_ANSWERED = 1  # questions, in one turn
+OTHERS_SHARE = 20  # times as long as an answer took, nobody is answered while there is something else to do
 PAGE = resource.getpagesize()
 
 
@@ -43,16 +44,20 @@ class Desk:
         self._control = Control(dispatcher, self._address_of, drain)
         self._began = monotonic()
         self.socket: zmq.Socket[bytes] | None = sockets.control
+        self.due = self._began  # when a question is answered though there is something else to do
         self._inbox = Inbox(sockets.control, MOST_ANSWERED, self._ignore_long)  # type: ignore[arg-type]
         traffic.watch(CONTROL, self._inbox)
 
     def serve(self, now: float) -> None:
         """Answer a few questions."""
+        began = monotonic()
         for message in self._inbox.batch(MOST_ANSWERED):
             answer = self._answer(message, now)
             if answer is not None and self.socket is not None:
                 send(self.socket, answer)  # who does not read them gets no more
         self._traffic.charge(CONTROL)
+        ended = monotonic()
+        self.due = ended + OTHERS_SHARE * (ended - began)
 
     def _answer(self, message: list[Sized], now: float) -> list[Sized] | None:
         try:

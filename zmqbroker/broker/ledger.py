@@ -11,7 +11,7 @@ from itertools import islice
 from zmqbroker.broker.task import Task
 
 SELDOM = 1024  # tasks from one look at the numbers of settled ones to the next
-MOST_STEPS = 2000  # numbers looked at for one page
+MOST_NUMBERS = 2000  # looked at for one page
 
 
 class Ledger:
@@ -39,6 +39,6 @@ class Ledger:
     def after(self, number: int) -> tuple[list[Task], int | None]:
         """Return some tasks with greater numbers, and from where to go on; None: there are no more."""
         first = bisect_right(self._numbers, number)
-        numbers = list(islice(self._numbers, first, first + MOST_STEPS))
+        numbers = list(islice(self._numbers, first, first + MOST_NUMBERS))
         found = [self._tasks[each] for each in numbers if each in self._tasks]
-        return found, numbers[-1] if first + MOST_STEPS < len(self._numbers) else None
+        return found, numbers[-1] if first + MOST_NUMBERS < len(self._numbers) else None

@@ -66,8 +66,10 @@ class Loop:
         self._report = Report()
         self._reading = True  # requests; not while the queue is full
         self._wait = 0.0  # seconds that this turn meant to wait at most
+        self._polled: list[tuple[Any, int]] = []  # what was readable in this turn
         self._pause = Pause(self._now)
         self._next_look = self._now  # for descriptors
+        self._desk = None if sockets.control is None else self._open_desk(sockets)
         self._serve = self._servers(sockets)
 
     def run(self) -> None:
@@ -80,9 +82,9 @@ class Loop:
 
     def turn(self) -> None:
         """Take one turn."""
-        polled = self._poller.poll(ceil(self._wait * 1000))
+        self._polled = self._poller.poll(ceil(self._wait * 1000))
         expected, self._now = self._now + self._wait, monotonic()
-        for readable, _ in polled:
+        for readable, _ in self._polled:
             self._serve[readable]()
         self._judge_deadlines(held_up=self._now - expected > STALL)
         if self._dispatcher.has_news:
@@ -299,17 +301,18 @@ class Loop:
         }
         for where, watched in sockets.watched.items():
             serve[watched.fileno()] = partial(self._watch, watched, where)
-        if sockets.control is not None:
-            desk = Desk(
-                sockets,
-                self._dispatcher,
-                self._shutdown,
-                self._traffic,
-                self._drain,
-                partial(self._count_malformed, "control"),
-            )
-            serve[sockets.control] = lambda: desk.serve(self._now)
+        if self._desk is not None:
+            serve[self._desk.socket] = partial(self._answer_questions, self._desk)
         return serve
+
+    def _open_desk(self, sockets: Sockets) -> Desk:
+        count_malformed = partial(self._count_malformed, "control")
+        return Desk(sockets, self._dispatcher, self._shutdown, self._traffic, self._drain, count_malformed)
+
+    def _answer_questions(self, desk: Desk) -> None:
+        """Answer some where that is due, or nothing else is to be done."""
+        if len(self._polled) == 1 or desk.due <= self._now:
+            desk.serve(self._now)
 
     def _drain(self) -> None:
         """Begin to drain, as a first `stop` does."""
@@ -395,7 +398,7 @@ class Loop:
         for record in dispatcher.held_back:
             report.held_back(record, self._now)
         for queue in dispatcher.unserved:
-            report.unserved(queue)
+            report.unserved(queue, self._now)
         for news in (dispatcher.moves, dispatcher.lost, dispatcher.held_back, dispatcher.unserved):
             news.clear()
 

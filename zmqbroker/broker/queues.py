@@ -79,7 +79,9 @@ class Group:
         self.live -= 1
         self._stale += 1
         task.stale += 1
-        if self._stale > self.live + STALE_KEPT:
+        if not self.live:
+            self.forget_entries()
+        elif self._stale > self.live + STALE_KEPT:
             for rank, line in self._lines.items():
                 self._lines[rank] = deque(task for task in line if _is_live(task))
             self._stale = 0
@@ -255,9 +257,6 @@ class Queue:
         self._ring.append(group)
 
     def _forget_empty_groups(self) -> None:
-        for group in self._groups.values():
-            if not group.live:
-                group.forget_entries()
         self._groups = {key: group for key, group in self._groups.items() if group.live}
         self._ring = deque(group for group in self._ring if group.live)
         self._most_groups = 2 * len(self._groups) + EMPTY_KEPT

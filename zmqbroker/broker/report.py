@@ -7,7 +7,7 @@ from math import inf
 from zmqbroker import wire
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.task import NOBODY, Record, Task, Worker
-from zmqbroker.transport.limited_log import LimitedLog, Text, log_safely, printable, task_name
+from zmqbroker.transport.limited_log import LimitedLog, Text, printable, task_name
 
 BELONGING = {"REQUESTS": "REQ and DEALER", "READY": "REQ and DEALER", "RESULTS": "PUSH"}  # sockets, by the broker's
 MOST_MOVES = 20  # workers that are told of by name when they come, and when they leave, in an interval of the log
@@ -74,9 +74,9 @@ class Report:
         why = f"{record.marks} tasks have failed there that were done elsewhere, and none was done there since"
         self._warn("held back", f"{_who(record.worker)} gets its next task in {record.pause:g} s: {why}", now)
 
-    def unserved(self, queue: Queue) -> None:
-        """Tell that tasks wait in vain; that is not done often."""
-        log_safely(log.warning, "no worker asks from the queue %s: %d tasks wait there", queue.name, queue.waiting)
+    def unserved(self, queue: Queue, now: float) -> None:
+        """Tell that tasks wait in vain; there may be thousands of such queues."""
+        self._warn("unserved", f"no worker asks from the queue {queue.name}: {queue.waiting} tasks wait there", now)
 
     def stranger(self, where: str, now: float) -> None:
         """Tell of a connection that ended before its peer had said what it is, to REQUESTS, READY or RESULTS."""

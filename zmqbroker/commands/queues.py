@@ -6,7 +6,7 @@ from typing import Any
 
 from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
 from zmqbroker.commands.options import number, queue_name
-from zmqbroker.commands.tables import RED, YELLOW, Column, Page, Row, counted, short, span
+from zmqbroker.commands.tables import RED, YELLOW, Column, Page, Row, counted, cut, short, span, squeeze
 from zmqbroker.transport.control import ControlSocket
 
 QUEUE = "list queues, pause or resume one, or limit it"
@@ -15,7 +15,7 @@ PAUSE = "hand out no tasks of a queue until it is resumed; what runs goes on"
 RESUME = "hand out the tasks of a queue again"
 LIMIT = "limit how many tasks of a queue may run at once, or wait"
 COLUMNS = (
-    Column("QUEUE", may_shrink=True),
+    Column("QUEUE", cut_by=squeeze),
     Column("WAITING", is_number=True),
     Column("DELAYED", is_number=True),
     Column("RUNNING", is_number=True),
@@ -23,7 +23,7 @@ COLUMNS = (
     Column("OLDEST", is_number=True),
     Column("DONE", is_number=True),
     Column("FAILED", is_number=True),
-    Column("", may_shrink=True),
+    Column("", cut_by=cut),
 )
 
 

@@ -4,22 +4,37 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from zmqbroker.commands import queues, workers
-from zmqbroker.commands.tables import NONE, RED, YELLOW, Column, Page, Row, counted, number, short, size, span
+from zmqbroker.commands.tables import (
+    NONE,
+    RED,
+    YELLOW,
+    Column,
+    Page,
+    Row,
+    counted,
+    cut,
+    number,
+    short,
+    size,
+    span,
+    squeeze,
+)
 
+MOST_COUNTED = 1000  # queues that no worker asks from: a broker looks for no more
 SLOWEST = (
     Column("RUNNING", is_number=True),
-    Column("KEY", may_shrink=True),
-    Column("QUEUE", may_shrink=True),
+    Column("KEY", cut_by=squeeze),
+    Column("QUEUE", cut_by=squeeze),
     Column("ATTEMPT", is_number=True),
     Column("FOR", is_number=True),
-    Column("WORKER", may_shrink=True),
+    Column("WORKER", cut_by=squeeze),
 )
 FAILURES = (
     Column("FAILED", is_number=True),
-    Column("QUEUE", may_shrink=True),
+    Column("QUEUE", cut_by=squeeze),
     Column("AGO", is_number=True),
     Column("ATTEMPTS", is_number=True),
-    Column("REASON", may_shrink=True),
+    Column("REASON", cut_by=cut),
 )
 
 Answer = dict[str, Any]
@@ -69,8 +84,8 @@ def shares(room: int, wanted: list[int]) -> list[int]:
 def several(page: Page, statuses: list[tuple[str, Answer | None]]) -> list[str]:
     """Return the lines that list brokers, each with its address; None: it does not answer."""
     columns = (
-        Column("BROKER", may_shrink=True),
-        Column("REQUESTS", may_shrink=True),
+        Column("BROKER", cut_by=squeeze),
+        Column("REQUESTS", cut_by=squeeze),
         Column("STATE"),
         *(Column(name.upper(), is_number=True) for name in ("waiting", "running", "workers")),
     )
@@ -110,7 +125,8 @@ def _alarms(page: Page, status: Answer) -> list[str]:
     if is_healthy(status):
         return []
     where = counted(status["unserved"], "queue that no worker asks", "queues that no worker asks")
-    return [page.line(f"tasks wait in {where} from", RED)]
+    least = "at least " if status["unserved"] == MOST_COUNTED else ""
+    return [page.line(f"tasks wait in {least}{where} from", RED)]
 
 
 def _rate(status: Answer, before: Answer | None) -> str:

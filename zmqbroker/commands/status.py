@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from zmqbroker.commands.asking import NO_ANSWER, NOBODY, add_control, complain, print_lines
@@ -72,7 +73,8 @@ class View:
         """Return the lines that show what there is now; none where nobody answers. Raises ValueError for no address."""
         self.page.measure()
         self.trouble = NOBODY
-        seen = [self._ask(address) for address in ([self._address] if self._address else control_addresses())]
+        addresses = [self._address] if self._address else control_addresses()
+        seen = self._ask_all(addresses) if len(addresses) > 1 else [self._ask(address) for address in addresses]
         statuses = [one.status for one in seen if one.status is not None]
         if not statuses:
             self.exit_status = NO_ANSWER
@@ -94,6 +96,11 @@ class View:
         if lines:
             return lines
         return [json.dumps({"error": self.trouble}) if self._is_json else self.page.line(self.trouble, RED)]
+
+    def _ask_all(self, addresses: list[str]) -> list[Seen]:
+        """Ask several at the same time: many that hang take no longer than one."""
+        with ThreadPoolExecutor(len(addresses)) as threads:
+            return list(threads.map(self._ask, addresses))
 
     def _ask(self, address: str) -> Seen:
         try:

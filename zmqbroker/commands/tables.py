@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class Column(NamedTuple):
 
     title: str
     is_number: bool = False  # it is aligned at the right
-    may_shrink: bool = False  # it is cut where there is no room
+    cut_by: Callable[[str, int], str] | None = None  # what cuts it where there is no room; None: nothing does
 
 
 class Row(NamedTuple):
@@ -93,7 +93,7 @@ def _fit(columns: Sequence[Column], texts: list[list[str]], most: float) -> tupl
     too_much = sum(widths) + gap * (len(columns) - 1) - most
     for least in (ENOUGH, 1):
         while too_much > 0:
-            shrinking = [place for place, column in enumerate(columns) if column.may_shrink and widths[place] > least]
+            shrinking = [place for place, column in enumerate(columns) if column.cut_by and widths[place] > least]
             if not shrinking:
                 break
             widths[max(shrinking, key=widths.__getitem__)] -= 1
@@ -104,7 +104,7 @@ def _fit(columns: Sequence[Column], texts: list[list[str]], most: float) -> tupl
 def _joined(columns: Sequence[Column], cells: Sequence[str], widths: list[int], gap: int) -> str:
     padded = []
     for column, cell, room in zip(columns, cells, widths, strict=True):
-        text = cut(cell, room)
+        text = column.cut_by(cell, room) if column.cut_by else cell
         padding = " " * (room - width(text))
         padded.append(padding + text if column.is_number else text + padding)
     return (" " * gap).join(padded).rstrip()
@@ -136,6 +136,16 @@ def cut(text: str, room: float) -> str:
             break
         taken += letter
     return taken + CUT if room >= len(CUT) else ""
+
+
+def squeeze(text: str, room: int) -> str:
+    """Return text that takes so many columns at most, without its middle: names often differ at their ends."""
+    if width(text) <= room or room < ENOUGH:
+        return cut(text, room)
+    end, left = len(text), (room - len(CUT)) // 2
+    while (left := left - _width_of(text[end - 1])) >= 0:
+        end -= 1
+    return cut(text, room - width(text[end:])) + text[end:]
 
 
 # Words

@@ -6,7 +6,7 @@ from typing import Any
 
 from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
 from zmqbroker.commands.options import number, queue_name
-from zmqbroker.commands.tables import NONE, Column, Page, Row, span
+from zmqbroker.commands.tables import NONE, Column, Page, Row, span, squeeze
 from zmqbroker.commands.tables import number as with_commas
 from zmqbroker.transport.control import ControlSocket
 
@@ -19,12 +19,12 @@ DEFAULT_MOST = 100  # tasks listed
 COLUMNS = (
     Column("TASK", is_number=True),
     Column("STATE"),
-    Column("QUEUE", may_shrink=True),
+    Column("QUEUE", cut_by=squeeze),
     Column("AGE", is_number=True),
     Column("SINCE", is_number=True),
     Column("ATTEMPTS", is_number=True),
-    Column("WORKER", may_shrink=True),
-    Column("KEY", may_shrink=True),
+    Column("WORKER", cut_by=squeeze),
+    Column("KEY", cut_by=squeeze),
 )
 
 

@@ -5,20 +5,20 @@ from math import inf
 from typing import Any
 
 from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
-from zmqbroker.commands.tables import NONE, YELLOW, Column, Page, Row, short, span
+from zmqbroker.commands.tables import NONE, YELLOW, Column, Page, Row, cut, short, span, squeeze
 from zmqbroker.transport.control import ControlSocket
 
 WORKER = "list workers"
 LIST = "list the workers, and what they are at"
 COLUMNS = (
-    Column("WORKER", may_shrink=True),
-    Column("QUEUES", may_shrink=True),
+    Column("WORKER", cut_by=squeeze),
+    Column("QUEUES", cut_by=squeeze),
     Column("HAS", is_number=True),
     Column("TASK", is_number=True),
     Column("FOR", is_number=True),
     Column("DONE", is_number=True),
     Column("FAILED", is_number=True),
-    Column("", may_shrink=True),
+    Column("", cut_by=cut),
 )
 
 
