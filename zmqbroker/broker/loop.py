@@ -65,8 +65,8 @@ class Loop:
         self._now = monotonic()  # of this turn
         self._wait = 0.0  # seconds that this turn meant to wait at most
         self._pause = Pause(self._now)
-        self._next_chores = self._now
-        self._wake_by = self._now  # for the chores, if for nothing else
+        self._next_look = self._now
+        self._wake_by = self._now  # for that look, if for nothing else
         self._manager = ServiceManager()
         self._desk = None if sockets.control is None else self._open_desk(sockets)
 
@@ -109,8 +109,8 @@ class Loop:
         self._send_replies()
         if self._dispatcher.told:
             self._tell_workers()
-        if self._next_chores <= self._now:
-            self._do_chores()
+        if self._next_look <= self._now:
+            self._look_around()
         if self._report.due <= self._now:
             self._report.flush(self._now)
         self._plan_next_turn()
@@ -154,8 +154,8 @@ class Loop:
             due = end
         self._wait = due - self._now if due > self._now else 0.0
 
-    def _do_chores(self) -> None:
-        """Do what is to be done from time to time, however much or little else there is to do.
+    def _look_around(self) -> None:
+        """Do what is to be done from time to time, however much or little else there is.
 
         A service manager hears that the loop goes on, and the log says so while nobody can connect because there are
         no descriptors.
@@ -165,7 +165,7 @@ class Loop:
         if not descriptors.is_any_left():
             self._report.no_descriptors(self._now)
         self._wake_by = min(self._now + LONGEST_WAIT, self._manager.due)
-        self._next_chores = min(self._now + LOOK_INTERVAL, self._manager.due)
+        self._next_look = min(self._now + LOOK_INTERVAL, self._manager.due)
 
     def _room(self) -> int:
         """Return how many requests may be read in a turn."""
