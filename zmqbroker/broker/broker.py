@@ -26,6 +26,7 @@ from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.binding import LONGEST_HEARTBEAT, SocketOptions
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limits import is_number, is_whole
+from zmqbroker.transport.notify import ServiceManager
 from zmqbroker.transport.signals import ctrl_c_calls
 from zmqbroker.wire import LARGEST_FACTOR, QUEUE_NAME, is_queue
 
@@ -112,6 +113,7 @@ class Broker:
         for name, limit in (limits_waiting or {}).items():
             self._dispatcher.set_limit_waiting(name, limit or None)
         self._loop = Loop(self._sockets, self._dispatcher, Shutdown(drain or 0.0), max_waiting or 0, max_size or 0)
+        self.service_manager = ServiceManager()  # who hears how `run` goes on: nobody, if it was not set before
         self._has_run = False
         self._closed = False
 
@@ -159,7 +161,7 @@ class Broker:
         self._at_rest.clear()
         try:
             with self._sockets.alarm.rung_by_signals(), ctrl_c_calls(self.stop, times=2):
-                self._loop.run()
+                self._loop.run(self.service_manager)
         finally:
             self._at_rest.set()
 

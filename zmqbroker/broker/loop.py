@@ -30,6 +30,7 @@ from zmqbroker.broker.task import Task
 from zmqbroker.broker.traffic import READY, REQUESTS, RESULTS, Traffic
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import LINGER_MS, Inbox, send
+from zmqbroker.transport.notify import ServiceManager
 from zmqbroker.wire import EXPIRED, FAILED, HEADER, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, announced, head
 
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
@@ -68,12 +69,18 @@ class Loop:
         self._wait = 0.0  # seconds that this turn meant to wait at most
         self._polled: list[tuple[Any, int]] = []  # what was readable in this turn
         self._pause = Pause(self._now)
-        self._next_look = self._now  # for descriptors
+        self._next_look = self._now
+        self._wake_by = self._now  # for that look, if for nothing else
+        self._manager = ServiceManager()
         self._desk = None if sockets.control is None else self._open_desk(sockets)
         self._serve = self._servers(sockets)
 
-    def run(self) -> None:
-        """Take one turn after another until the broker has shut down, and answer whoever still waits then."""
+    def run(self, manager: ServiceManager) -> None:
+        """Take one turn after another until the broker has shut down, and answer whoever still waits then.
+
+        `manager` hears that it goes on, and that it drains.
+        """
+        self._manager = manager
         shutdown, dispatcher = self._shutdown, self._dispatcher
         while shutdown.until is None or not shutdown.is_over(self._now, dispatcher.unsettled):
             self.turn()
@@ -132,10 +139,9 @@ class Loop:
         if reading != self._reading:
             self._poller.modify(self._requests, zmq.POLLIN if reading else 0)
             self._reading = reading
-        latest = self._now + LONGEST_WAIT
         due = self._dispatcher.next_due()
-        if due is None or due > latest:
-            due = latest
+        if due is None or due > self._wake_by:
+            due = self._wake_by
         if due < self._pause.until:
             due = self._pause.until
         if due > self._report.due:
@@ -146,11 +152,18 @@ class Loop:
         self._wait = due - self._now if due > self._now else 0.0
 
     def _look_around(self) -> None:
-        """Say so, from time to time, while nobody can connect because there are no descriptors."""
-        self._next_look = self._now + LOOK_INTERVAL
+        """Do what is to be done from time to time, however much or little else there is.
+
+        A service manager hears that the loop goes on, and the log says so while nobody can connect because there are
+        no descriptors.
+        """
         self._traffic.look(self._now)
+        if self._manager.due <= self._now:
+            self._manager.tell_alive(self._now)
         if not descriptors.is_any_left():
             self._report.no_descriptors(self._now)
+        self._wake_by = min(self._now + LONGEST_WAIT, self._manager.due)
+        self._next_look = min(self._now + LOOK_INTERVAL, self._manager.due)
 
     def _room(self) -> int:
         """Return how many requests may be read in a turn."""
@@ -322,11 +335,14 @@ class Loop:
     def _hear_stop(self) -> None:
         """Heed each `stop` that was called; signals only wake the loop."""
         unsettled = self._dispatcher.unsettled
+        was_draining = self._shutdown.is_draining
         for _ in range(self._alarm.hear()):
             if unsettled and not self._shutdown.is_draining:
                 log.info("draining: %d tasks to finish, for up to %g s", unsettled, self._shutdown.drain)
             self._shutdown.stop(self._now)
             self._dispatcher.stop_accepting("the broker is shutting down")
+        if self._shutdown.is_draining and not was_draining:
+            self._manager.tell_stopping(self._now)
 
     # Sending
 

@@ -4,6 +4,7 @@ import argparse
 import gc
 import logging
 import signal
+from time import monotonic
 
 from zmqbroker.broker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
 from zmqbroker.broker.dispatch import DEFAULT_TRIES
@@ -11,6 +12,7 @@ from zmqbroker.commands import streams
 from zmqbroker.commands.options import ShowVersion, factor, log_level, number, queue_limit, refuse_repeated
 from zmqbroker.transport import signals
 from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.notify import service_manager
 from zmqbroker.transport.places import AUTO
 from zmqbroker.transport.stderr_log import log_to_stderr
 
@@ -186,9 +188,11 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     except ValueError as error:
         parser.error(str(error))
-    with broker:
+    with broker, service_manager() as manager:
+        broker.service_manager, manager.describe = manager, lambda: state_text(broker.counters())
         told.serve(broker)
         started = options.quiet or say(start_text(broker, options))
+        manager.tell_ready(monotonic())
         broker.run()
         signals.ignore(handled)  # it is ending
         ended = options.quiet or say(totals_text(broker.counters()))
@@ -263,8 +267,12 @@ def retry_text(options: argparse.Namespace) -> str:
 
 def status_text(counters: dict[str, int]) -> str:
     """Return what the broker has in hand, and what it did so far."""
-    state = "{waiting} tasks waiting, {delayed} delayed, {running} running; {idle} workers idle; so far "
-    return state.format(**counters) + totals_text(counters).rstrip()
+    return f"{state_text(counters)}; so far {totals_text(counters).rstrip()}"
+
+
+def state_text(counters: dict[str, int]) -> str:
+    """Return what the broker has in hand."""
+    return "{waiting} tasks waiting, {delayed} delayed, {running} running; {idle} workers idle".format(**counters)
 
 
 def totals_text(counters: dict[str, int]) -> str:

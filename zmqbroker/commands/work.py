@@ -11,6 +11,7 @@ from math import inf
 from zmqbroker.commands.options import add_connect_timeout, log_level, number, queue_names
 from zmqbroker.transport import signals
 from zmqbroker.transport.limited_log import printable
+from zmqbroker.transport.notify import service_manager
 from zmqbroker.transport.stderr_log import FORMAT, log_to_stderr
 from zmqbroker.wire import DEFAULT_QUEUE
 from zmqbroker.worker.last_words import say_last_words
@@ -178,7 +179,9 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         lambda number: supervisor.stop(number.name if number == signal.SIGHUP else ""), supervisor.report
     )
     try:
-        supervisor.run()
+        with service_manager() as manager:  # before there are processes: it is none of theirs
+            supervisor.service_manager, manager.describe = manager, supervisor.describe
+            supervisor.run()
     except CannotStartError as error:
         parser.error(str(error))
     signals.ignore(handled)  # it is ending

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from zmqbroker.transport.alarm import Alarm
+from zmqbroker.transport.notify import ServiceManager
 from zmqbroker.worker.command import ending
 from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, Process, Program, reap_others
 from zmqbroker.worker.limits import Limits
@@ -73,6 +74,7 @@ class Supervisor:
         directory = None  # what is gone is found out by who needs it
         with suppress(OSError):
             directory = os.getcwd()
+        self.service_manager = ServiceManager()  # who hears how `run` goes on: nobody, if it was not set before
         self._program = program._replace(directory=directory)
         self._name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
         self._watch = Watch(limits, tell)
@@ -107,6 +109,8 @@ class Supervisor:
                     if self._stops_done and not self._processes():
                         break
                     self._start(now)
+                    if self.service_manager.due <= now:
+                        self.service_manager.tell_alive(now)
                     self._wait(self._next_at(), now)
         finally:
             for process in self._processes():
@@ -130,18 +134,27 @@ class Supervisor:
         self._reports_asked += 1
         self._alarm.ring()
 
+    def describe(self) -> str:
+        """Return how many processes run, and what they have done."""
+        return f"{len(self._running())} of {len(self._places)} processes run; {self._all_done()}"
+
     def _report(self) -> None:
         """Say what the processes have done, if somebody has asked since."""
         if self._reports_done == self._reports_asked:
             return
         self._reports_done = self._reports_asked
+        each = [f"{process.pid}: {process.slot.counts()[0]}" for process in self._running()]
+        what = f"{len(each)} of {len(self._places)} processes run (tasks so far: {', '.join(each) or 'none'})"
+        log.warning("%s; in all %s", what, self._all_done())  # asked for, so even with --quiet
+
+    def _all_done(self) -> Totals:
         totals = replace(self._totals)
         for process in self._processes():
             totals.count(process)
-        running = [process for process in self._working() if process.was_ready]
-        each = [f"{process.pid}: {process.slot.counts()[0]}" for process in running]
-        what = f"{len(running)} of {len(self._places)} processes run (tasks so far: {', '.join(each) or 'none'})"
-        log.warning("%s; in all %s", what, totals)  # asked for, so even with --quiet
+        return totals
+
+    def _running(self) -> list[Process]:
+        return [process for process in self._working() if process.was_ready]
 
     def _working(self) -> list[Process]:
         return [place.process for place in self._places if place.process is not None]
@@ -155,6 +168,7 @@ class Supervisor:
             self._stops_done = 1
             when = "ending when the tasks in hand are done; a second signal ends them at once"
             log.log(logging.WARNING if self._why else logging.INFO, "%s", f"{self._why}: {when}" if self._why else when)
+            self.service_manager.tell_stopping(now)
             for process in self._processes():
                 process.tell(FINISH)
         if self._stops_done == 1 and self._stops_asked >= 2:
@@ -246,7 +260,7 @@ class Supervisor:
 
     def _next_at(self) -> float:
         """Return when there is something to do, come what may; inf: there is not."""
-        due = [self._look_at, self._kill_at]
+        due = [self._look_at, self._kill_at, self.service_manager.due]
         due += [place.start_at for place in self._open_places() if place.process is None]
         due += [process.silent_at + SILENCE for process in self._working() if process.is_silent]
         return min(due)
@@ -264,6 +278,7 @@ class Supervisor:
         self._alarm.hear()
         if not self._is_proven and any(process.was_ready for process in self._processes()):
             self._is_proven = True
+            self.service_manager.tell_ready(time.monotonic())
             plural = "es" if len(self._places) > 1 else ""
             log.info("%d process%s for %s", len(self._places), plural, self._name)
 
