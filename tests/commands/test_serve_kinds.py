@@ -38,7 +38,7 @@ def test_a_broker_says_in_its_totals_how_many_tasks_have_expired(serve: Serve):
         wait_until_idle(client._link)  # so that there is time left when it is sent
         with pytest.raises(TaskFailed, match=r"^no result within [\d.]+ s$"):
             client.call(b"task", PATIENCE, expires=1)
-    broker.wait_for(r" a request expired: no result within [\d.]+ s$")
+    broker.wait_for(r" task 1 expired: no result within [\d.]+ s$")
     assert broker.end() == 0
     assert broker.lines[-1].startswith("0 tasks done, 0 failed, 1 expired, 0 attempts retried; ")
 

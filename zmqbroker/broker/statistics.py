@@ -5,7 +5,6 @@ is longer than about 4 days. So a time costs a multiplication, and what is count
 other counts is not counted: a task costs a microsecond in all.
 """
 
-from operator import add
 from typing import NamedTuple
 
 from zmqbroker.broker.task import Task
@@ -44,7 +43,7 @@ class Times:
     @property
     def counts(self) -> list[int]:
         """How many there are in each bucket."""
-        pairs = list(map(add, self._fine[1::2], self._fine[2::2]))
+        pairs = [one + other for one, other in zip(self._fine[1::2], self._fine[2::2], strict=True)]
         return [self._fine[0], *pairs[: BUCKETS - 2], sum(pairs[BUCKETS - 2 :])]
 
 
