@@ -365,6 +365,7 @@ class Kinds(RuleBasedStateMachine):
         due = self.dispatcher.next_due()
         self.now = max(self.now, due) if to_next and due is not None else self.now + span
         in_hand = {}  # by number: who is to be told that it is not wanted any more
+        in_line = {task for task in self.tasks().values() if is_in_line(task)}
         for number, task in self.tasks().items():
             worker = task.worker
             is_at = task.status is RUNNING and worker.announce is not None and not worker.lost
@@ -381,6 +382,9 @@ class Kinds(RuleBasedStateMachine):
         for number, words in in_hand.items():
             is_serial = words[1] == announced.DROP  # meanwhile others may have got it
             assert is_serial or words in told or self.records[number].status != "expired"
+        # A group whose last task expires has no turn, even where it gets another one in the same instant.
+        for name, turns in self.turns.items():
+            turns.keep({task.group for task in in_line if is_in_line(task) and task.queue.name == name})
         for task in self.tasks().values():
             assert task.status is not DELAYED or self.records[number_of(task)].not_before > self.now
 
