@@ -889,9 +889,9 @@ def test_others_are_served_while_a_message_of_very_many_frames_is_skipped(
     for receiving in (broker._sockets.results, broker._sockets.requests):
         assert receiving.poll(PATIENCE_MS)
     broker._loop.turn()
-    assert broker._loop._requests_in._is_skipping
+    assert broker._loop._receiver._requests_in._is_skipping
     turns = 1
-    while broker._loop._results_in._is_skipping or broker._loop._requests_in._is_skipping:
+    while broker._loop._receiver._results_in._is_skipping or broker._loop._receiver._requests_in._is_skipping:
         broker._loop.turn()
         turns += 1
     assert turns > 10
@@ -912,5 +912,5 @@ def test_a_peer_that_leaves_while_its_message_is_skipped_leaves_nothing_behind(
     again = peers.open(zmq.DEALER, broker.addresses.requests, routing_id=b"me")
     again.send(b"malformed, so answered at once")
     take_turns(broker, again)
-    assert not broker._loop._requests_in._is_skipping
+    assert not broker._loop._receiver._requests_in._is_skipping
     assert broker.counters()["malformed"] == 2

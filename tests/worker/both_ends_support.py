@@ -1,4 +1,4 @@
-"""For `test_both_ends.py`: pipes instead of connections, the broker's loop without its sockets, and a worker's process.
+"""For `test_both_ends.py`: pipes instead of connections, the broker without its sockets, and a worker's process.
 
 They keep as a model what the promises speak of: who asked for what, who has what, and what was replied.
 """
@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zmqbroker.broker.dispatch import HELD, Dispatcher
-from zmqbroker.broker.loop import Loop
+from zmqbroker.broker.receiving import Receiver
 from zmqbroker.broker.report import Report
+from zmqbroker.broker.sending import Sender
 from zmqbroker.broker.task import RUNNING, Task
 from zmqbroker.wire import EMPTY, HEADER, Announce, Frames
 from zmqbroker.wire.announced import (
@@ -126,8 +127,8 @@ class Process:
             pipe.up.extend(message for message in messages if message is not None)
 
 
-class BothEnds(Loop):
-    """The broker's loop without its sockets, and what it does to the connections of workers and to clients."""
+class BothEnds(Receiver, Sender):
+    """What the broker reads and sends, without its sockets, and what becomes of workers and clients by it."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -155,13 +156,13 @@ class BothEnds(Loop):
         self._now = now
         self._dispatcher.expire(now)
         self.check_what_lies_behind()
-        self._hand_out()
+        self.hand_out(now)
         if self._dispatcher.progressed:
-            self._send_progress()
+            self.send_progress()
         for task in self._dispatcher.settled:
             self.check_settled(task)
-        self._send_replies()
-        self._tell_workers()
+        self.send_replies(now)
+        self.tell_workers()
 
     def lose(self, pipe: Pipe) -> None:
         """Notice that a connection has dropped."""

@@ -63,7 +63,9 @@ class Promises(RuleBasedStateMachine):
     )
     def start(self, tries: int, timeout: float | None, retry_delay: float, slots: tuple[int | None, ...]) -> None:
         self.undoing = ExitStack()
-        self.undoing.enter_context(patch("zmqbroker.broker.loop.send", lambda _, message: self.broker.send(message)))
+        for module in ("receiving", "sending"):
+            send = patch(f"zmqbroker.broker.{module}.send", lambda _, message: self.broker.send(message))
+            self.undoing.enter_context(send)
         self.now = 0.0
         self.dispatcher = Dispatcher(tries=tries, timeout=timeout, back_off=BackOff(retry_delay))
         self.broker = BothEnds(self.dispatcher)
