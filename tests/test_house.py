@@ -26,6 +26,7 @@ PURE = [
     "broker/control.py",
     "broker/counters.py",
     "broker/dispatch.py",
+    "broker/tasks.py",
     "broker/statistics.py",
     "broker/task.py",
     "broker/queues.py",

@@ -372,7 +372,7 @@ def test_a_status_names_some_queues_however_many_there_are_and_those_without_wor
     core = Core()
     core.join("worker", 0)
     for number in range(3000):
-        core.set_limit(f"limited-{number}", 1)
+        core.queues.set_limit(f"limited-{number}", 1)
     core.tasks("a", "b")
     core.tasks("c", queue="alone")
     control = Control(core, lambda worker: "", lambda: None)

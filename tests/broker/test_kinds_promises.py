@@ -397,19 +397,19 @@ class Kinds(RuleBasedStateMachine):
     )
     def change(self, queue: str, what: str, data: st.DataObject) -> None:
         if what == "pause":
-            self.dispatcher.pause(queue)
+            self.dispatcher.queues.pause(queue)
             self.paused.add(queue)
         elif what == "resume":
-            self.dispatcher.resume(queue)
+            self.dispatcher.queues.resume(queue)
             self.paused.discard(queue)
         elif what == "limit":
             self.limit(queue, data.draw(st.sampled_from([None, 1, 2])))
         else:
             change(self.limits_waiting, queue, limit := data.draw(st.sampled_from([None, None, 1, 3])))
-            self.dispatcher.set_limit_waiting(queue, limit)
+            self.dispatcher.queues.set_limit_waiting(queue, limit)
 
     def limit(self, queue: str, limit: int | None) -> None:
-        self.dispatcher.set_limit(queue, limit)
+        self.dispatcher.queues.set_limit(queue, limit)
         change(self.limits, queue, limit)
 
     # How the model moves
@@ -518,9 +518,9 @@ class Kinds(RuleBasedStateMachine):
     def end(self) -> None:
         dispatcher = self.dispatcher
         for queue in QUEUES:
-            dispatcher.resume(queue)
-            dispatcher.set_limit(queue, None)
-            dispatcher.set_limit_waiting(queue, None)
+            dispatcher.queues.resume(queue)
+            dispatcher.queues.set_limit(queue, None)
+            dispatcher.queues.set_limit_waiting(queue, None)
         dispatcher.abandon("the end", self.now)
         assert {number_of(task) for task in dispatcher.settled} == {
             number for number, record in enumerate(self.records) if record.status is None

@@ -3,7 +3,7 @@
 import pytest
 from core_support import PARALLEL, Core
 
-from zmqbroker.broker import dispatch
+from zmqbroker.broker import tasks
 from zmqbroker.broker.ledger import MOST_NUMBERS, SELDOM, Ledger
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BOUNDS, BUCKETS, Times
@@ -22,8 +22,8 @@ def ledger(*numbers: int) -> Ledger:
     return made
 
 
-def numbers(tasks: list[Task]) -> list[int]:
-    return [one.number for one in tasks]
+def numbers(found: list[Task]) -> list[int]:
+    return [one.number for one in found]
 
 
 # Pages of the ledger
@@ -159,7 +159,7 @@ def test_the_result_of_another_run_of_the_broker_is_late_at_no_queue():
 
 
 def test_tasks_that_may_have_a_late_result_are_remembered_up_to_a_bound(monkeypatch):
-    monkeypatch.setattr(dispatch, "MOST_OUTLIVED", 3)
+    monkeypatch.setattr(tasks, "MOST_OUTLIVED", 3)
     core = Core()
     core.join("worker", 10, PARALLEL)
     core.tasks(*"abcde")

@@ -113,9 +113,9 @@ def test_a_queue_with_nothing_to_know_of_it_is_forgotten():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda core: core.pause("queue"),
-        lambda core: core.set_limit("queue", 1),
-        lambda core: core.set_limit_waiting("queue", 1),
+        lambda core: core.queues.pause("queue"),
+        lambda core: core.queues.set_limit("queue", 1),
+        lambda core: core.queues.set_limit_waiting("queue", 1),
     ],
 )
 def test_a_queue_with_a_setting_is_kept_until_it_has_none(change: Callable[[Core], None]):
@@ -124,9 +124,9 @@ def test_a_queue_with_a_setting_is_kept_until_it_has_none(change: Callable[[Core
     core.tasks("task", queue="queue")
     core.submit([b"task"], [b""], 0.0, Header(key="k", queue="queue"))
     assert "queue" in {queue.name for queue in core._queues}
-    core.resume("queue")
-    core.set_limit("queue", None)
-    core.set_limit_waiting("queue", None)
+    core.queues.resume("queue")
+    core.queues.set_limit("queue", None)
+    core.queues.set_limit_waiting("queue", None)
     core.abandon("the end", 0.0)
     assert len(core._queues) == 1
 
@@ -306,7 +306,7 @@ def test_a_task_that_waits_again_after_its_group_was_forgotten_is_not_lost():
 
 def test_no_more_tasks_run_than_the_limit_of_their_queue():
     core = Core()
-    core.set_limit("api", 2)
+    core.queues.set_limit("api", 2)
     core.join("many", 10, serving("api", serial=False))
     for number in range(5):
         core.join(f"worker {number}", 1, serving("api"))
@@ -320,7 +320,7 @@ def test_no_more_tasks_run_than_the_limit_of_their_queue():
 
 def test_a_limit_is_not_used_up_behind_another_task():
     core = Core()
-    core.set_limit("api", 2)
+    core.queues.set_limit("api", 2)
     core.join("worker", 5, serving("api", "other"))
     core.tasks("api 1", "api 2", queue="api")
     core.tasks("other", queue="other")
@@ -331,15 +331,15 @@ def test_a_limit_is_not_used_up_behind_another_task():
 
 def test_a_limit_that_is_raised_or_taken_away_counts_at_once():
     core = Core()
-    core.set_limit("api", 1)
+    core.queues.set_limit("api", 1)
     core.join("worker", 10, serving("api", serial=False))
     core.join("other", 10, serving("api", serial=False))
     core.join("third", 10, serving("api", serial=False))
     core.tasks("1", "2", "3", "4", queue="api")
     assert len(core.give()) == 1
-    core.set_limit("api", 2)
+    core.queues.set_limit("api", 2)
     assert len(core.give()) == 1
-    core.set_limit("api", None)
+    core.queues.set_limit("api", None)
     assert len(core.give()) == 2
 
 
@@ -348,7 +348,7 @@ def test_a_limit_that_is_lowered_ends_nothing_that_runs():
     core.join("worker", 10, serving("api", serial=False))
     core.tasks("1", "2", queue="api")
     pairs = core.take()
-    core.set_limit("api", 1)
+    core.queues.set_limit("api", 1)
     core.tasks("3", queue="api")
     core.done("worker", pairs[0][1].attempt_id, 0.0)
     assert core.give() == []
@@ -358,7 +358,7 @@ def test_a_limit_that_is_lowered_ends_nothing_that_runs():
 
 def test_a_queue_takes_no_more_than_may_wait_and_others_go_on():
     core = Core()
-    core.set_limit_waiting("api", 2)
+    core.queues.set_limit_waiting("api", 2)
     core.tasks("1", queue="api")
     core.tasks("2", queue="api", delay=60)
     core.tasks("3", queue="api")
@@ -375,7 +375,7 @@ def test_a_queue_takes_no_more_than_may_wait_and_others_go_on():
 
 def test_a_plain_request_that_may_not_wait_fails_at_once():
     core = Core()
-    core.set_limit_waiting("default", 1)
+    core.queues.set_limit_waiting("default", 1)
     core.tasks("1", "2")
     assert core.outcomes() == [("2", "failed", 0)]
     assert (core.counters.refused, core.counters.failed) == (1, 0)
@@ -384,11 +384,11 @@ def test_a_plain_request_that_may_not_wait_fails_at_once():
 def test_a_paused_queue_hands_out_nothing_until_it_is_resumed():
     core = Core()
     core.join("worker", 5, serving("x", "y"))
-    core.pause("x")
+    core.queues.pause("x")
     core.tasks("x", queue="x")
     core.tasks("y", queue="y")
     assert core.give() == [("worker", "y")]
-    core.resume("x")
+    core.queues.resume("x")
     assert core.give() == [("worker", "x")]
 
 

@@ -109,9 +109,9 @@ class Broker:
             tries=tries, timeout=timeout, back_off=back_off, is_fair=fair, run=os.urandom(8), random_bytes=os.urandom
         )
         for name, limit in (limits or {}).items():
-            self._dispatcher.set_limit(name, limit or None)
+            self._dispatcher.queues.set_limit(name, limit or None)
         for name, limit in (limits_waiting or {}).items():
-            self._dispatcher.set_limit_waiting(name, limit or None)
+            self._dispatcher.queues.set_limit_waiting(name, limit or None)
         self._loop = Loop(self._sockets, self._dispatcher, Shutdown(drain or 0.0), max_waiting or 0, max_size or 0)
         self.service_manager = ServiceManager()  # who hears how `run` goes on: nobody, if it was not set before
         self._has_run = False

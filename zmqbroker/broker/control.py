@@ -154,11 +154,11 @@ class Control:
     # Changes
 
     def _pause(self, question: Question, now: float) -> Answer:
-        self._dispatcher.pause(_queue_name(question))
+        self._dispatcher.queues.pause(_queue_name(question))
         return self._changed(question, now)
 
     def _resume(self, question: Question, now: float) -> Answer:
-        self._dispatcher.resume(_queue_name(question))
+        self._dispatcher.queues.resume(_queue_name(question))
         return self._changed(question, now)
 
     def _limit(self, question: Question, now: float) -> Answer:
@@ -168,9 +168,9 @@ class Control:
         running = _number(question, "running", 0, LARGEST_COUNT)
         waiting = _number(question, "waiting", 0, LARGEST_COUNT)
         if "running" in question:
-            self._dispatcher.set_limit(name, running or None)
+            self._dispatcher.queues.set_limit(name, running or None)
         if "waiting" in question:
-            self._dispatcher.set_limit_waiting(name, waiting or None)
+            self._dispatcher.queues.set_limit_waiting(name, waiting or None)
         return self._changed(question, now)
 
     def _cancel(self, question: Question, now: float) -> Answer:

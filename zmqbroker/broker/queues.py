@@ -286,6 +286,33 @@ class Queues:
             queue = self._queues[name] = Queue(name)
         return queue
 
+    def set_limit(self, name: str, limit: int | None) -> None:
+        """Have so many tasks of a queue run at once, at most; None: any number."""
+        queue = self.find(name)
+        queue.limit = limit
+        queue.update()
+        queue.consider()
+        self.forget_if_empty(queue)
+
+    def set_limit_waiting(self, name: str, limit: int | None) -> None:
+        """Have so many tasks of a queue wait, at most; None: any number."""
+        queue = self.find(name)
+        queue.limit_waiting = limit
+        self.forget_if_empty(queue)
+
+    def pause(self, name: str) -> None:
+        """Hand out no tasks of a queue until it is resumed; what runs goes on."""
+        queue = self.find(name)
+        queue.is_paused = True
+        queue.update()
+
+    def resume(self, name: str) -> None:
+        """Hand out tasks of a queue again."""
+        queue = self.find(name)
+        queue.is_paused = False
+        queue.update()
+        self.forget_if_empty(queue)
+
     def forget_if_empty(self, queue: Queue) -> None:
         """Forget a queue if there is nothing to know of it."""
         if queue.is_forgettable:

@@ -1,0 +1,374 @@
+"""All unsettled tasks, and the moves between their states.
+
+    waiting -> running -> settled: done, failed, cancelled, expired or unavailable
+       ^          |
+       +----------+  the attempt was lost and tries are left; with a retry delay the task is *delayed* in between
+
+What makes them move is in `dispatch`. Nothing here knows a socket or a clock: time comes in as `now`, float seconds of
+a monotonic clock.
+"""
+
+import struct
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sized
+from math import inf
+from typing import NamedTuple
+
+from zmqbroker.broker.attempt_ids import AttemptIds
+from zmqbroker.broker.counters import Counters
+from zmqbroker.broker.kept import KeptReplies
+from zmqbroker.broker.ledger import Ledger
+from zmqbroker.broker.matching import Matching
+from zmqbroker.broker.queues import Queue, Queues
+from zmqbroker.broker.records import Records
+from zmqbroker.broker.statistics import (
+    MOST_FAILURES,
+    MOST_OUTLIVED,
+    Failure,
+    Statistics,
+)
+from zmqbroker.broker.task import (
+    DELAYED,
+    RUNNING,
+    WAITING,
+    Holder,
+    Record,
+    Task,
+    Worker,
+)
+from zmqbroker.broker.timers import Timers
+from zmqbroker.broker.workers import Workers
+from zmqbroker.wire import (
+    CANCELLED,
+    DONE,
+    EXPIRED,
+    FAILED,
+    UNAVAILABLE,
+    Frames,
+    announced,
+)
+
+HELD = 0.01  # seconds; a task in hand for longer holds up those behind it
+
+
+class Told(NamedTuple):
+    """What a worker is to be told."""
+
+    worker_id: Sized
+    verb: bytes  # DROP, CANCEL or WITHDRAWN
+    what: bytes  # an attempt id, or a number
+
+
+class Tasks:
+    """All unsettled tasks: where they wait, at whom they run, and what was counted of them."""
+
+    def __init__(self, run: bytes, random_bytes: Callable[[int], bytes]) -> None:
+        """Start without any; for `run` and `random_bytes` see `Dispatcher`."""
+        self.counters = Counters()
+        self.settled: list[Task] = []  # whose reply is to be sent; the caller clears it
+        self.lost: list[tuple[Task, float]] = []  # tasks to be tried again, after so many seconds; the caller clears it
+        self.told: list[Told] = []  # what workers are to be told; the caller clears it
+        self.delayed = 0
+        self.ledger = Ledger()  # the unsettled ones
+        self.in_hand: dict[Task, bool] = {}  # running ones that a worker is at, the longest first
+        self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
+        self._run = run
+        self._ids = AttemptIds(run, random_bytes)
+        self._timers: Timers[Task | Worker | Record | Queue] = Timers()  # when something happens by itself
+        self._matching = Matching(self._timers)
+        self._queues, self._workers = self._matching.queues, self._matching.workers
+        self._records = Records(self._workers, self.counters, self._timers)
+        self._outlived: OrderedDict[int, Statistics] = OrderedDict()  # of settled ones by number: see `_expect_late`
+        self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
+        self._kept = KeptReplies()
+
+    @property
+    def queues(self) -> Queues:
+        """All queues."""
+        return self._matching.queues
+
+    @property
+    def workers(self) -> Workers:
+        """All workers."""
+        return self._matching.workers
+
+    def with_key(self, key: str) -> Task | None:
+        """Return the unsettled task with a key; None: there is none."""
+        return self._by_key.get(key)
+
+    @property
+    def waiting(self) -> int:
+        """The number of tasks that an idle worker would get now."""
+        return self._matching.waiting
+
+    @property
+    def running(self) -> int:
+        """The number of tasks that were handed out, and whose attempt may still succeed."""
+        return len(self.ledger) - self._matching.waiting - self.delayed
+
+    @property
+    def idle(self) -> int:
+        """The number of workers with an unused ready message."""
+        return self._workers.idle
+
+    @property
+    def unsettled(self) -> int:
+        """The number of tasks whose reply has not been decided."""
+        return len(self.ledger)
+
+    # How a task moves
+
+    def _wait(self, task: Task, now: float) -> None:
+        task.status = WAITING
+        task.since = now
+        self._set_due(task, inf)
+        self._matching.put(task, now)
+
+    def _wait_first(self, tasks: list[Task], now: float) -> None:
+        """Have running tasks that nobody has in hand wait again, in this order, before all others."""
+        for task in reversed(tasks):
+            self._stop_running(task, now)
+            task.status = WAITING
+            self._set_due(task, inf)
+            self._matching.put_first(task, now)
+
+    def _delay(self, task: Task, until: float) -> None:
+        task.status = DELAYED
+        self.delayed += 1
+        task.queue.delayed += 1
+        self._set_due(task, until)
+
+    def _end_delay(self, task: Task) -> None:
+        self.delayed -= 1
+        task.queue.delayed -= 1
+        self._timers.clear(task)
+
+    def _set_due(self, task: Task, due: float) -> None:
+        """Have something happen to a task at an instant (inf: never), or when it expires, if that comes first."""
+        if due > task.expires_at:
+            due = task.expires_at
+        if due < inf:
+            self._timers.set(task, due)
+        else:
+            self._timers.clear(task)
+
+    def _start_running(self, task: Task, worker: Worker, now: float) -> None:
+        """Hand out a task."""
+        if not task.token:
+            task.token = self._ids.next_token()
+            task.rank -= 1
+        task.hand_outs += 1
+        attempt_id = task.attempt_id = self._ids.make(task.number, task.hand_outs, task.token)
+        task.status = RUNNING
+        task.worker = worker
+        self.counters.attempts += 1
+        queue = task.queue
+        queue.running += 1
+        if queue.limit is not None:
+            queue.update()
+        if task.holders:
+            self._drop_behind(task)
+        is_first = not worker.held
+        worker.held[attempt_id] = task
+        if is_first:
+            worker.since = now
+        if is_first or not worker.is_serial:
+            self._take_in_hand(task, now)
+        elif worker.due is None:
+            self._timers.set(worker, worker.since + HELD)
+        if worker.slots and worker.line is None:
+            self._workers.put_last(worker)
+
+    def _drop_behind(self, task: Task) -> None:
+        """Tell those who have a task behind another one not to begin it: it is handed to somebody else."""
+        for holder in task.holders or ():
+            if not holder.worker.has_in_hand(holder.attempt_id):
+                self._tell(holder.worker, announced.DROP, holder.attempt_id)
+
+    def _stop_waiting(self, task: Task) -> None:
+        if task.status is WAITING:
+            self._matching.withdraw(task)
+            self._timers.clear(task)
+        else:
+            self._end_delay(task)
+
+    def _run_again(self, task: Task, worker: Worker, attempt_id: bytes) -> None:
+        """Have a task that waits no more run under an earlier attempt that its worker still has."""
+        if task.holders:
+            task.holders = [holder for holder in task.holders if holder.attempt_id != attempt_id]
+        task.attempt_id = attempt_id
+        task.status = RUNNING
+        task.worker = worker
+        task.queue.running += 1
+        if task.queue.limit is not None:
+            task.queue.update()
+        self._set_due(task, inf)
+
+    def _take_in_hand(self, task: Task, now: float) -> None:
+        """Charge the running attempt: its worker has it in hand from now on."""
+        if task.charged != task.attempt_id:
+            task.charged = task.attempt_id
+            task.attempts += 1
+        task.queue.statistics.waited.add(now - task.since)
+        task.since = now
+        self.in_hand[task] = True  # the last one: who was in hand has left
+        if task.timeout is None:
+            task.deadline = None
+            return
+        deadline = task.deadline = now + task.timeout
+        self._timers.set(task, deadline if deadline < task.expires_at else task.expires_at)
+
+    def _charge(self, task: Task) -> None:
+        if task.charged != task.attempt_id:
+            task.charged = task.attempt_id
+            task.attempts += 1
+
+    def _uncharge(self, task: Task) -> None:
+        if task.charged == task.attempt_id:
+            task.charged = b""
+            task.attempts -= 1
+
+    def _stop_running(self, task: Task, now: float) -> None:
+        queue = task.queue
+        queue.running -= 1
+        if queue.limit is not None:
+            queue.update()
+        worker = task.worker
+        if worker.announce is None:
+            worker.held.pop(task.attempt_id, None)
+        elif task.attempt_id in worker.held and not worker.lost:
+            task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
+        task.attempt_id = b""
+        if self.in_hand.pop(task, False):
+            queue.statistics.ran.add(now - task.since)
+        self._timers.clear(task)
+
+    def _lose_attempt(self, task: Task, ending: str, reason: str, now: float) -> None:
+        task.queue.statistics.endings[ending] += 1
+        self._charge(task)
+        self._records.failed(task, now)
+        if task.tries and task.attempts >= task.tries:
+            self._fail(task, reason, now)
+            return
+        task.reason = reason
+        self.counters.retried += 1
+        self._stop_running(task, now)
+        pause = task.back_off.after(task.attempts)
+        self.lost.append((task, pause))
+        if pause:
+            self._delay(task, now + pause)
+        else:
+            self._wait(task, now)
+
+    def _charge_left(self, task: Task, reason: str, now: float) -> None:
+        task.left = b""
+        task.attempts += 1
+        task.reason = reason
+        if task.status is not RUNNING and task.tries and task.attempts >= task.tries:
+            self._fail(task, reason, now)
+
+    def _fail(self, task: Task, reason: str, now: float) -> None:
+        task.reason = reason
+        self._settle(task, FAILED, [], now)
+
+    def _expire(self, task: Task, now: float) -> None:
+        """Settle a task that has no result in time."""
+        expires = 0.0 if task.header is None else task.header.expires or 0.0
+        within = round(expires, 2) or expires  # a client tells what is left of it
+        task.reason = f"no result within {within:g} s" + (f" ({task.reason})" if task.reason else "")
+        self._settle(task, EXPIRED, [], now)
+
+    def _settle(self, task: Task, status: str, body: Frames, now: float) -> None:
+        if task.status is RUNNING:
+            self._stop_running(task, now)
+        else:
+            self._stop_waiting(task)
+        task.status = status
+        if task.holders:
+            self._call_off(task)
+        self.ledger.remove(task.number)
+        task.body = body
+        queue = task.queue
+        if status is DONE:
+            self.counters.done += 1
+            queue.statistics.done += 1
+            if task.hand_outs > 1:
+                self._expect_late(task)
+        else:
+            self._count_undone(task, now)
+        if not queue.pools:  # it has workers as a rule
+            self._queues.forget_if_empty(queue)
+        if task.header is not None and task.header.key is not None:
+            del self._by_key[task.header.key]
+            if status is not UNAVAILABLE:
+                self._kept.add(task.header.key, task, now)
+        self.settled.append(task)
+
+    def _count_undone(self, task: Task, now: float) -> None:
+        """Count a task that was settled without a result, and remember it."""
+        if task.hand_outs:
+            self._expect_late(task)
+        counters, statistics = self.counters, task.queue.statistics
+        if task.status is FAILED:
+            counters.failed += 1
+            statistics.failed += 1
+        elif task.status is EXPIRED:
+            counters.expired += 1
+            statistics.expired += 1
+        elif task.status is CANCELLED:
+            counters.cancelled += 1
+            statistics.cancelled += 1
+        else:
+            counters.unfinished += 1
+            statistics.unfinished += 1
+        if task.status is not CANCELLED:
+            self.failures.append(Failure.of(task, now))
+
+    def _expect_late(self, task: Task) -> None:
+        """Remember where a settled task came from, as an attempt of it may have a result yet; the last ones only."""
+        self._outlived[task.number] = task.queue.statistics
+        if len(self._outlived) > MOST_OUTLIVED:
+            self._outlived.popitem(last=False)
+
+    def _call_off(self, task: Task) -> None:
+        """Tell all who have a task that nobody wants it any more."""
+        for holder in task.holders or ():
+            is_at = holder.worker.has_in_hand(holder.attempt_id)
+            self._tell(holder.worker, announced.CANCEL if is_at else announced.DROP, holder.attempt_id)
+        task.holders = None
+
+    def _tell(self, worker: Worker, verb: bytes, what: bytes) -> None:
+        if not worker.lost:
+            self.told.append(Told(worker.id, verb, what))
+
+    # How tasks are found
+
+    def _find(self, attempt_id: Sized) -> Task | None:
+        """Return the unsettled task whose attempt this is or was; else count the message and return None."""
+        try:
+            run, number, hand_out, token = self._ids.read(attempt_id)
+        except struct.error:  # it has another length
+            self.counters.malformed += 1
+            return None
+        task = self.ledger.get(number) if run == self._run else None
+        if task is None:
+            self._count_late(self._outlived.get(number) if run == self._run else None)
+            return None
+        if token != task.token or not 1 <= hand_out <= task.hand_outs:
+            self.counters.malformed += 1
+            return None
+        return task
+
+    def _find_running(self, attempt_id: Sized) -> Task | None:
+        """Return the task if this is its running attempt; else count the message and return None."""
+        task = self._find(attempt_id)
+        if task is not None and task.attempt_id != attempt_id:
+            self._count_late(task.queue.statistics)
+            return None
+        return task
+
+    def _count_late(self, statistics: Statistics | None) -> None:
+        """Count what came too late, also at its queue; None: that is not known any more."""
+        self.counters.late += 1
+        if statistics is not None:
+            statistics.late += 1
