@@ -139,7 +139,7 @@ def test_words_that_nobody_meant_do_nothing_but_be_counted(busy: Broker, has_ann
             dispatcher.announce(other, Announce(), [], 0.0)
         for message in messages:
             try:
-                busy._loop._receiver._hear(as_received([other, *message]))
+                busy._loop._receiver._take_in(as_received([other, *message]))
             except MalformedError:
                 continue
         dispatcher.lose_worker(other, 1.0)

@@ -149,7 +149,7 @@ class BothEnds(Receiver, Sender):
         message = pipe.up.popleft()
         if not pipe.is_noticed:
             self._note_message(pipe, message)
-        self._hear([pipe.id, *message])
+        self._take_in([pipe.id, *message])
 
     def turn_at(self, now: float) -> None:
         """Take the rest of a turn."""

@@ -30,13 +30,10 @@ class Connections:
         self.monitor = self.handshakes.monitor
         self._worker_at: dict[int, Sized] = {}  # by file descriptor
         self._descriptors: dict[Sized, int] = {}  # the reverse
+        self.known: set[Sized] = set()  # workers whose connection is noted, and that can have no other one
 
     def __len__(self) -> int:
         return len(self._worker_at)
-
-    def knows(self, worker: Any) -> bool:
-        """Tell whether a worker's connection is noted. One that chose its own routing id may have a new one."""
-        return worker in self._descriptors and worker[0] == 0  # zmq_setsockopt(3): generated ids begin with a zero
 
     def has_left(self, frame: zmq.Frame) -> bool:
         """Tell whether the connection by which a message came is no more; to be asked after `lost`."""
@@ -45,7 +42,7 @@ class Connections:
         except zmq.ZMQError:  # inproc: there is none
             return False
 
-    def note(self, worker: Sized, frame: zmq.Frame) -> Iterator[Sized]:
+    def note(self, worker: Any, frame: zmq.Frame) -> Iterator[Sized]:
         """Note by which connection a worker's message came; yield whose earlier connection is gone, as that tells."""
         try:
             descriptor: int = frame.get(SOURCE)
@@ -55,7 +52,7 @@ class Connections:
         if before == worker:
             return
         if before is not None:
-            del self._descriptors[before]
+            self._forget(before)
             yield before
         old_descriptor = self._descriptors.get(worker)
         if old_descriptor is not None:
@@ -63,14 +60,20 @@ class Connections:
             yield worker
         self._worker_at[descriptor] = worker
         self._descriptors[worker] = descriptor
+        if worker[0] == 0:  # zmq_setsockopt(3): it did not choose its routing id
+            self.known.add(worker)
 
     def lost(self) -> Iterator[Sized]:
         """Yield the workers whose connections were reported to have dropped since."""
         for descriptor in self.handshakes.ended():
             worker = self._worker_at.pop(descriptor, None)
             if worker is not None:
-                del self._descriptors[worker]
+                self._forget(worker)
                 yield worker
+
+    def _forget(self, worker: Sized) -> None:
+        del self._descriptors[worker]
+        self.known.discard(worker)
 
     def address_of(self, worker: Sized) -> str:
         """Return where a worker's connection comes from, `HOST:PORT`; empty where that is not known."""

@@ -6,6 +6,8 @@ What it looks like on the wire is in `wire`, and what comes of it is decided in 
 from collections.abc import Sized
 from contextlib import suppress
 
+import zmq
+
 from zmqbroker import __version__, wire
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.handshakes import Handshakes
@@ -63,26 +65,32 @@ class Receiver:
         """Read ready messages, and give up what workers had whose connections have dropped: see `liveness`."""
         self._now = now
         dispatcher, workers, inbox = self._dispatcher, self._workers, self._ready_in
-        received = [(message, None if workers.knows(message[0]) else inbox.frame) for message in inbox.batch(BATCH)]
-        if is_lost or any(frame is not None for _, frame in received):
+        strangers = []  # messages, each with a frame that tells by which connection it came
+        for message in inbox.batch(BATCH):
+            if message[0] not in workers.known:
+                strangers.append((message, inbox.frame))
+            elif announced.is_plain(message):
+                dispatcher.ready(message[:1])
+            else:
+                self._hear(message)
+        if strangers or is_lost:
             for worker in workers.lost():
-                dispatcher.lose_worker(worker, self._now)
+                dispatcher.lose_worker(worker, now)
             self.watch(workers.handshakes, "READY", now)
-        for message, frame in received:
-            has_left = frame is not None and workers.has_left(frame)
-            if frame is not None and not has_left:
-                for worker in workers.note(message[0], frame):
-                    dispatcher.lose_worker(worker, self._now)
-            try:
-                if message[1] or len(message) < 3 or announced.is_word(message[2]):
-                    self._hear(message)
-                else:
-                    dispatcher.ready(wire.parse_ready(message))
-            except wire.MalformedError as error:
-                self.count_malformed("ready", error)
-            if has_left:
-                dispatcher.lose_worker(message[0], self._now)
+        for message, frame in strangers:
+            self._meet(message, frame)
         self._traffic.charge(READY)
+
+    def _meet(self, message: Frames, frame: zmq.Frame) -> None:
+        """Hear a worker whose connection is not known yet, or may be a new one."""
+        workers, dispatcher = self._workers, self._dispatcher
+        has_left = workers.has_left(frame)
+        if not has_left:
+            for worker in workers.note(message[0], frame):
+                dispatcher.lose_worker(worker, self._now)
+        self._hear(message)
+        if has_left:
+            dispatcher.lose_worker(message[0], self._now)
 
     def watch(self, handshakes: Handshakes, where: str, now: float) -> None:
         """Say so when somebody has come to a socket and left before it said what it is."""
@@ -92,7 +100,14 @@ class Receiver:
             self._report.stranger(where, now)
 
     def _hear(self, message: Frames) -> None:
-        """Take in what a worker says on READY that is not just that a plain one is ready: a word, or an announce."""
+        """Take in what a worker says on READY."""
+        try:
+            self._take_in(message)
+        except wire.MalformedError as error:
+            self.count_malformed("ready", error)
+
+    def _take_in(self, message: Frames) -> None:
+        """Take in a word, an announce, or that a plain worker is ready; raises MalformedError for what is none."""
         if not message[1] and len(message) > 2:
             word = announced.parse_word(message[2])
             if word is not None:

@@ -118,9 +118,12 @@ def _announce(fields: dict[str, Any]) -> Announce:
     return Announce(queues, **known)
 
 
-def is_word(frame: Sized) -> bool:
-    """Tell whether a frame begins as a word does; a large one, which is no bytes, is none."""
-    return type(frame) is bytes and frame.startswith(HEADER)
+def is_plain(message: Frames) -> bool:
+    """Tell whether this is a plain worker's ready message, without more envelope than its routing id."""
+    if message[1] or len(message) < 3:
+        return False
+    frame = message[2]  # a large one, which is no bytes, is no word
+    return type(frame) is not bytes or not frame.startswith(HEADER)
 
 
 def parse_word(frame: Sized) -> Word | None:
