@@ -8,6 +8,7 @@ from typing import Any
 from zmqbroker.commands import streams
 from zmqbroker.commands.options import USAGE_ERROR
 from zmqbroker.transport.control import ControlSocket, NoAnswerError, control_addresses
+from zmqbroker.transport.limited_log import printable
 from zmqbroker.wire.control import ControlError
 
 DONE, REFUSED, NO_ANSWER = 0, 1, USAGE_ERROR  # exit statuses
@@ -53,7 +54,7 @@ def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, use: U
 
 def complain(parser: argparse.ArgumentParser, text: str) -> int:
     """Say in one line what is wrong; return the exit status."""
-    streams.complain(f"{parser.prog}: {text if text.isprintable() else text.encode('unicode_escape').decode()}")
+    streams.complain(f"{parser.prog}: {printable(text)}")
     return NO_ANSWER
 
 
