@@ -133,6 +133,18 @@ def test_brokers_that_do_not_answer_are_waited_for_all_at_once(place: str, runni
     assert re.fullmatch(r"zmqbroker status: no broker answers at ipc://\S+: .*\n", ran.err)
 
 
+def test_one_of_several_brokers_that_does_not_answer_is_listed_and_the_status_is_1(broker: Running, place: str):
+    with broker.context.socket(zmq.ROUTER) as mute:
+        address = f"ipc://{place}/mute"
+        mute.bind(address)
+        listed, as_json = Ran("status"), Ran("status", "--json")
+    assert (listed.status, as_json.status) == (1, 1)
+    assert re.search(rf"^{address} .* no answer ", listed.out, re.MULTILINE)
+    errors = {line["control"]: line.get("error", "") for line in map(json.loads, as_json.out.splitlines())}
+    assert errors.keys() == {address, broker.broker.control_address}
+    assert errors[address].startswith(f"no broker answers at {address}: ")
+
+
 # status
 
 
