@@ -399,6 +399,13 @@ def test_more_tasks_than_a_page_has_are_listed_page_by_page(broker: Running):
     assert len(Ran("task", "list", "--json").json["tasks"]) == 100
 
 
+def test_a_list_as_json_is_the_answer_with_all_that_belongs_to_it(broker: Running):
+    submit(broker, 3)
+    queues, first = Ran("queue", "list", "--json").json, Ran("task", "list", "--json", "--most", 2).json
+    assert (queues["ok"], queues["total"], queues["cursor"], len(queues["bounds"])) == (True, 1, None, 15)
+    assert ([task["number"] for task in first["tasks"]], first["total"], first["cursor"]) == ([1, 2], 3, 2)
+
+
 def test_a_task_is_shown_and_cancelled_by_its_number_and_by_its_key(broker: Running):
     client = submit(broker, 1, key="mine")
     submit(broker, 1, key="1")

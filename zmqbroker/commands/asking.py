@@ -17,6 +17,9 @@ STATUSES = (
 )
 NOBODY = "no broker of this user answers on this machine; give the address that it printed as `control`"
 
+MOST_IN_PAGE = 50  # things that may be asked for at once
+
+Answer = dict[str, Any]
 Use = Callable[[ControlSocket], int]  # returns the exit status
 
 
@@ -58,16 +61,15 @@ def complain(parser: argparse.ArgumentParser, text: str) -> int:
     return NO_ANSWER
 
 
-def list_all(control: ControlSocket, what: str, most: int, **fields: Any) -> dict[str, Any]:
+def list_all(control: ControlSocket, what: str, most: int, **fields: Any) -> Answer:
     """Ask for one page after the other until there are so many things (0: all); return them as one answer."""
+    answer: Answer = {"cursor": 0}
     found: list[Any] = []
-    after: int | None = 0
-    total = 0
-    while after is not None and (not most or len(found) < most):
-        page = control.ask(what, after=after, **fields)
-        found += page[what]
-        after, total = page["cursor"], page["total"]
-    return {what: found[: most or None], "total": total}
+    while answer["cursor"] is not None and (not most or len(found) < most):
+        page = min(most - len(found), MOST_IN_PAGE) if most else MOST_IN_PAGE
+        answer = control.ask(what, after=answer["cursor"], most=page, **fields)
+        found += answer[what]
+    return answer | {what: found}
 
 
 def print_json(answer: dict[str, Any]) -> None:
