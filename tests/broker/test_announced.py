@@ -9,6 +9,7 @@ import zmq
 from conftest import Running
 
 from zmqbroker import __version__
+from zmqbroker.wire.announced import LONGEST_NAME, parse_announce
 
 Start = Callable[..., Running]
 Socket = zmq.Socket[bytes]
@@ -109,6 +110,12 @@ def test_an_announce_with_an_envelope_of_its_own_is_refused_with_it(running: Run
 
 def test_fields_of_an_announce_that_are_not_known_are_ignored(running: Running):
     announced(running, colour="red", version="9", queues=["default", "other"], label="l", host="h", pid=1)
+
+
+def test_of_a_label_and_a_host_that_are_long_the_beginning_is_kept():
+    fields = {"role": "worker", "protocol": 1, "label": "\u05d0" * 10_000, "host": "h" * 1000}
+    kept, _ = parse_announce([b"id", b"ZB1 " + json.dumps(fields).encode(), b""])
+    assert (kept.label, kept.host) == ("\u05d0" * LONGEST_NAME, "h" * LONGEST_NAME)
 
 
 def test_who_has_not_announced_itself_speaks_for_an_attempt_and_asks_for_nothing(running: Running):

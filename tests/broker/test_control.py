@@ -368,6 +368,35 @@ def test_the_tasks_that_are_in_hand_come_the_longest_first():
     assert slowest["tasks"][0]["since"] == 5.0
 
 
+def test_a_worker_that_hangs_tells_since_when_whatever_becomes_of_its_task():
+    core = Core(tries=2, timeout=1.0)
+    control = Control(core, lambda worker: "", lambda: None)
+    core.tasks("a")
+    core.join("hangs", 1)
+    core.take(0.0)
+    core.expire(1.0)
+    core.join("hangs too", 1)
+    core.take(1.0)
+    workers = control.answer({"ask": "workers"}, 1.5)["workers"]
+    assert [(worker["since"], worker["task"]["since"]) for worker in workers] == [(1.5, 0.5), (0.5, 0.5)]
+    core.expire(2.0)
+    core.join("idle", 1)
+    workers = control.answer({"ask": "workers"}, 9.0)["workers"]
+    assert [worker["since"] for worker in workers] == [9.0, 8.0, None]
+    assert workers[0]["task"]["state"] == "failed"
+
+
+def test_a_plain_worker_tells_since_when_it_has_the_first_of_its_tasks():
+    core = Core()
+    core.tasks("a", "b")
+    control = Control(core, lambda worker: "", lambda: None)
+    for now in (1.0, 2.0):
+        core.ready([b"plain"])
+        core.take(now)
+    (worker,) = control.answer({"ask": "workers"}, 5.0)["workers"]
+    assert (worker["held"], worker["since"]) == (2, 4.0)
+
+
 def test_a_status_names_some_queues_however_many_there_are_and_those_without_workers_first():
     core = Core()
     core.join("worker", 0)

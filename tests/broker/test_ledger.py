@@ -1,5 +1,7 @@
 """What the control socket's answers stand on: all tasks by number, how long things took, and who has waited longest."""
 
+import time
+
 import pytest
 from core_support import PARALLEL, Core
 
@@ -69,6 +71,16 @@ def test_pages_have_so_many_steps_and_all_tasks_are_in_one():
 
 def test_the_last_page_of_just_so_many_steps_is_the_last():
     assert ledger(*range(1, MOST_NUMBERS + 1)).after(0)[1] is None
+
+
+def test_the_last_page_of_very_many_tasks_takes_no_longer_than_the_first():
+    kept, one = Ledger(), task(1)
+    for number in range(1, 1_000_001):
+        kept.add(number, one)
+    began = time.thread_time()
+    for _ in range(100):
+        kept.after(999_990)
+    assert time.thread_time() - began < 0.1  # seconds; a walk to the last ones takes more
 
 
 def test_numbers_of_settled_tasks_are_forgotten():

@@ -152,6 +152,18 @@ def test_a_failure_is_told_with_queue_attempts_seconds_and_worker(logged: list[s
     ]
 
 
+def test_a_worker_has_the_same_name_in_each_line_whatever_else_is_escaped_there(logged: list[str]):
+    core, report = Dispatcher(tries=1), Report()
+    core.announce(b"w", Announce(label="größe\u202e", host="vm", pid=7, serial=True), [], 0.0)
+    core.ask(b"w", 1)
+    core.fail(hand_out(core, 0.0, "schlüssel\n"), "für\nnichts", 0.5)
+    report.failure(core.settled[0], 0.5)
+    assert logged == [
+        r"task 1 (schlüssel\n) failed in the queue default after 1 attempt and 0.5 s, "
+        r"last at größe\u202e (vm:7): für\nnichts"
+    ]
+
+
 def test_workers_that_come_and_go_are_told_of_with_what_they_were_at(logged: list[str]):
     core, report = Dispatcher(), Report()
     logging.getLogger("zmqbroker").setLevel(logging.INFO)

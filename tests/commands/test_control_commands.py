@@ -133,6 +133,18 @@ def test_brokers_that_do_not_answer_are_waited_for_all_at_once(place: str, runni
     assert re.fullmatch(r"zmqbroker status: no broker answers at ipc://\S+: .*\n", ran.err)
 
 
+def test_one_of_several_brokers_that_does_not_answer_is_listed_and_the_status_is_1(broker: Running, place: str):
+    with broker.context.socket(zmq.ROUTER) as mute:
+        address = f"ipc://{place}/mute"
+        mute.bind(address)
+        listed, as_json = Ran("status"), Ran("status", "--json")
+    assert (listed.status, as_json.status) == (1, 1)
+    assert re.search(rf"^{address} .* no answer ", listed.out, re.MULTILINE)
+    errors = {line["control"]: line.get("error", "") for line in map(json.loads, as_json.out.splitlines())}
+    assert errors.keys() == {address, broker.broker.control_address}
+    assert errors[address].startswith(f"no broker answers at {address}: ")
+
+
 # status
 
 
@@ -385,6 +397,13 @@ def test_more_tasks_than_a_page_has_are_listed_page_by_page(broker: Running):
     listed = Ran("task", "list", "--most", 0, "--json").json
     assert ([task["number"] for task in listed["tasks"]], listed["total"]) == (list(range(1, 251)), 250)
     assert len(Ran("task", "list", "--json").json["tasks"]) == 100
+
+
+def test_a_list_as_json_is_the_answer_with_all_that_belongs_to_it(broker: Running):
+    submit(broker, 3)
+    queues, first = Ran("queue", "list", "--json").json, Ran("task", "list", "--json", "--most", 2).json
+    assert (queues["ok"], queues["total"], queues["cursor"], len(queues["bounds"])) == (True, 1, None, 15)
+    assert ([task["number"] for task in first["tasks"]], first["total"], first["cursor"]) == ([1, 2], 3, 2)
 
 
 def test_a_task_is_shown_and_cancelled_by_its_number_and_by_its_key(broker: Running):

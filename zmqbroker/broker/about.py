@@ -45,7 +45,7 @@ def about_queue(queue: Queue, steps: int, now: float) -> Answer:
 def about_worker(worker: Worker, address: str, now: float) -> Answer:
     """Tell of a worker, whose connection comes from this address."""
     announce, record = worker.announce, worker.record
-    first = next(iter(worker.held.values()), None)
+    attempt_id, first = next(iter(worker.held.items()), (b"", None))
     return {
         "label": announce.label if announce else None,
         "host": announce.host if announce else None,
@@ -55,6 +55,7 @@ def about_worker(worker: Worker, address: str, now: float) -> Answer:
         "asks": len(worker.slots),
         "held": len(worker.held),
         "task": None if first is None or not first.number else about_task(first, now),
+        "since": None if first is None else round(now - _in_hand_since(worker, attempt_id, first), 3),
         "done": record.done if record else None,
         "failed": record.failed if record else None,
         "marks": record.marks if record else None,
@@ -94,6 +95,11 @@ def about_failure(failure: Failure, now: float) -> Answer:
 
 def _about_times(times: Times) -> Answer:
     return {"counts": times.counts, "seconds": round(times.total, 6)}
+
+
+def _in_hand_since(worker: Worker, attempt_id: bytes, task: Task) -> float:
+    """Return since when a worker has had an attempt in hand, the first that it holds, which may be given up by now."""
+    return task.since if task.attempt_id == attempt_id else worker.since
 
 
 def _left(due: float | None, now: float) -> float | None:

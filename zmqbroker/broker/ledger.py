@@ -6,7 +6,6 @@ numbers is made anew without them, which is looked at now and then: so memory is
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import islice
 
 from zmqbroker.broker.task import Task
 
@@ -39,6 +38,6 @@ class Ledger:
     def after(self, number: int) -> tuple[list[Task], int | None]:
         """Return some tasks with greater numbers, and from where to go on; None: there are no more."""
         first = bisect_right(self._numbers, number)
-        numbers = list(islice(self._numbers, first, first + MOST_NUMBERS))
+        numbers = self._numbers[first : first + MOST_NUMBERS]
         found = [self._tasks[each] for each in numbers if each in self._tasks]
         return found, numbers[-1] if first + MOST_NUMBERS < len(self._numbers) else None

@@ -8,6 +8,7 @@ from typing import Any
 from zmqbroker.commands import streams
 from zmqbroker.commands.options import USAGE_ERROR
 from zmqbroker.transport.control import ControlSocket, NoAnswerError, control_addresses
+from zmqbroker.transport.limited_log import printable
 from zmqbroker.wire.control import ControlError
 
 DONE, REFUSED, NO_ANSWER = 0, 1, USAGE_ERROR  # exit statuses
@@ -16,6 +17,9 @@ STATUSES = (
 )
 NOBODY = "no broker of this user answers on this machine; give the address that it printed as `control`"
 
+MOST_IN_PAGE = 50  # things that may be asked for at once
+
+Answer = dict[str, Any]
 Use = Callable[[ControlSocket], int]  # returns the exit status
 
 
@@ -53,20 +57,19 @@ def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, use: U
 
 def complain(parser: argparse.ArgumentParser, text: str) -> int:
     """Say in one line what is wrong; return the exit status."""
-    streams.complain(f"{parser.prog}: {text if text.isprintable() else text.encode('unicode_escape').decode()}")
+    streams.complain(f"{parser.prog}: {printable(text)}")
     return NO_ANSWER
 
 
-def list_all(control: ControlSocket, what: str, most: int, **fields: Any) -> dict[str, Any]:
+def list_all(control: ControlSocket, what: str, most: int, **fields: Any) -> Answer:
     """Ask for one page after the other until there are so many things (0: all); return them as one answer."""
+    answer: Answer = {"cursor": 0}
     found: list[Any] = []
-    after: int | None = 0
-    total = 0
-    while after is not None and (not most or len(found) < most):
-        page = control.ask(what, after=after, **fields)
-        found += page[what]
-        after, total = page["cursor"], page["total"]
-    return {what: found[: most or None], "total": total}
+    while answer["cursor"] is not None and (not most or len(found) < most):
+        page = min(most - len(found), MOST_IN_PAGE) if most else MOST_IN_PAGE
+        answer = control.ask(what, after=answer["cursor"], most=page, **fields)
+        found += answer[what]
+    return answer | {what: found}
 
 
 def print_json(answer: dict[str, Any]) -> None:

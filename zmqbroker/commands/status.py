@@ -10,12 +10,13 @@ from zmqbroker.commands.screen import Answer, is_healthy, picture, several
 from zmqbroker.commands.tables import RED, Page
 from zmqbroker.commands.watch import Watch
 from zmqbroker.transport.control import PATIENCE, ControlSocket, NoAnswerError, control_addresses
+from zmqbroker.wire import MalformedError
 from zmqbroker.wire.control import ControlError
 
 STATUS = "show what a broker does: queues, workers, the slowest tasks, the last failures"
 EXIT_STATUS = """\
-Exit status: 0 if all is well; 1 if tasks wait in a queue that no worker asks from; 2 for bad options, and if no broker
-answers. With several brokers it lists them."""
+Exit status: 0 if all is well; 1 if tasks wait in a queue that no worker asks from, or one of several brokers does not
+answer; 2 for bad options, and if no broker answers. With several brokers it lists them."""
 HEALTHY, UNHEALTHY = 0, 1  # exit statuses
 MOST_WORKERS = 50  # asked for
 WATCHED_PATIENCE = 2.0  # seconds for an answer, in a watch
@@ -51,6 +52,7 @@ class Seen(NamedTuple):
     address: str
     status: Answer | None  # None: it did not
     workers: Answer
+    trouble: str = ""  # why not
 
 
 class View:
@@ -72,17 +74,17 @@ class View:
     def look(self) -> list[str]:
         """Return the lines that show what there is now; none where nobody answers. Raises ValueError for no address."""
         self.page.measure()
-        self.trouble = NOBODY
         addresses = [self._address] if self._address else control_addresses()
         seen = self._ask_all(addresses) if len(addresses) > 1 else [self._ask(address) for address in addresses]
         statuses = [one.status for one in seen if one.status is not None]
         if not statuses:
-            self.exit_status = NO_ANSWER
+            self.exit_status, self.trouble = NO_ANSWER, seen[-1].trouble if seen else NOBODY
             return []
         self.trouble = ""
-        self.exit_status = HEALTHY if all(map(is_healthy, statuses)) else UNHEALTHY
+        is_well = len(statuses) == len(seen) and all(map(is_healthy, statuses))
+        self.exit_status = HEALTHY if is_well else UNHEALTHY
         if self._is_json:
-            return [json.dumps({"control": one.address} | one.status) for one in seen if one.status is not None]
+            return [json.dumps({"control": one.address} | (one.status or {"error": one.trouble})) for one in seen]
         if len(seen) > 1:
             return several(self.page, [(one.address, one.status) for one in seen])
         height = self.page.height - 1  # the last line is for the prompt
@@ -107,6 +109,5 @@ class View:
             with ControlSocket(address, self._patience) as control:
                 status = control.ask("status")
                 return Seen(address, status, {} if self._is_json else control.ask("workers", most=MOST_WORKERS))
-        except (NoAnswerError, ControlError) as error:
-            self.trouble = str(error)
-            return Seen(address, None, {})
+        except (NoAnswerError, ControlError, MalformedError) as error:
+            return Seen(address, None, {}, str(error))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
 
+from zmqbroker.transport.limited_log import printable
+
 WIDTH, HEIGHT = 80, 24  # of what is no terminal
 CUT = "~"  # ends what was cut
 WIDE_GAP, NARROW_GAP = 2, 1  # columns between columns of text
@@ -62,8 +64,7 @@ class Page:
 
     def escape(self, text: str) -> str:
         """Return text that is one line, moves no cursor, and can be printed in this encoding."""
-        shown = "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
-        return shown.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return printable(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
 
     def line(self, text: str, style: str = "") -> str:
         """Return a line of text from anywhere, cut where it is too long."""
@@ -108,10 +109,6 @@ def _joined(columns: Sequence[Column], cells: Sequence[str], widths: list[int], 
         padding = " " * (room - width(text))
         padded.append(padding + text if column.is_number else text + padding)
     return (" " * gap).join(padded).rstrip()
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
 
 
 def width(text: str) -> int:

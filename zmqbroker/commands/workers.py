@@ -47,7 +47,7 @@ def worker_row(worker: dict[str, Any]) -> Row:
     """Return what a table says of a worker; a plain one has no name but its address."""
     where = f"{worker['host']}:{worker['pid']}" if worker["host"] else worker["address"]
     name = f"{worker['label']} ({where})" if worker["label"] else where or NONE
-    task = worker["task"] or {"number": None, "since": None}
+    number = worker["task"] and worker["task"]["number"]
     notes = [
         *([f"held back {span(worker['held_back'])}"] if worker["held_back"] is not None else []),
         *(["idle"] if worker["asks"] and not worker["held"] else []),
@@ -57,8 +57,8 @@ def worker_row(worker: dict[str, Any]) -> Row:
         name,
         ",".join(worker["queues"]),
         short(worker["held"]),
-        NONE if task["number"] is None else str(task["number"]),
-        span(task["since"]),
+        NONE if number is None else str(number),
+        span(worker["since"]),
         short(worker["done"]),
         short(worker["failed"]),
         ", ".join(notes),

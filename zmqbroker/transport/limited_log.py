@@ -85,8 +85,15 @@ def log_safely(log: Callable[..., None], text: str, *arguments: object, exc_info
 
 
 def printable(text: str) -> str:
-    """Return text that is one line and moves no cursor: what comes from a peer may hold anything."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    """Return text that is one line and moves no cursor: what comes from a peer may hold anything.
+
+    Other letters stay, and nothing is escaped twice: so a name looks the same in each line.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def task_name(number: int | None, key: str | None, otherwise: str = "a request") -> str:

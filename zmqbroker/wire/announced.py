@@ -19,6 +19,7 @@ PROTOCOL = 1  # the version of what is said here
 MOST_ASKED = 64  # tasks in one message
 LARGEST_WORD = 200  # bytes, attempt id and all
 LARGEST_PROGRESS = 4096  # bytes
+LONGEST_NAME = 200  # characters of a label, or a host, that are kept
 
 READY = b"ready"  # asks for tasks
 DONE = b"done"  # with a result
@@ -115,6 +116,8 @@ def _announce(fields: dict[str, Any]) -> Announce:
         kind = {"pid": int, "serial": bool, "headers": bool}.get(name, str)
         if type(value) is not kind:
             raise MalformedError(f"{name} of an announce must be of type {kind.__name__}, not {value!r:.50}")
+        if isinstance(value, str):
+            known[name] = value[:LONGEST_NAME]
     return Announce(queues, **known)
 
 
