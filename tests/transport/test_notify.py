@@ -103,6 +103,7 @@ def test_one_that_does_not_read_is_not_waited_for(manager: Manager):
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}, 3.0),
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getppid())}, inf),
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "me"}, inf),
+        ({"WATCHDOG_USEC": "1"}, 0.1),
         ({"WATCHDOG_USEC": "0"}, inf),
         ({"WATCHDOG_USEC": "-1"}, inf),
         ({"WATCHDOG_USEC": "soon"}, inf),

@@ -111,19 +111,20 @@ class Control:
         state = _choice(question, "state", STATES)
         queue = _queue_name(question) if "queue" in question else None
         worker = _text(question, "worker")
-        tasks: list[Task]
+        tasks: Iterable[Task]
         if order == SLOWEST:
             tasks, cursor = _page(self._dispatcher.in_hand, question)
         else:
             tasks, cursor = self._dispatcher.ledger.after(_number(question, "after", 0, LARGEST_NUMBER))
-        found = [
+        wanted = (
             task
             for task in tasks
             if state in (None, task.status)
             and queue in (None, task.queue.name)
             and (worker is None or (task.status is RUNNING and worker in task.worker.name))
-        ]
+        )
         most = _page_size(question)
+        found = list(islice(wanted, most + 1))
         if len(found) > most:
             found = found[:most]
             cursor = found[-1].number

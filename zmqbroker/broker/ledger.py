@@ -35,9 +35,9 @@ class Ledger:
         if not number % SELDOM and len(self._numbers) > 2 * len(self._tasks):
             self._numbers = list(self._tasks)
 
-    def after(self, number: int) -> tuple[list[Task], int | None]:
+    def after(self, number: int) -> tuple[Iterator[Task], int | None]:
         """Return some tasks with greater numbers, and from where to go on; None: there are no more."""
         first = bisect_right(self._numbers, number)
         numbers = self._numbers[first : first + MOST_NUMBERS]
-        found = [self._tasks[each] for each in numbers if each in self._tasks]
+        found = filter(None, map(self.get, numbers))
         return found, numbers[-1] if first + MOST_NUMBERS < len(self._numbers) else None

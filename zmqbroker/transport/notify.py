@@ -11,10 +11,11 @@ import socket
 from collections.abc import Callable, MutableMapping
 from math import inf
 
-from zmqbroker.transport.limited_log import log_safely
+from zmqbroker.transport.limited_log import log_safely, printable
 
 ADDRESS, WATCHDOG_TIME, WATCHDOG_PROCESS = VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-LONGEST_WATCHDOG = 1e6  # seconds; who waits for longer waits for nobody
+SHORTEST_WATCHDOG = 0.1  # seconds; signs of life more often than that would be all that the process does
+LONGEST_WATCHDOG = 1e6  # who waits for longer waits for nobody
 RETRY = 5.0  # seconds until what nobody has heard is said again
 
 log = logging.getLogger("zmqbroker.notify")
@@ -76,7 +77,7 @@ class ServiceManager:
         """Log the first failure; that nobody hears this is no reason for anything else."""
         if not self._has_complained:
             self._has_complained = True
-            where = self._address.replace("\0", "@", 1)
+            where = printable(self._address.replace("\0", "@", 1))
             log_safely(log.warning, "cannot tell the service manager at %s: %s", where, error.strerror or error)
 
 
@@ -85,4 +86,6 @@ def service_manager(environment: MutableMapping[str, str] = os.environ) -> Servi
     address, watchdog, process_id = (environment.pop(name, "") for name in VARIABLES)
     is_number = watchdog.isascii() and watchdog.isdecimal()
     seconds = float(watchdog) / 1e6 if is_number and process_id in ("", str(os.getpid())) else 0.0
-    return ServiceManager(address, seconds if 0 < seconds <= LONGEST_WATCHDOG else inf)
+    if not 0 < seconds <= LONGEST_WATCHDOG:
+        return ServiceManager(address)
+    return ServiceManager(address, max(seconds, SHORTEST_WATCHDOG))
