@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from zmqbroker import wire
+from zmqbroker.wire.announced import task_header
 
 
 def test_a_request_is_split_at_its_first_empty_frame():
@@ -314,3 +315,10 @@ def test_messages_to_workers_and_clients():
     assert wire.task_message([b"id", b"hop"], b"attempt", [b"a", b"b"]) == [b"id", b"hop", b"", b"attempt", b"a", b"b"]
     assert wire.reply_message([b"id"], [b"a", b"b"]) == [b"id", b"", b"a", b"b"]
     assert wire.reply_message([b"id"], []) == [b"id", b"", b""]
+
+
+@pytest.mark.parametrize("key", [None, "key", 'a "quoted" \\ \x1b\u202e\U0001f9f9 one'])
+@pytest.mark.parametrize("timeout", [None, 3, 0.1, 1e-7, 1e9, 2.5])
+def test_the_header_of_a_task_is_json(key: str | None, timeout: float | None):
+    fields = {"number": 7, "key": key, "queue": "a/b.c_D-1", "attempt": 2, "tries": 0, "timeout": timeout}
+    assert task_header(7, key, "a/b.c_D-1", 2, 0, timeout) == b"ZB1 " + json.dumps(fields).encode()

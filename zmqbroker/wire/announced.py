@@ -7,6 +7,7 @@ nobody takes it for a task.
 """
 
 from collections.abc import Sized
+from json.encoder import encode_basestring_ascii as quote_text
 from typing import Any, NamedTuple
 
 from zmqbroker.wire.frames import EMPTY, Frames, MalformedError, head
@@ -174,8 +175,10 @@ def refusal_message(error: MalformedRequestError) -> Frames:
 
 def task_header(number: int, key: str | None, queue: str, attempt: int, tries: int, timeout: float | None) -> bytes:
     """Build the header of a task for a worker that wants one; `timeout` is in seconds, None: no limit."""
-    fields = {"number": number, "key": key, "queue": queue, "attempt": attempt, "tries": tries, "timeout": timeout}
-    return HEADER + quote(fields).encode()
+    name = "null" if key is None else quote_text(key)
+    limit = "null" if timeout is None else repr(timeout)
+    place = f'"number": {number}, "key": {name}, "queue": "{queue}"'  # the name of a queue needs no quoting
+    return f'ZB1 {{{place}, "attempt": {attempt}, "tries": {tries}, "timeout": {limit}}}'.encode()
 
 
 def told_message(worker: Sized, verb: bytes, what: bytes) -> Frames:
