@@ -154,6 +154,7 @@ class BothEnds(Receiver, Sender):
     def turn_at(self, now: float) -> None:
         """Take the rest of a turn."""
         self._now = now
+        self._note_deadlines()
         self._dispatcher.expire(now)
         self.check_what_lies_behind()
         self.hand_out(now)
@@ -216,6 +217,12 @@ class BothEnds(Receiver, Sender):
         pipe.credit += word.asks
         if word.verb in OUTCOMES:
             self._set_order(pipe, [each for each in pipe.order if each != word.attempt_id])
+
+    def _note_deadlines(self) -> None:
+        """Note what is given up now: its worker had it, as far as the broker can tell, though it may not have begun."""
+        first = {pipe.order[0] for pipe in self.pipes.values() if pipe.order}
+        overdue = {task.attempt_id for task in self.unsettled() if task.due is not None and task.due <= self._now}
+        self.in_hand |= overdue & first
 
     def _note_loss(self, pipe: Pipe) -> None:
         pipe.is_noticed = True

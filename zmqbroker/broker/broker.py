@@ -114,6 +114,7 @@ class Broker:
             self._dispatcher.queues.set_limit_waiting(name, limit or None)
         self._loop = Loop(self._sockets, self._dispatcher, Shutdown(drain or 0.0), max_waiting or 0, max_size or 0)
         self.service_manager = ServiceManager()  # who hears how `run` goes on: nobody, if it was not set before
+        self.owns_process = False  # nothing else runs there, so `run` may tune Python; to be set before
         self._has_run = False
         self._closed = False
 
@@ -161,7 +162,7 @@ class Broker:
         self._at_rest.clear()
         try:
             with self._sockets.alarm.rung_by_signals(), ctrl_c_calls(self.stop, times=2):
-                self._loop.run(self.service_manager)
+                self._loop.run(self.service_manager, self.owns_process)
         finally:
             self._at_rest.set()
 

@@ -17,6 +17,7 @@ import zmq
 from zmqbroker.broker.deadlines import Pause
 from zmqbroker.broker.desk import Desk
 from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.garbage import Garbage
 from zmqbroker.broker.receiving import BATCH, Receiver
 from zmqbroker.broker.report import Report
 from zmqbroker.broker.sending import Sender
@@ -59,15 +60,18 @@ class Loop:
         self._next_look = self._now
         self._wake_by = self._now  # for that look, if for nothing else
         self._manager = ServiceManager()
+        self._garbage: Garbage | None = None
         self._desk = None if sockets.control is None else self._open_desk(sockets)
         self._serve = self._servers(sockets)
 
-    def run(self, manager: ServiceManager) -> None:
+    def run(self, manager: ServiceManager, owns_process: bool) -> None:
         """Take one turn after another until the broker has shut down, and answer whoever still waits then.
 
-        `manager` hears that it goes on, and that it drains.
+        `manager` hears that it goes on, and that it drains. Where the process is the broker's own, `owns_process`, it
+        says when Python collects garbage.
         """
         self._manager = manager
+        self._garbage = Garbage(self._now) if owns_process else None
         shutdown, dispatcher = self._shutdown, self._dispatcher
         while shutdown.until is None or not shutdown.is_over(self._now, dispatcher.unsettled):
             self.turn()
@@ -142,10 +146,12 @@ class Loop:
     def _look_around(self) -> None:
         """Do what is to be done from time to time, however much or little else there is.
 
-        A service manager hears that the loop goes on, and the log says so while nobody can connect because there are
-        no descriptors.
+        A service manager hears that the loop goes on, garbage is collected, and the log says so while nobody can
+        connect because there are no descriptors.
         """
         self._traffic.look(self._now)
+        if self._garbage is not None:
+            self._garbage.collect_if_due(self._dispatcher.unsettled, self._now)
         if self._manager.due <= self._now:
             self._manager.tell_alive(self._now)
         if not descriptors.is_any_left():

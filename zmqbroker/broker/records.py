@@ -16,7 +16,7 @@ from collections import OrderedDict
 from typing import Any
 
 from zmqbroker.broker.counters import Counters
-from zmqbroker.broker.task import MARKS, Record, Task, Worker
+from zmqbroker.broker.task import GONE, MARKS, Record, Task, Worker
 from zmqbroker.broker.timers import Timers
 from zmqbroker.broker.workers import Workers
 from zmqbroker.wire import Announce
@@ -60,6 +60,7 @@ class Records:
             return
         self._timers.clear(record)
         record.is_held_back = False
+        record.worker = GONE  # else each would keep the other one until Python's garbage collector finds them
         if record.marks:
             self._kept[worker.announce] = record
             if len(self._kept) > MOST_KEPT:

@@ -112,6 +112,8 @@ class Worker:
 
 
 NOBODY = Worker(b"", None)  # type: ignore[arg-type]  # it is in no pool, and nobody asks which one
+GONE = Worker(b"", None)  # type: ignore[arg-type]  # in the record of a worker that is lost
+GONE.lost = True
 
 
 class Waiter(NamedTuple):

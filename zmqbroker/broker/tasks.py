@@ -234,9 +234,9 @@ class Tasks:
         if queue.limit is not None:
             queue.update()
         worker = task.worker
-        if worker.announce is None:
+        if worker.announce is None or worker.lost:
             worker.held.pop(task.attempt_id, None)
-        elif task.attempt_id in worker.held and not worker.lost:
+        elif task.attempt_id in worker.held:
             task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
         task.attempt_id = b""
         if self.in_hand.pop(task, False):

@@ -1,7 +1,6 @@
 """`zmqbroker serve`: its options, and what it does with them."""
 
 import argparse
-import gc
 import logging
 import signal
 from time import monotonic
@@ -22,7 +21,6 @@ example:
 SERVE = "hand out the tasks of clients to the workers that ask for them"
 STDOUT_PATIENCE = 1.0  # seconds for a stdout that takes nothing
 NO_CONTROL = "none"
-COLLECT_AFTER = 100_000  # objects; a task needs no garbage collector, which after every 700 takes a fifth of the time
 
 log = logging.getLogger("zmqbroker.serve")
 
@@ -166,7 +164,6 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     told = Told()
     handled = signals.on_signals(told.end, told.status)
     signals.ignore([signal.SIGTTOU])  # a terminal may be set to stop who writes to it from the background
-    gc.set_threshold(COLLECT_AFTER)
     try:
         broker = Broker(
             *addresses,
@@ -193,6 +190,7 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         told.serve(broker)
         started = options.quiet or say(start_text(broker, options))
         manager.tell_ready(monotonic())
+        broker.owns_process = True
         broker.run()
         signals.ignore(handled)  # it is ending
         ended = options.quiet or say(totals_text(broker.counters()))
