@@ -109,13 +109,14 @@ def environment() -> dict[str, str]:
 def _describe(broker: Any, census: bool) -> dict[str, Any]:
     dispatcher = broker._dispatcher
     pools = dispatcher._workers._pools.values()
+    groups = [group for queue in dispatcher._queues for group in queue._groups.values()]
     return {
         "counters": broker.counters(),
         "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # the listing has one itself
         "resident_kib": _resident_kib(),
         "sizes": {
             "timers": len(dispatcher._timers._heap),
-            "waiting": sum(group._entries for queue in dispatcher._queues for group in queue._groups.values()),
+            "waiting": sum(len(line) for group in groups for line in group._lines.values()),
             "idle": sum(len(pool.free._entries) + len(pool.free._doubted) for pool in pools),
             "ahead": sum(len(pool.ahead._entries) + len(pool.ahead._doubted) for pool in pools),
             "handed_out": len(dispatcher.ledger),
@@ -161,6 +162,7 @@ def _answer_between_turns(broker: Any) -> None:
                 broker.stop()
 
     broker._sockets.poller.register(questions, select.POLLIN)
+    broker._loop._serve[questions] = lambda now: None  # the turn is what has to end
     broker._loop.turn = turn_and_answer
 
 
