@@ -118,6 +118,7 @@ def test_several_brokers_are_listed_by_status_and_not_changed_by_anything(broker
     assert Ran("queue", "pause", "gpu", other.broker.control_address).status == 0
 
 
+@pytest.mark.slow  # it waits for as long as a user would
 def test_brokers_that_do_not_answer_are_waited_for_all_at_once(place: str, running: Running):
     mute = [running.context.socket(zmq.ROUTER) for _ in range(5)]
     try:
@@ -133,6 +134,7 @@ def test_brokers_that_do_not_answer_are_waited_for_all_at_once(place: str, runni
     assert re.fullmatch(r"zmqbroker status: no broker answers at ipc://\S+: .*\n", ran.err)
 
 
+@pytest.mark.slow  # it waits for as long as a user would
 def test_one_of_several_brokers_that_does_not_answer_is_listed_and_the_status_is_1(broker: Running, place: str):
     with broker.context.socket(zmq.ROUTER) as mute:
         address = f"ipc://{place}/mute"

@@ -21,6 +21,7 @@ from zmqbroker.wire.control import QuestionError, answer_message, error_message,
 
 MOST_ANSWERED = 1  # questions, in one turn
 OTHERS_SHARE = 20  # times as long as an answer took, nobody is answered while there is something else to do
+LONGEST_WAIT = 0.5  # seconds that a question waits for that: an answer that took long was held up itself
 PAGE = resource.getpagesize()
 
 
@@ -57,7 +58,7 @@ class Desk:
                 send(self.socket, answer)  # who does not read them gets no more
         self._traffic.charge(CONTROL)
         ended = monotonic()
-        self.due = ended + OTHERS_SHARE * (ended - began)
+        self.due = ended + min(OTHERS_SHARE * (ended - began), LONGEST_WAIT)
 
     def _answer(self, message: list[Sized], now: float) -> list[Sized] | None:
         try:
