@@ -3,20 +3,20 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zmq
 from conftest import Peers
 from helpers import TOP, Program, bound_addresses
-from notify_support import Manager, abstract, set_variables
+from notify_support import Manager, set_variables
 from work_support import Fifo, Work, end_at_once
 
 from zmqbroker import Client
 from zmqbroker.transport.control import ControlSocket
 
-pytest_plugins = ["work_fixtures"]
+pytest_plugins = ["notify_fixtures", "work_fixtures"]
 
 ANY_PORTS = ("tcp://127.0.0.1:*",) * 3
 SOON = 200_000  # microseconds without a sign of life
@@ -36,15 +36,6 @@ signal.signal(signal.SIGUSR2, hang)
 sys.exit(main())
 """
 StartProgram = Callable[..., Program]
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """Return a service manager that the programs which a test starts find in their environment."""
-    listening = Manager(abstract(tmp_path))
-    set_variables(monkeypatch, listening.address)
-    yield listening
-    listening.close()
 
 
 @pytest.fixture

@@ -5,15 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import PATIENCE, TOP
-from notify_support import Manager, abstract, set_variables
+from notify_support import Manager
 
 from zmqbroker.broker.broker import DEFAULT_DRAIN
+
+pytest_plugins = ["notify_fixtures"]
 
 UNITS = sorted((TOP / "deploy").glob("*.service"))
 BROKER, WORKER = "zmqbroker.service", "zmqbroker-worker@.service"
@@ -80,15 +81,6 @@ def started(unit: str, **replaced: str) -> list[str]:
     assert program == INSTALLED
     each = (known[word[1:]].split() if word.startswith("$") else [replaced.get(word, word)] for word in words)
     return [word for several in each for word in several]
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """Return a service manager that the programs which a test starts find in their environment."""
-    listening = Manager(abstract(tmp_path))
-    set_variables(monkeypatch, listening.address)
-    yield listening
-    listening.close()
 
 
 @needs_systemd

@@ -2,11 +2,13 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from zmqbroker.commands import streams
 from zmqbroker.commands.options import USAGE_ERROR
+from zmqbroker.commands.tables import Column, Page, Row
 from zmqbroker.transport.control import ControlSocket, NoAnswerError, control_addresses
 from zmqbroker.transport.limited_log import printable
 from zmqbroker.wire.control import ControlError
@@ -20,7 +22,8 @@ NOBODY = "no broker of this user answers on this machine; give the address that 
 MOST_IN_PAGE = 50  # things that may be asked for at once
 
 Answer = dict[str, Any]
-Use = Callable[[ControlSocket], int]  # returns the exit status
+Ask = Callable[[ControlSocket], Answer]
+Tell = Callable[[Answer], list[str]]  # returns lines for people
 
 
 def add_control(parser: argparse.ArgumentParser, epilog: str = STATUSES) -> None:
@@ -36,8 +39,11 @@ def add_control(parser: argparse.ArgumentParser, epilog: str = STATUSES) -> None
     )
 
 
-def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, use: Use) -> int:
-    """Have `use` ask the broker that is meant; return the exit status, after one line if there is something wrong."""
+def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, ask: Ask, tell: Tell) -> int:
+    """Have `ask` ask the broker that is meant, and print its answer as JSON or as `tell` says; return the exit status.
+
+    If there is something wrong, that is one line.
+    """
     addresses = [options.control] if options.control else control_addresses()
     if not addresses:
         return complain(parser, NOBODY)
@@ -45,14 +51,14 @@ def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, use: U
         return complain(parser, f"several brokers answer, say which one is meant: {' or '.join(addresses)}")
     try:
         with ControlSocket(addresses[0]) as control:
-            return use(control)
+            answer = ask(control)
     except ControlError as refusal:
         complain(parser, str(refusal))
         return REFUSED
-    except ValueError as error:
+    except (ValueError, NoAnswerError) as error:
         return complain(parser, str(error))
-    except NoAnswerError as error:
-        return complain(parser, str(error))
+    print_lines([json.dumps(answer)] if options.json else tell(answer))
+    return DONE
 
 
 def complain(parser: argparse.ArgumentParser, text: str) -> int:
@@ -72,11 +78,21 @@ def list_all(control: ControlSocket, what: str, most: int, **fields: Any) -> Ans
     return answer | {what: found}
 
 
-def print_json(answer: dict[str, Any]) -> None:
-    """Print an answer as one line."""
-    streams.print_out(f"{json.dumps(answer)}\n")
+def list_things(
+    options: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    what: str,
+    columns: Sequence[Column],
+    row: Callable[[Answer], Row],
+) -> int:
+    """List all queues, or whatever there is, one in each row; return the exit status."""
+
+    def tell(answer: Answer) -> list[str]:
+        return Page().listing(columns, list(map(row, answer[what])))
+
+    return ask_one(options, parser, partial(list_all, what=what, most=0), tell)
 
 
 def print_lines(lines: list[str]) -> None:
-    """Print lines for people."""
+    """Print lines."""
     streams.print_out("".join(f"{line}\n" for line in lines))

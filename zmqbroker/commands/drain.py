@@ -2,7 +2,7 @@
 
 import argparse
 
-from zmqbroker.commands.asking import DONE, add_control, ask_one, print_json, print_lines
+from zmqbroker.commands.asking import Answer, add_control, ask_one
 from zmqbroker.commands.tables import counted
 from zmqbroker.transport.control import ControlSocket
 
@@ -16,14 +16,14 @@ def add_drain_options(parser: argparse.ArgumentParser) -> None:
 
 def drain(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Have a broker drain; return the exit status."""
+    address = ""
 
-    def use(control: ControlSocket) -> int:
-        answer = control.ask("drain")
-        if options.json:
-            print_json(answer)
-        else:
-            left = counted(answer["unsettled"], "task", "tasks")
-            print_lines([f"the broker at {control.address} drains: {left} to finish"])
-        return DONE
+    def ask(control: ControlSocket) -> Answer:
+        nonlocal address
+        address = control.address
+        return control.ask("drain")
 
-    return ask_one(options, parser, use)
+    def tell(answer: Answer) -> list[str]:
+        return [f"the broker at {address} drains: {counted(answer['unsettled'], 'task', 'tasks')} to finish"]
+
+    return ask_one(options, parser, ask, tell)

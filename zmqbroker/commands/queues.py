@@ -1,12 +1,11 @@
 """`zmqbroker queue`: which queues there are, and how they are held up."""
 
 import argparse
-from math import inf
 from typing import Any
 
-from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
+from zmqbroker.commands.asking import Answer, add_control, ask_one, list_things
 from zmqbroker.commands.options import number, queue_name
-from zmqbroker.commands.tables import RED, YELLOW, Column, Page, Row, counted, cut, short, span, squeeze
+from zmqbroker.commands.tables import RED, YELLOW, Column, Row, counted, cut, short, span, squeeze
 from zmqbroker.transport.control import ControlSocket
 
 QUEUE = "list queues, pause or resume one, or limit it"
@@ -48,18 +47,7 @@ def add_queue_limit_options(parser: argparse.ArgumentParser) -> None:
 
 def list_queues(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """List all queues; return the exit status."""
-
-    def use(control: ControlSocket) -> int:
-        answer = list_all(control, "queues", 0)
-        if options.json:
-            print_json(answer)
-            return DONE
-        page = Page()
-        rows = [queue_row(queue) for queue in answer["queues"]]
-        print_lines(page.table(COLUMNS, rows, page.width if page.is_terminal else inf))
-        return DONE
-
-    return ask_one(options, parser, use)
+    return list_things(options, parser, "queues", COLUMNS, queue_row)
 
 
 def pause_queue(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -83,17 +71,15 @@ def limit_queue(options: argparse.Namespace, parser: argparse.ArgumentParser) ->
 
 
 def _change(options: argparse.Namespace, parser: argparse.ArgumentParser, ask: str, what: str, **fields: Any) -> int:
-    def use(control: ControlSocket) -> int:
-        answer = control.ask(ask, queue=options.queue, **fields)
-        if options.json:
-            print_json(answer)
-            return DONE
+    def change(control: ControlSocket) -> Answer:
+        return control.ask(ask, queue=options.queue, **fields)
+
+    def tell(answer: Answer) -> list[str]:
         queue = answer["queue"] or {"waiting": 0, "running": 0}  # it is forgotten
         tasks = f"{counted(queue['waiting'], 'task waits', 'tasks wait')} there, {queue['running']:,} running"
-        print_lines([f"the queue {options.queue} {what} ({tasks})"])
-        return DONE
+        return [f"the queue {options.queue} {what} ({tasks})"]
 
-    return ask_one(options, parser, use)
+    return ask_one(options, parser, change, tell)
 
 
 def is_unserved(queue: dict[str, Any]) -> bool:

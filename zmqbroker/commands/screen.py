@@ -1,9 +1,10 @@
 """What `zmqbroker status` shows of a broker: one screen, however much there is."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zmqbroker.commands import queues, workers
+from zmqbroker.commands.asking import Answer
 from zmqbroker.commands.tables import (
     NONE,
     RED,
@@ -36,8 +37,6 @@ FAILURES = (
     Column("ATTEMPTS", is_number=True),
     Column("REASON", cut_by=cut),
 )
-
-Answer = dict[str, Any]
 
 
 class Section(NamedTuple):
@@ -97,7 +96,7 @@ def several(page: Page, statuses: list[tuple[str, Answer | None]]) -> list[str]:
         counts = [number(status[name]) for name in ("waiting", "running", "workers")]
         style = "" if is_healthy(status) else RED
         rows.append(Row([address, status["addresses"]["requests"], status["state"], *counts], style))
-    return page.table(columns, rows, page.width if page.is_terminal else float("inf"))
+    return page.listing(columns, rows)
 
 
 def _head(page: Page, status: Answer, before: Answer | None) -> list[str]:

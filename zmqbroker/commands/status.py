@@ -5,8 +5,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from zmqbroker.commands.asking import NO_ANSWER, NOBODY, add_control, complain, print_lines
-from zmqbroker.commands.screen import Answer, is_healthy, picture, several
+from zmqbroker.commands.asking import NO_ANSWER, NOBODY, Answer, add_control, complain, print_lines
+from zmqbroker.commands.screen import is_healthy, picture, several
 from zmqbroker.commands.tables import RED, Page
 from zmqbroker.commands.watch import Watch
 from zmqbroker.transport.control import PATIENCE, ControlSocket, NoAnswerError, control_addresses

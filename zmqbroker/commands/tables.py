@@ -70,6 +70,10 @@ class Page:
         """Return a line of text from anywhere, cut where it is too long."""
         return self.paint(cut(self.escape(text), self.width), style)
 
+    def listing(self, columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+        """Return the lines of a table that is as wide as the terminal, or where there is none, as it has to be."""
+        return self.table(columns, rows, self.width if self.is_terminal else inf)
+
     def table(self, columns: Sequence[Column], rows: Sequence[Row], width: float) -> list[str]:
         """Return the lines of a table, its titles first; `width` inf: however wide it is."""
         texts = [[self.escape(cell) for cell in row.cells] for row in rows]

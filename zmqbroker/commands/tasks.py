@@ -1,14 +1,13 @@
 """`zmqbroker task`: which tasks there are, one of them, and an end to one."""
 
 import argparse
-from math import inf
+from functools import partial
 from typing import Any
 
-from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
+from zmqbroker.commands.asking import Answer, add_control, ask_one, list_all
 from zmqbroker.commands.options import number, queue_name
 from zmqbroker.commands.tables import NONE, Column, Page, Row, span, squeeze
 from zmqbroker.commands.tables import number as with_commas
-from zmqbroker.transport.control import ControlSocket
 
 TASK = "list tasks, show one, or cancel one"
 LIST = "list the tasks that wait or run, the oldest first"
@@ -59,52 +58,36 @@ def list_tasks(options: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     if options.slowest:
         fields["order"] = "slowest"
 
-    def use(control: ControlSocket) -> int:
-        answer = list_all(control, "tasks", options.most, **fields)
-        if options.json:
-            print_json(answer)
-            return DONE
-        page = Page()
+    def tell(answer: Answer) -> list[str]:
         rows = [Row(_cells(task)) for task in answer["tasks"]]
-        lines = page.table(COLUMNS, rows, page.width if page.is_terminal else inf)
+        lines = Page().listing(COLUMNS, rows)
         if len(rows) == options.most:
             lines.append(f"there may be more: {with_commas(answer['total'])} tasks wait or run in all")
-        print_lines(lines)
-        return DONE
+        return lines
 
-    return ask_one(options, parser, use)
+    return ask_one(options, parser, partial(list_all, what="tasks", most=options.most, **fields), tell)
 
 
 def show_task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Show a task; return the exit status."""
 
-    def use(control: ControlSocket) -> int:
-        answer = control.ask("task", **_which(options))
-        if options.json:
-            print_json(answer)
-            return DONE
+    def tell(answer: Answer) -> list[str]:
         about = answer.get("task") or answer["failure"]
         page = Page()
-        print_lines([f"{name:9} {page.escape(_text(name, value))}" for name, value in about.items()])
-        return DONE
+        return [f"{name:9} {page.escape(_text(name, value))}" for name, value in about.items()]
 
-    return ask_one(options, parser, use)
+    return ask_one(options, parser, lambda control: control.ask("task", **_which(options)), tell)
 
 
 def cancel_task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Cancel a task; return the exit status."""
 
-    def use(control: ControlSocket) -> int:
-        answer = control.ask("cancel", **_which(options))
-        if options.json:
-            print_json(answer)
-            return DONE
+    def tell(answer: Answer) -> list[str]:
         task = answer["task"]
         where = f" at {task['worker']}" if task["worker"] else ""
-        print_lines([Page().escape(f"task {task['number']} is cancelled; it was {task['state']}{where}")])
-        return DONE
+        return [Page().escape(f"task {task['number']} is cancelled; it was {task['state']}{where}")]
 
-    return ask_one(options, parser, use)
+    return ask_one(options, parser, lambda control: control.ask("cancel", **_which(options)), tell)
 
 
 def _which(options: argparse.Namespace) -> dict[str, Any]:

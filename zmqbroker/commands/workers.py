@@ -1,12 +1,10 @@
 """`zmqbroker worker`: which workers there are, and what they are at."""
 
 import argparse
-from math import inf
 from typing import Any
 
-from zmqbroker.commands.asking import DONE, add_control, ask_one, list_all, print_json, print_lines
-from zmqbroker.commands.tables import NONE, YELLOW, Column, Page, Row, cut, short, span, squeeze
-from zmqbroker.transport.control import ControlSocket
+from zmqbroker.commands.asking import add_control, list_things
+from zmqbroker.commands.tables import NONE, YELLOW, Column, Row, cut, short, span, squeeze
 
 WORKER = "list workers"
 LIST = "list the workers, and what they are at"
@@ -29,18 +27,7 @@ def add_worker_list_options(parser: argparse.ArgumentParser) -> None:
 
 def list_workers(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """List all workers; return the exit status."""
-
-    def use(control: ControlSocket) -> int:
-        answer = list_all(control, "workers", 0)
-        if options.json:
-            print_json(answer)
-            return DONE
-        page = Page()
-        rows = [worker_row(worker) for worker in answer["workers"]]
-        print_lines(page.table(COLUMNS, rows, page.width if page.is_terminal else inf))
-        return DONE
-
-    return ask_one(options, parser, use)
+    return list_things(options, parser, "workers", COLUMNS, worker_row)
 
 
 def worker_row(worker: dict[str, Any]) -> Row:
