@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 import zmq
@@ -14,6 +15,7 @@ from conftest import LOOPBACK, PATIENCE_MS, Peers, Running
 from helpers import wait_until
 
 from zmqbroker import Broker
+from zmqbroker.broker.liveness import Connections
 from zmqbroker.wire.announced import Announce, announce_message
 
 Start = Callable[..., Running]
@@ -119,6 +121,46 @@ def test_a_worker_that_is_lost_while_idle_is_forgotten(running: Running):
             worker.send_multipart([b"", b"ready"])
         running.wait_for("idle", 1)
     running.wait_until(lambda: running.count("idle") == 0)
+
+
+def test_a_worker_that_leaves_while_another_one_is_given_up_is_forgotten_too(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+):
+    connections = running.broker._sockets.workers
+    lost = connections.lost
+
+    def lost_and_one_more() -> Iterator[Any]:
+        gone = list(lost())
+        yield from gone
+        if gone and not second.context.closed:
+            second.close()
+            connections.monitor.poll(PATIENCE_MS)
+
+    with running.elsewhere() as first, running.elsewhere() as second:
+        for number, peers in enumerate((first, second), 1):
+            peers.open(zmq.DEALER, running.addresses.ready).send_multipart([b"", b"ready"])
+            running.wait_for("idle", number)
+        monkeypatch.setattr(connections, "lost", lost_and_one_more)
+        first.close()
+        running.wait_until(lambda: running.count("idle") == 0)
+
+
+def test_a_message_of_an_earlier_connection_with_the_same_descriptor_does_not_displace_the_later_one():
+    class Frame:
+        def get(self, _: int) -> int:
+            return 30
+
+    with Peers() as peers:
+        connections = Connections(peers.context, peers.open(zmq.ROUTER, "inproc://nobody"))
+        connections.handshakes.open.add(30)
+        earlier, later, much_later = b"\0\xff\xff\xff\xff", b"\0\0\0\0\0", b"\0\0\0\0\x09"  # they wrap
+        frame: Any = Frame()
+        assert list(connections.note(later, frame)) == []
+        assert connections.has_left(earlier, frame)
+        assert not connections.has_left(later, frame)
+        assert not connections.has_left(much_later, frame)
+        assert not connections.has_left(b"a name of its own", frame)
+        connections.close()
 
 
 def test_a_stopped_worker_is_not_a_lost_one(start: Start, spawn: Callable[..., "subprocess.Popen[str]"]):

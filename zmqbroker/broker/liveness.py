@@ -8,6 +8,8 @@ anything can come by a new one with the same descriptor. Whoever has *received* 
 
 This hastens what a deadline or a failed send would find out anyway, and forgets workers that nothing else would: those
 that left before their first message was read are gone when it is, as the monitor tells which descriptors are open.
+Messages of several connections are not read in the order in which these came, so one of an earlier connection may be
+read when a later one with its descriptor has been heard already: the routing ids that ZeroMQ gives tell which it is.
 """
 
 import os
@@ -35,12 +37,13 @@ class Connections:
     def __len__(self) -> int:
         return len(self._worker_at)
 
-    def has_left(self, frame: zmq.Frame) -> bool:
-        """Tell whether the connection by which a message came is no more; to be asked after `lost`."""
+    def has_left(self, worker: Any, frame: zmq.Frame) -> bool:
+        """Tell whether the connection by which a worker's message came is no more; to be asked after `lost`."""
         try:
-            return frame.get(SOURCE) not in self.handshakes.open
+            descriptor: int = frame.get(SOURCE)
         except zmq.ZMQError:  # inproc: there is none
             return False
+        return descriptor not in self.handshakes.open or _is_later(self._worker_at.get(descriptor), worker)
 
     def note(self, worker: Any, frame: zmq.Frame) -> Iterator[Sized]:
         """Note by which connection a worker's message came; yield whose earlier connection is gone, as that tells."""
@@ -90,3 +93,15 @@ class Connections:
     def close(self) -> None:
         """Stop watching."""
         self.handshakes.close()
+
+
+def _is_later(one: Any, other: Any) -> bool:
+    """Tell whether a connection came later than another one, as far as routing ids tell.
+
+    ZeroMQ numbers them: a 0 and then 32 bits, one more for each connection of the socket (router_t::identify_peer in
+    libzmq's router.cpp).
+    """
+    if one is None or one[0] or other[0]:
+        return False
+    ahead = int.from_bytes(one[1:], "big") - int.from_bytes(other[1:], "big")
+    return 0 < ahead % 2**32 < 2**31

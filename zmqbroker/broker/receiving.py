@@ -76,7 +76,7 @@ class Receiver:
         if strangers or is_lost:
             for worker in workers.lost():
                 dispatcher.lose_worker(worker, now)
-            self.watch(workers.handshakes, "READY", now)
+            self._tell_strangers(workers.handshakes, "READY", now)
         for message, frame in strangers:
             self._meet(message, frame)
         self._traffic.charge(READY)
@@ -84,7 +84,7 @@ class Receiver:
     def _meet(self, message: Frames, frame: zmq.Frame) -> None:
         """Hear a worker whose connection is not known yet, or may be a new one."""
         workers, dispatcher = self._workers, self._dispatcher
-        has_left = workers.has_left(frame)
+        has_left = workers.has_left(message[0], frame)
         if not has_left:
             for worker in workers.note(message[0], frame):
                 dispatcher.lose_worker(worker, self._now)
@@ -96,6 +96,9 @@ class Receiver:
         """Say so when somebody has come to a socket and left before it said what it is."""
         for _ in handshakes.ended():
             pass
+        self._tell_strangers(handshakes, where, now)
+
+    def _tell_strangers(self, handshakes: Handshakes, where: str, now: float) -> None:
         if handshakes.failed():
             self._report.stranger(where, now)
 
