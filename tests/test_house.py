@@ -28,6 +28,10 @@ PURE = [
     "broker/dispatch.py",
     "broker/tasks.py",
     "broker/statistics.py",
+    "broker/store/encoding.py",
+    "broker/store/gate.py",
+    "broker/store/rows.py",
+    "broker/store/schema.py",
     "broker/task.py",
     "broker/queues.py",
     "broker/records.py",
@@ -48,10 +52,12 @@ COMPUTES = {
     "heapq",
     "itertools",
     "json",
+    "marshal",
     "math",
     "re",
     "struct",
     "typing",
+    "zlib",
 }
 HOUSE = TOP / "zmqbroker"
 FILES = sorted(HOUSE.rglob("*.py"))

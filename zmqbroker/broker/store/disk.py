@@ -1,0 +1,89 @@
+"""The disk below a store: what is free there, a reserve for when nothing is, and whether it is one of this machine."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+MOUNTS = Path("/proc/self/mountinfo")
+NETWORKS = (
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "gfs2",
+    "glusterfs",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "ocfs2",
+    "smb",
+    "sshfs",
+)
+PIECE = 1 << 20  # bytes, of a reserve
+
+
+def free_bytes(path: Path) -> int:
+    """Return how much is free, for users that are not root, on the file system of a directory; may raise OSError."""
+    system = os.statvfs(path)
+    return system.f_bavail * system.f_frsize
+
+
+def sync_directory(path: Path) -> None:
+    """Have a directory on the disk as it is now, with the files that are new in it; may raise OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def network_of(path: Path, mounts: Path = MOUNTS) -> str:
+    """Return the kind of network file system that a directory is on; empty: none that is known.
+
+    Only Linux tells, elsewhere none is known.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    kind, nearest = "", -1
+    for line in lines:
+        fields, _, system = line.partition(" - ")
+        place = Path(fields.split(" ")[4].encode("latin-1", "surrogateescape").decode("unicode_escape", "replace"))
+        depth = len(place.parts)
+        if depth >= nearest and (place == path or place in path.parents):  # the last one hides those before
+            kind, nearest = system.split(" ")[0], depth
+    name = kind.removeprefix("fuse.")
+    return kind if name.startswith(NETWORKS) else ""
+
+
+class Reserve:
+    """A file that takes up room, to be given up when there is no other: what runs can then be settled."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Take it for what is there; `size` is in bytes, 0: there is never one."""
+        self._path = path
+        self._size = size
+        self.is_there = path.exists()
+
+    def make(self, free: int) -> None:
+        """Make it, if it is missing and no more than a half of what is free is needed."""
+        if self.is_there or not self._size or free < 2 * self._size:
+            return
+        piece = os.urandom(min(PIECE, self._size))  # what a file system cannot compress
+        try:
+            with open(self._path, "wb") as file:
+                for _ in range(0, self._size, len(piece)):
+                    file.write(piece)
+        except OSError:
+            self.give_up()  # the room went to somebody else meanwhile
+        else:
+            self.is_there = True
+
+    def give_up(self) -> bool:
+        """Remove it; tell whether it was there."""
+        was_there, self.is_there = self.is_there, False
+        with suppress(OSError):
+            self._path.unlink()
+        return was_there

@@ -1,0 +1,97 @@
+"""Tasks to rows of the table and back.
+
+SQLite does not notice when a byte of a row has changed on the disk, so each row has two sums: one over what was asked
+for, one over the body. Neither changes with an attempt.
+"""
+
+from json import loads
+from marshal import dumps
+from typing import Any
+from zlib import crc32
+
+from zmqbroker.broker.store.rows import SETTLED, UNSETTLED, DamagedTask, Request, State, StoredTask
+from zmqbroker.wire import Frames
+from zmqbroker.wire.header import quote
+
+Row = tuple[Any, ...]
+
+FORMAT = 2  # of marshal: the same bytes for the same values in every Python
+PLAIN = Request._fields.index("owner")  # so many fields have columns of their own, the wishes have one
+WISHES = Request._fields[PLAIN:]
+NO_WISHES = tuple(Request._field_defaults[name] for name in WISHES)
+KEY = Request._fields.index("key")
+ASKED = PLAIN + 1  # columns
+TOLD = ASKED + 1 + len(State._fields)  # where the state ends in a row
+INSTANTS = (type(None), float)
+STATE_TYPES = {(str, due, int, int, int, str, str, until) for due in INSTANTS for until in INSTANTS}
+
+
+def encode(task: StoredTask) -> Row:
+    """Return the row of a task, in the order of the table."""
+    asked = (*task.request[:PLAIN], _wishes(task.request[PLAIN:]))
+    return (*asked, crc32(dumps(asked, FORMAT)), *encode_state(task.state), *encode_body(task.body or []))
+
+
+def encode_state(state: State) -> Row:
+    """Return the columns of a state. Names and reasons come from outside: what is no text is not stored as such."""
+    if state.reason.isascii() and state.worker.isascii():
+        return state
+    return state._replace(reason=_text(state.reason), worker=_text(state.worker))
+
+
+def encode_body(body: Frames) -> Row:
+    """Return the columns of a body: the sizes of its frames (None: there is one), its sum, and its bytes."""
+    frames: list[Any] = body
+    if len(frames) == 1:
+        return None, crc32(frames[0]), frames[0]
+    sizes, joined = " ".join(str(len(frame)) for frame in frames), b"".join(frames)
+    return sizes, crc32(joined, crc32(sizes.encode())), joined
+
+
+def decode(row: Row) -> StoredTask | DamagedTask:
+    """Return the task of a row. Of what is settled the body may have been left: then there is its length instead."""
+    asked, told = row[:ASKED], row[ASKED + 1 : TOLD]
+    sizes, body_sum, body = row[TOLD:]
+    if row[ASKED] != crc32(dumps(asked, FORMAT)) or tuple(map(type, told)) not in STATE_TYPES:
+        return _damaged(row)
+    is_settled = told[-1] is not None
+    if told[0] not in (SETTLED if is_settled else UNSETTLED):
+        return _damaged(row)
+    wishes = asked[PLAIN]
+    if wishes is None:
+        request: Request = tuple.__new__(Request, asked[:PLAIN] + NO_WISHES)
+    else:
+        request = Request(*asked[:PLAIN], **loads(wishes))
+    state: State = tuple.__new__(State, told)
+    if type(body) is int and is_settled:
+        return StoredTask(request, state, None, body)
+    try:
+        if body_sum != (crc32(body) if sizes is None else crc32(body, crc32(str.encode(sizes)))):
+            return _damaged(row)
+    except TypeError:
+        return _damaged(row)
+    return tuple.__new__(StoredTask, (request, state, [body] if sizes is None else _frames(sizes, body), len(body)))
+
+
+def _frames(sizes: str, body: bytes) -> Frames:
+    frames, start = [], 0
+    for size in map(int, sizes.split()):
+        frames.append(body[start : start + size])
+        start += size
+    return list(frames)
+
+
+def _wishes(wishes: Row) -> str | None:
+    """Return what a client wished beyond what all tasks have, as JSON; None: nothing."""
+    if wishes == NO_WISHES:
+        return None
+    return quote({name: wish for name, wish, none in zip(WISHES, wishes, NO_WISHES, strict=True) if wish != none})
+
+
+def _damaged(row: Row) -> DamagedTask:
+    key = row[KEY]
+    return DamagedTask(row[0], key if isinstance(key, str) else None)
+
+
+def _text(text: str) -> str:
+    return text.encode(errors="replace").decode()
