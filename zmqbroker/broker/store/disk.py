@@ -67,9 +67,14 @@ class Reserve:
         self._size = size
         self.is_there = path.exists()
 
-    def make(self, free: int) -> None:
-        """Make it, if it is missing and no more than a half of what is free is needed."""
-        if self.is_there or not self._size or free < 2 * self._size:
+    @property
+    def missing(self) -> int:
+        """How many bytes it would take up if it was there; 0: it is."""
+        return 0 if self.is_there else self._size
+
+    def make(self, room: float) -> None:
+        """Make it if it is missing, and there is room for it in so many bytes."""
+        if not self.missing or room < self._size:
             return
         piece = os.urandom(min(PIECE, self._size))  # what a file system cannot compress
         try:

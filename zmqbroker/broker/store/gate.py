@@ -129,7 +129,7 @@ class Store(Protocol):
 
     @property
     def is_low(self) -> bool:
-        """Tell whether less is free than is to be."""
+        """Tell whether less is free than is to be: then no new task is taken in."""
 
     def queues(self) -> list[QueueSettings]:
         """Return what was set of queues."""

@@ -43,20 +43,18 @@ class SqliteStore:
         self._finished: list[Finished] = []
         self._has_failed = False
         self._is_shrinking = False  # pages were given back, that the log has still
-        self._connection = open_file(self._path)
         self._reserve = Reserve(Path(f"{self._path}-reserve"), reserve)
         try:
-            self._begin()
-            self.look()
-            self._reserve.make(self.free)
-        except StoreError:
-            self._connection.close()
-            raise
+            self._open()
+        except FullError:
+            if not self._reserve.give_up():
+                raise
+            self._open()
 
     @property
     def is_low(self) -> bool:
-        """Tell whether less is free than is to be."""
-        return self.free < self.floor
+        """Tell whether less is free than is to be, besides the reserve."""
+        return self.free - self._reserve.missing < self.floor
 
     def queues(self) -> list[QueueSettings]:
         """Return what was set of queues."""
@@ -131,17 +129,22 @@ class SqliteStore:
     # How it is stored
 
     def _store(self, batch: Batch) -> Finished:
-        """Store as much of a batch as there is room for."""
+        """Store as much of a batch as there is room for: on a full disk what runs can still be settled."""
         left = self._unfit(batch)
         fitting = batch.without_results(left) if left else batch
         refused: frozenset[int] = frozenset()
         try:
-            self._write_with_reserve(fitting)
-        except FullError:
-            left |= {number for number, (_, body) in fitting.results.items() if sum(map(len, body)) > LITTLE}
-            refused = frozenset(batch.new)
-            fitting = batch.without_results(left).without_new()
             self._write(fitting)
+        except FullError:
+            self._reserve.give_up()
+            refused, fitting = frozenset(batch.new), fitting.without_new()
+            try:
+                self._write(fitting)
+            except FullError:
+                left |= {number for number, (_, body) in fitting.results.items() if sum(map(len, body)) > LITTLE}
+                fitting = fitting.without_results(left & fitting.results.keys())
+                self._write(fitting)
+            self.look()
         return Finished(batch, refused, {number: fitting.states[number] for number in left})
 
     def _unfit(self, batch: Batch) -> set[int]:
@@ -153,14 +156,6 @@ class SqliteStore:
             return large | unfit(batch.results, free_bytes(self._path.parent) / 2)
         except OSError as error:
             raise self._fail(store_error(self._path, error)) from None
-
-    def _write_with_reserve(self, batch: Batch) -> None:
-        try:
-            self._write(batch)
-        except FullError:
-            if not self._reserve.give_up():
-                raise
-            self._write(batch)
 
     def _write(self, batch: Batch) -> None:
         self._transact(lambda: self._execute(batch))
@@ -210,6 +205,16 @@ class SqliteStore:
 
     # How it is read
 
+    def _open(self) -> None:
+        self._connection = open_file(self._path)
+        try:
+            self._begin()
+            self.look()
+            self._reserve.make(self.free / 2)  # also on a disk that is nearly full
+        except StoreError:
+            self._connection.close()
+            raise
+
     def _begin(self) -> None:
         """Read what there is to know at once, and begin a life of the broker."""
         self._inode = os.stat(self._path).st_ino
@@ -219,12 +224,7 @@ class SqliteStore:
         if type(self.run) is not bytes or len(self.run) != RUN or self.highest > LARGEST_NUMBER:
             raise damaged(self._path, "what it says of itself")
         self.has_ended_well = self._get("has_ended_well") == 1
-        try:
-            self._transact(self._begin_life)
-        except FullError:
-            if not self._reserve.give_up():
-                raise
-            self._transact(self._begin_life)
+        self._transact(self._begin_life)
 
     def _begin_life(self) -> None:
         self._set("run", self.run)
