@@ -46,6 +46,7 @@ PURE = [
 COMPUTES = {
     "bisect",
     "collections",
+    "copy",
     "dataclasses",
     "enum",
     "functools",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import zmq
 from helpers import PATIENCE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -77,6 +78,14 @@ def test_a_body_is_there_again_frame_by_frame(path, body):
     store_all(path, batch_of(stored(1, *body)))
     (task,) = load_again(path)
     assert task.body == body
+
+
+def test_frames_are_stored_as_they_came_by_a_socket(path):
+    frames = [zmq.Frame(b"one"), memoryview(b"two"), b"three"]
+    store = opened(path)
+    store.start(batch_of(stored(1, *frames), stored(2, zmq.Frame(b"alone")), stored(3, memoryview(b"too"))))
+    store.close()
+    assert [task.body for task in load_again(path)] == [[b"one", b"two", b"three"], [b"alone"], [b"too"]]
 
 
 def test_a_result_replaces_the_body_and_a_failure_keeps_it(path):
@@ -153,7 +162,7 @@ def test_each_life_has_the_same_run_and_knows_how_the_one_before_ended(path):
     third.close()
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), lives=st.lists(st.integers(1, 8), min_size=1, max_size=3))
 def test_a_file_has_what_the_simulated_store_has(tmp_path_factory, seed, lives):
     path = tmp_path_factory.mktemp("story") / "tasks.db"

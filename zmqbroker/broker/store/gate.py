@@ -10,6 +10,7 @@ once, as handed out; one that is accepted and forgotten is not stored at all.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple, Protocol
 
 from zmqbroker.broker.statistics import Times
@@ -82,16 +83,14 @@ class Batch:
 
     def without_results(self, numbers: set[int]) -> "Batch":
         """Return this batch, but these results do not fit: their tasks have failed."""
-        smaller = Batch()
-        smaller.__dict__.update(self.__dict__)
+        smaller = copy(self)
         smaller.results = {number: result for number, result in self.results.items() if number not in numbers}
         smaller.states = self.states | {number: _unfit(*self.results[number]) for number in numbers}
         return smaller
 
     def without_new(self) -> "Batch":
         """Return this batch without its new tasks."""
-        smaller = Batch()
-        smaller.__dict__.update(self.__dict__)
+        smaller = copy(self)
         smaller.new = {}
         return smaller
 

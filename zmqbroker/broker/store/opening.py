@@ -51,6 +51,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise store_error(path, error) from None
     try:
+        _hold(connection)
         _prepare(connection, path)
     except sqlite3.Error as error:
         connection.close()
@@ -69,6 +70,14 @@ def _make(path: Path) -> None:
         return  # and is not opened here: to close it would give up SQLite's locks of another one in this process
     os.close(descriptor)
     sync_directory(path.parent)
+
+
+def _hold(connection: sqlite3.Connection) -> None:
+    """Keep Python from closing a connection that nobody closes, by a reference from its own depths.
+
+    A forked child that ends would else close it, and with it remove the log that its parent goes on writing to.
+    """
+    connection.create_function("this", 0, lambda: repr(connection))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

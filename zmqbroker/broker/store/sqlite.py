@@ -42,6 +42,7 @@ class SqliteStore:
         self.commits = Times()
         self._finished: list[Finished] = []
         self._has_failed = False
+        self._process = os.getpid()
         self._is_shrinking = False  # pages were given back, that the log has still
         self._reserve = Reserve(Path(f"{self._path}-reserve"), reserve)
         try:
@@ -77,7 +78,10 @@ class SqliteStore:
         began = monotonic()
         finished = Finished(batch)
         if batch.changes_anything:
-            finished = self._store(batch)
+            try:
+                finished = self._store(batch)
+            except StoreError as error:
+                raise self._fail(error) from None
             self.commits.add(monotonic() - began)
         found = {number: self._find(number) for number in batch.wanted}
         self._finished.append(finished._replace(found=found))
@@ -116,13 +120,18 @@ class SqliteStore:
         return False
 
     def close(self) -> None:
-        """End well, unless something has failed: then what is on the disk stays as it is."""
+        """End well, unless something has failed before: then nothing more is said of how it ended.
+
+        In a forked child it does nothing: the file is its parent's.
+        """
+        if os.getpid() != self._process:
+            return
         try:
             if not self._has_failed:
                 self._transact(lambda: self._set("has_ended_well", 1))
                 self._read("PRAGMA wal_checkpoint(TRUNCATE)")
         except FullError:
-            pass  # then it has not ended well: a task that ran may be charged once more than it should be
+            pass  # then it has not ended well: what ran counts once more than it should
         finally:
             self._connection.close()
 
@@ -155,7 +164,7 @@ class SqliteStore:
         try:
             return large | unfit(batch.results, free_bytes(self._path.parent) / 2)
         except OSError as error:
-            raise self._fail(store_error(self._path, error)) from None
+            raise store_error(self._path, error) from None
 
     def _write(self, batch: Batch) -> None:
         self._transact(lambda: self._execute(batch))
@@ -169,9 +178,7 @@ class SqliteStore:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             failure = store_error(self._path, error)
-            if not isinstance(failure, FullError):
-                raise self._fail(failure) from None
-            if connection.in_transaction:
+            if isinstance(failure, FullError) and connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise failure from None
 
@@ -197,7 +204,7 @@ class SqliteStore:
     def _check(self, cursor: sqlite3.Cursor, rows: list[Any]) -> None:
         """See that each row was there: a damaged page may hide some."""
         if cursor.rowcount != len(rows):
-            raise self._fail(damaged(self._path, "a task that was stored is not found"))
+            raise damaged(self._path, "a task that was stored is not found")
 
     def _fail(self, failure: StoreError) -> StoreError:
         self._has_failed = True
