@@ -19,6 +19,7 @@ FORMAT = 2  # of marshal: the same bytes for the same values in every Python
 PLAIN = Request._fields.index("owner")  # so many fields have columns of their own, the wishes have one
 WISHES = Request._fields[PLAIN:]
 NO_WISHES = tuple(Request._field_defaults[name] for name in WISHES)
+PLAIN_WISHES = (None,)
 KEY = Request._fields.index("key")
 ASKED = PLAIN + 1  # columns
 TOLD = ASKED + 1 + len(State._fields)  # where the state ends in a row
@@ -28,8 +29,10 @@ STATE_TYPES = {(str, due, int, int, int, str, str, until) for due in INSTANTS fo
 
 def encode(task: StoredTask) -> Row:
     """Return the row of a task, in the order of the table."""
-    asked = (*task.request[:PLAIN], _wishes(task.request[PLAIN:]))
-    return (*asked, crc32(dumps(asked, FORMAT)), *encode_state(task.state), *encode_body(task.body or []))
+    request, state, body, _ = task
+    wishes = request[PLAIN:]
+    asked: Row = request[:PLAIN] + (PLAIN_WISHES if wishes == NO_WISHES else (_text_of(wishes),))
+    return asked + (crc32(dumps(asked, FORMAT)),) + encode_state(state) + encode_body(body or [])  # noqa: RUF005 (half as dear)
 
 
 def encode_state(state: State) -> Row:
@@ -81,10 +84,8 @@ def _frames(sizes: str, body: bytes) -> Frames:
     return list(frames)
 
 
-def _wishes(wishes: Row) -> str | None:
-    """Return what a client wished beyond what all tasks have, as JSON; None: nothing."""
-    if wishes == NO_WISHES:
-        return None
+def _text_of(wishes: Row) -> str:
+    """Return what a client wished beyond what all tasks have, as JSON."""
     return quote({name: wish for name, wish, none in zip(WISHES, wishes, NO_WISHES, strict=True) if wish != none})
 
 
