@@ -1,7 +1,8 @@
 """Tasks to rows of the table and back.
 
 SQLite does not notice when a byte of a row has changed on the disk, so each row has two sums: one over what was asked
-for, one over the body. Neither changes with an attempt.
+for, one over the body. Neither changes with an attempt, and what does has none: damage to it may cost an attempt more
+or less, or a while, and gives nobody what is another one's.
 """
 
 from json import loads
