@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterator
+from math import inf
 
 from zmqbroker.broker.statistics import Times
-from zmqbroker.broker.store.gate import Batch, Finished, StoreError
+from zmqbroker.broker.store.gate import Batch, Finished, StoreError, unfit
 from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, StoredTask
 from zmqbroker.wire import Frames
 
@@ -18,6 +19,7 @@ class SimulatedDisk:
         self.damaged: set[int] = set()  # numbers of tasks that cannot be relied on
         self.has_ended_well = False
         self.is_full = False  # new tasks are refused
+        self.room = inf  # bytes for the results of a batch: the largest are left out
 
     def apply(self, batch: Batch) -> frozenset[int]:
         """Store a batch, all of it at once; return the new tasks that were refused."""
@@ -87,8 +89,11 @@ class SimulatedStore:
         if not self.started:
             return False
         batch = self.started.popleft()
-        refused = self.disk.apply(batch)
-        self._finished.append(Finished(batch, refused, {}, {number: self.disk.find(number) for number in batch.wanted}))
+        left = unfit(batch.results, self.disk.room)
+        fitting = batch.without_results(left)
+        refused = self.disk.apply(fitting)
+        found = {number: self.disk.find(number) for number in batch.wanted}
+        self._finished.append(Finished(batch, refused, {number: fitting.states[number] for number in left}, found))
         return True
 
     def fileno(self) -> None:

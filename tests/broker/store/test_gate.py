@@ -134,3 +134,20 @@ def test_a_full_disk_refuses_new_tasks_and_a_damaged_one_is_named():
     assert store.finished()[1].refused == {2}
     assert store.disk.find(2) is None
     assert list(SimulatedStore(disk).load()) == [[DamagedTask(1, "key-1")]]
+
+
+def test_a_disk_that_is_nearly_full_leaves_the_largest_results_out():
+    disk = SimulatedDisk()
+    store = SimulatedStore(disk)
+    batch = batch_of(stored(1), stored(2))
+    store.start(batch)
+    store.commit()
+    disk.room = 10
+    batch = Batch()
+    batch.change(1, SETTLED, [b"a large result"])
+    batch.change(2, SETTLED, [b"small"])
+    store.start(batch)
+    store.commit()
+    assert [state.status for state in store.finished()[1].unfit.values()] == [FAILED]
+    assert [task.state.status for task in disk.tasks.values()] == [FAILED, DONE]
+    assert [task.body for task in disk.tasks.values()] == [stored(1).body, [b"small"]]

@@ -155,7 +155,7 @@ def is_right(task: StoredTask | DamagedTask | None, original: StoredTask | None,
 
 
 def one_line(error: StoreError, what: str) -> str:
-    assert "\n" not in str(error)
+    assert str(error).isprintable()
     return what
 
 

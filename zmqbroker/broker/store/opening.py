@@ -7,11 +7,13 @@ from pathlib import Path
 from zmqbroker.broker.store.disk import network_of, sync_directory
 from zmqbroker.broker.store.gate import StoreError
 from zmqbroker.broker.store.schema import APPLICATION, PRAGMAS, READ_SCHEMA, TABLES, VERSION
+from zmqbroker.transport.limited_log import printable
 
 FULL = "database or disk is full"  # SQLite's words; Python 3.10 has no other way to tell its errors apart
 LOCKED = "database is locked"
 NOT_TEXT = "Could not decode to UTF-8"
 NO_DATABASE = "file is not a database"
+ERRORS = (sqlite3.Error, UnicodeDecodeError)  # that it raises; the latter where it tells of what is no text
 DAMAGES = ("malformed", "corrupt")  # what is in its words for a file that is
 
 
@@ -21,39 +23,44 @@ class FullError(StoreError):
 
 def store_error(path: Path, error: Exception) -> StoreError:
     """Put an error of SQLite's or the system's into one line."""
-    text = " ".join(str(error).split())
+    text = str(error)
     if FULL in text:
-        return FullError(f"the store {path}: the disk is full")
+        return FullError(printable(f"the store {path}: the disk is full"))
     if LOCKED in text:
         text = "another broker has it"
     elif NO_DATABASE in text:
         text = "it is no store of a broker, or damaged at its beginning"
-    elif any(word in text for word in DAMAGES):
+    elif isinstance(error, UnicodeDecodeError) or any(word in text for word in DAMAGES):
         return damaged(path, text)
     elif isinstance(error, OSError):
         text = error.strerror or text
-    return StoreError(f"the store {path}: {text}")
+    return end(path, text)
 
 
 def damaged(path: Path, how: str) -> StoreError:
     """Return the error for a file that is damaged."""
-    return StoreError(f"the store {path} is damaged ({how}); `sqlite3 {path} .recover` shows what can be had of it")
+    return end(path, f"it is damaged ({how}); `sqlite3 {path} .recover` shows what can be had of it")
+
+
+def end(path: Path, why: str) -> StoreError:
+    """Return the error for a file that cannot be a store, or not any more."""
+    return StoreError(printable(f"the store {path}: {' '.join(why.split())}"))
 
 
 def open_file(path: Path) -> sqlite3.Connection:
     """Open a store, a new one if there is none. Nobody else can from now on. Raises StoreError."""
     network = network_of(path.parent)
     if network:
-        raise StoreError(f"the store {path}: it is on a network file system ({network}), where SQLite is not safe")
+        raise end(path, f"it is on a network file system ({network}), where SQLite is not safe")
     try:
         _make(path)
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, *ERRORS) as error:
         raise store_error(path, error) from None
     try:
         _hold(connection)
         _prepare(connection, path)
-    except sqlite3.Error as error:
+    except ERRORS as error:
         connection.close()
         raise store_error(path, error) from None
     except StoreError:
@@ -88,15 +95,16 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if not (application or version or tables):
         _create(connection)
     elif application != APPLICATION:
-        raise StoreError(f"the store {path}: it is a database of something else")
+        raise end(path, "it is a database of something else")
     elif version > VERSION:
-        newer = f"it was written by a newer zmqbroker (version {version} of the file; this one knows {VERSION})"
-        raise StoreError(f"the store {path}: {newer}")
+        raise end(
+            path, f"it was written by a newer zmqbroker (version {version} of the file; this one knows {VERSION})"
+        )
     elif version != VERSION or set(tables) != set(TABLES):
         raise damaged(path, "its tables are not as they were made")
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise damaged(path, " ".join(str(found).split()))
+        raise damaged(path, str(found))
 
 
 def _create(connection: sqlite3.Connection) -> None:

@@ -18,7 +18,7 @@ from zmqbroker.broker.store import schema
 from zmqbroker.broker.store.disk import Reserve, free_bytes
 from zmqbroker.broker.store.encoding import decode, encode, encode_body, encode_state
 from zmqbroker.broker.store.gate import Batch, Finished, StoreError, unfit
-from zmqbroker.broker.store.opening import NOT_TEXT, FullError, damaged, open_file, store_error
+from zmqbroker.broker.store.opening import ERRORS, NOT_TEXT, FullError, damaged, end, open_file, store_error
 from zmqbroker.broker.store.rows import LARGEST_BODY, DamagedTask, QueueSettings, StoredTask
 
 DEFAULT_FLOOR = 64 << 20  # bytes
@@ -98,7 +98,7 @@ class SqliteStore:
         """See how much is free and taken up; have a reserve again once there is room for it."""
         try:
             if os.stat(self._path).st_ino != self._inode:
-                raise self._fail(StoreError(f"the store {self._path}: its file was replaced"))
+                raise self._fail(end(self._path, "its file was replaced"))
             self.free = free_bytes(self._path.parent)
             self._reserve.make(self.free - self.floor)
             self.size = sum(_size(f"{self._path}{suffix}") for suffix in ("", "-wal", "-reserve"))
@@ -176,7 +176,7 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             act()
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except ERRORS as error:
             failure = store_error(self._path, error)
             if isinstance(failure, FullError) and connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -240,7 +240,7 @@ class SqliteStore:
     def _give_back(self, pages: int) -> None:
         try:
             self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")  # `execute` would do one page of them
-        except sqlite3.Error as error:
+        except ERRORS as error:
             failure = store_error(self._path, error)
             raise failure if isinstance(failure, FullError) else self._fail(failure) from None
 
@@ -258,7 +258,7 @@ class SqliteStore:
     def _read(self, statement: str, *values: Any) -> list[Any]:
         try:
             return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except ERRORS as error:
             if NOT_TEXT not in str(error):
                 failure = store_error(self._path, error)
                 raise failure if isinstance(failure, FullError) else self._fail(failure) from None
