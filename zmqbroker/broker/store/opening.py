@@ -30,7 +30,9 @@ def store_error(path: Path, error: Exception) -> StoreError:
         text = "another broker has it"
     elif NO_DATABASE in text:
         text = "it is no store of a broker, or damaged at its beginning"
-    elif isinstance(error, UnicodeDecodeError) or any(word in text for word in DAMAGES):
+    elif not text or isinstance(error, UnicodeDecodeError):  # empty: so does Python 3.10
+        return damaged(path, "what it says is no text")
+    elif any(word in text for word in DAMAGES):
         return damaged(path, text)
     elif isinstance(error, OSError):
         text = error.strerror or text
