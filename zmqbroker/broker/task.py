@@ -4,16 +4,14 @@ from collections.abc import Hashable, Sized
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from zmqbroker.wire import LONGEST_SPAN, Announce, Frames, Header
+from zmqbroker.wire import LONGEST_SPAN, UNSETTLED, Announce, Frames, Header
 
 if TYPE_CHECKING:
     from zmqbroker.broker.queues import Queue
     from zmqbroker.broker.workers import Line, Pool
 
-WAITING = "waiting"  # the statuses of a task that is not settled; those of a settled one are on the wire
-DELAYED = "delayed"  # waiting, not before an instant
-RUNNING = "running"
-
+# The statuses of a task that is not settled. Waiting, not before an instant, is *delayed*.
+WAITING, DELAYED, RUNNING = UNSETTLED
 
 MARKS = 3  # tasks that failed at a worker and succeeded elsewhere, before it is held back
 

@@ -22,6 +22,7 @@ from zmqbroker.wire.frames import (
 from zmqbroker.wire.header import HEADER, LARGEST_HEADER
 from zmqbroker.wire.names import DEFAULT_QUEUE, QUEUE_NAME, is_queue, queue_list
 from zmqbroker.wire.requests import (
+    ACCEPTED,
     CANCELLED,
     DONE,
     EXPIRED,
@@ -34,6 +35,8 @@ from zmqbroker.wire.requests import (
     LONGEST_KEY,
     PROGRESS,
     UNAVAILABLE,
+    UNKNOWN,
+    UNSETTLED,
     Header,
     MalformedRequestError,
     Reply,
@@ -51,6 +54,7 @@ from zmqbroker.wire.results import FAIL, REJECT, RELEASE, TOUCH, Verb, is_verb, 
 from zmqbroker.wire.tasks import parse_ready, task_message
 
 __all__ = [
+    "ACCEPTED",
     "CANCELLED",
     "DEFAULT_QUEUE",
     "DONE",
@@ -76,6 +80,8 @@ __all__ = [
     "RELEASE",
     "TOUCH",
     "UNAVAILABLE",
+    "UNKNOWN",
+    "UNSETTLED",
     "Announce",
     "Frames",
     "Header",

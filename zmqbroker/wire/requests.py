@@ -46,6 +46,10 @@ EXPIRED = "expired"  # there was no result in time
 INVALID = "invalid"  # the request became no task, and never will
 UNAVAILABLE = "unavailable"  # the request became no task, or the broker ended before it was done; later it may be
 PROGRESS = "progress"  # no answer yet: the body says how far the task has come
+ACCEPTED = "accepted"  # the task is stored, and its client may leave
+UNKNOWN = "unknown"  # there is no task with this key, nor an outcome of one
+UNSETTLED = ("waiting", "delayed", "running")  # where a task stands that has no outcome yet: see `broker.task`
+_WITHOUT_REASON = (DONE, PROGRESS, ACCEPTED, *UNSETTLED)
 
 
 class Header(NamedTuple):
@@ -65,6 +69,17 @@ class Header(NamedTuple):
     retry_delay: float | None = None  # seconds before the second attempt
     retry_factor: float | None = None  # by which that grows for each further one
     retry_most: float | None = None  # seconds that it grows to
+    durable: bool = False  # the task outlives the broker's process
+    detach: bool = False  # so it does, and its client does not wait for its outcome
+    keep: float | None = None  # seconds for which its outcome is kept
+    fetch: float | None = None  # the outcome of the task with this key is wanted, if there is one within these seconds
+    body: bool = True  # with the result
+    forget: bool = False  # that outcome is not wanted any more
+
+    @property
+    def is_stored(self) -> bool:
+        """Tell whether the task is to be stored."""
+        return self.detach or self.durable
 
 
 _NO_WISHES = Header()[1:]  # the fields of a header that has a key and nothing else
@@ -115,7 +130,14 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"a number from 1 to {LARGEST_FACTOR}",
     ),
     "retry_most": (_is_span, f"seconds from 0 to {LONGEST_SPAN:g}"),
+    "durable": (lambda value: type(value) is bool, "true or false"),
+    "detach": (lambda value: type(value) is bool, "true or false"),
+    "keep": (lambda value: _is_span(value) and value > 0, f"seconds above 0 and up to {LONGEST_SPAN:g}"),
+    "fetch": (_is_span, f"seconds from 0 to {LONGEST_SPAN:g}"),
+    "body": (lambda value: type(value) is bool, "true or false"),
+    "forget": (lambda value: type(value) is bool, "true or false"),
 }
+ABOUT_ANOTHER = ("cancel", "fetch", "forget")  # fields of a request that is no task, but about one
 
 
 def check_fields(fields: dict[str, Any]) -> None:
@@ -184,8 +206,22 @@ def _check_header(fields: dict[str, Any], size: int) -> None:
     if size > LARGEST_HEADER:
         raise ValueError(f"it is larger than {LARGEST_HEADER} bytes")
     check_fields(fields)
-    if fields.get("cancel") and "key" not in fields:
-        raise ValueError("cancel needs the key of a task")
+    about, stored = _named(fields, ABOUT_ANOTHER), _named(fields, ("detach", "durable"))
+    if (about or stored) and "key" not in fields:
+        raise ValueError(f"{(about + stored)[0]} needs the key of a task")
+    if about and stored:
+        raise ValueError(f"{about[0]} is about a task that there is already, and goes with no {stored[0]}")
+    if about[:1] == ["cancel"] and len(about) > 1:
+        raise ValueError(f"cancel goes with no {about[1]}")
+    if "keep" in fields and not stored:
+        raise ValueError("keep goes with detach or durable: no other outcome is kept for long")
+    if "body" in fields and "fetch" not in fields:
+        raise ValueError("body goes with fetch")
+
+
+def _named(fields: dict[str, Any], names: tuple[str, ...]) -> list[str]:
+    """Return which of these a header has and means."""
+    return [name for name in names if name in fields and fields[name] is not False]
 
 
 def named(fields: dict[str, Any]) -> Header:
@@ -222,7 +258,7 @@ def reply_header(
         text += f', "id": {quote_text(id)}'
     if at is not None:
         text += f', "at": {quote_text(at)}'
-    if status not in (DONE, PROGRESS):
+    if status not in _WITHOUT_REASON:
         text += f', "reason": {quote_text(reason)}'
     return f"{text}}}".encode()
 
