@@ -216,7 +216,7 @@ def test_a_client_that_has_nothing_outstanding_may_be_cut_off_as_often_as_one_li
 
 
 def test_what_is_sent_again_carries_what_is_left_of_its_delay():
-    request = Request("a", [b"x"], "", None, not_before=14.0)
+    request = Request("a", [b"x"], "", None, {"delay": 14.0})
     assert [request.message(now)[0] for now in (10.0, 13.0, 20.0)] == [
         b'ZB1 {"key": "a", "delay": 4.0}',
         b'ZB1 {"key": "a", "delay": 1.0}',
@@ -225,12 +225,12 @@ def test_what_is_sent_again_carries_what_is_left_of_its_delay():
 
 
 def test_what_is_sent_again_carries_what_is_left_of_its_expires():
-    request = Request("a", [b"x"], "", None, expires_at=14.0)
+    request = Request("a", [b"x"], "", None, {"expires": 14.0})
     assert [request.message(now)[0] for now in (10.0, 13.0)] == [
         b'ZB1 {"key": "a", "expires": 4.0}',
         b'ZB1 {"key": "a", "expires": 1.0}',
     ]
-    request = Request("a", [b"x"], wire.more_fields({"tries": 2}), None, not_before=12.0, expires_at=14.0)
+    request = Request("a", [b"x"], wire.more_fields({"tries": 2}), None, {"delay": 12.0, "expires": 14.0})
     assert [request.message(now)[0] for now in (10.0, 13.0)] == [
         b'ZB1 {"key": "a", "tries": 2, "delay": 2.0, "expires": 4.0}',
         b'ZB1 {"key": "a", "tries": 2, "delay": 0.0, "expires": 1.0}',
@@ -239,14 +239,14 @@ def test_what_is_sent_again_carries_what_is_left_of_its_expires():
 
 @pytest.mark.parametrize(("now", "has_expired"), [(10.0, False), (13.9, False), (14.0, True), (20.0, True)])
 def test_a_task_has_expired_when_nothing_is_left_of_that(now: float, has_expired: bool):
-    assert Request("a", [b"x"], "", None, expires_at=14.0).has_expired(now) == has_expired
-    assert Request("a", [b"x"], "", None, not_before=12.0, expires_at=14.0).has_expired(now) == has_expired
-    assert not Request("a", [b"x"], "", None, not_before=12.0).has_expired(now)
+    assert Request("a", [b"x"], "", None, {"expires": 14.0}).has_expired(now) == has_expired
+    assert Request("a", [b"x"], "", None, {"delay": 12.0, "expires": 14.0}).has_expired(now) == has_expired
+    assert not Request("a", [b"x"], "", None, {"delay": 12.0}).has_expired(now)
 
 
 def test_what_has_expired_when_it_is_to_be_sent_is_settled_and_not_sent(session: Session, told: Told):
-    for key, expires_at in (("in time", 10.0), ("late", 5.0), ("whenever", None)):
-        session.submit(Request(key, [b"task"], "", told.extend, expires_at=expires_at))
+    for key, expires_at in (("in time", 10.0), ("late", 5.0), ("whenever", inf)):
+        session.submit(Request(key, [b"task"], "", told.extend, {"expires": expires_at}))
     assert keys(session.take(1, 1.0)) == ["in time"]
     assert keys(session.take(9, 5.0)) == ["whenever"]
     assert [(tell, reply[0].key) for tell, reply in session.expired] == [(told.extend, "late")]
@@ -262,7 +262,7 @@ def test_what_has_expired_when_it_is_to_be_sent_is_settled_and_not_sent(session:
 
 
 def test_a_refused_task_does_not_wait_for_its_turn_when_it_has_expired(session: Session, told: Told):
-    session.submit(Request("a", [b"task"], "", told.extend, expires_at=2.5))
+    session.submit(Request("a", [b"task"], "", told.extend, {"expires": 2.5}))
     assert keys(session.take(9, 0.0)) == ["a"]
     refuse(session, "a", 0.0)
     assert keys(session.take(9, 1.0)) == ["a"]
@@ -274,7 +274,7 @@ def test_a_refused_task_does_not_wait_for_its_turn_when_it_has_expired(session: 
 
 
 def test_a_task_that_was_cancelled_does_not_expire(session: Session, told: Told):
-    session.submit(Request("a", [b"task"], "", told.extend, expires_at=2.0))
+    session.submit(Request("a", [b"task"], "", told.extend, {"expires": 2.0}))
     session.take(9, 0.0)
     session.cancel("a", told.extend)
     session.reconnect()
