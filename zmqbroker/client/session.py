@@ -4,9 +4,9 @@
                   ^           |
                   +-----------+  the connection was lost, or the broker takes nothing now
 
-Requests go in by `submit` and `cancel`; `take` says what is to be sent, `receive` what a reply settles. Each has the key
-of a task: when the connection is lost, every request without an answer is sent again under its key. The broker runs no
-task twice for that, and a new broker on the same address gets them all. A request that the broker answers with
+Requests go in by `submit` and `cancel`; `take` says what is to be sent, `receive` what a reply settles. Each has the
+key of a task: when the connection is lost, every request without an answer is sent again under its key. The broker runs
+no task twice for that, and a new broker on the same address gets them all. A request that the broker answers with
 UNAVAILABLE is sent again by the next connection, or by this one after a pause that grows. What has expired by the time
 that it is to be sent is settled here. Time comes in as `now`, float seconds of a monotonic clock.
 
