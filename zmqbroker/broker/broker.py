@@ -11,15 +11,20 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import asdict
 from math import inf
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import zmq
 
-from zmqbroker.broker.dispatch import DEFAULT_TRIES, Dispatcher
+from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.intake import DEFAULT_RECLAIM, DEFAULT_TRIES
 from zmqbroker.broker.loop import Loop
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Addresses, Sockets
+from zmqbroker.broker.store.gate import StoreError
+from zmqbroker.broker.store.journal import DEFAULT_KEEP, DEFAULT_KEEP_FAILED, Journal
+from zmqbroker.broker.store.sqlite import DEFAULT_FLOOR, SqliteStore
 from zmqbroker.broker.task import BackOff
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import refuse_inproc
@@ -62,6 +67,11 @@ class Broker:
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         heartbeat: float | None = None,
         control: str | None = None,
+        store: str | os.PathLike[str] | None = None,
+        store_floor: int = DEFAULT_FLOOR,
+        keep: float = DEFAULT_KEEP,
+        keep_failed: float = DEFAULT_KEEP_FAILED,
+        reclaim: float = DEFAULT_RECLAIM,
         io_threads: int = DEFAULT_IO_THREADS,
         context: zmq.Context[Any] | None = None,
     ) -> None:
@@ -73,12 +83,17 @@ class Broker:
         `limits` and `limits_waiting` say for queues, by name, how many tasks may run at once, or wait. A peer is taken
         for dead when TCP's `keep_alive` says so, a worker when it was silent for `heartbeat` seconds (0 or None:
         however silent). `control` is the address for questions: `auto` has one made that only the same user can open;
-        None: there is none. `context` is shared with the peers of inproc addresses; None makes one with `io_threads` of
-        ZeroMQ's. Raises ValueError for an address that cannot be bound and for a limit out of its range, OSError
-        without descriptors.
+        None: there is none. `store` is the file where durable tasks are, which is made if it is not there; None: there
+        is none. While less than `store_floor` bytes are free on its disk no durable tasks are taken in. Their outcomes
+        are kept for `keep` seconds, those without a result for `keep_failed`, if that is more; what a worker had when
+        an earlier run ended is given up when it tells nothing of it for `reclaim` seconds. `context` is shared with the
+        peers of inproc addresses; None makes one with `io_threads` of ZeroMQ's. Raises ValueError for an address that
+        cannot be bound and for a limit out of its range, OSError without descriptors, StoreError for a file that is no
+        store, or that another broker has.
         """
         numbers = {"tries": tries, "timeout": timeout, "retry_delay": retry_delay, "max_waiting": max_waiting}
         numbers |= {"max_size": max_size, "drain": drain, "heartbeat": heartbeat, "retry_most": retry_most}
+        numbers |= {"store_floor": store_floor, "keep": keep, "keep_failed": keep_failed, "reclaim": reclaim}
         for name, value in numbers.items():
             if value is not None and not is_number(value):
                 raise ValueError(f"{name} must be 0 or more, not {value!r:.50}")
@@ -98,23 +113,42 @@ class Broker:
         if most < FEW_DESCRIPTORS:
             log.warning("only %d descriptors, one for each connection: raise `ulimit -Hn` for more", most)
         options = SocketOptions(max_size or 0, keep_alive, heartbeat or 0.0)
-        self._sockets = Sockets(Addresses(requests, ready, results), control, options, context, io_threads)
+        self._store = None if store is None else SqliteStore(Path(store), store_floor)
+        try:
+            self._sockets = Sockets(Addresses(requests, ready, results), control, options, context, io_threads)
+        except BaseException:
+            _close_store(self._store)
+            raise
         self._at_rest = threading.Event()  # `run` is not running
         self._at_rest.set()
-        self._forgotten = weakref.finalize(self, _close_forgotten, self._sockets, self._at_rest)
+        self._forgotten = weakref.finalize(self, _close_forgotten, self._sockets, self._at_rest, self._store)
         self.addresses = self._sockets.addresses
         self.control_address = self._sockets.control_address
         back_off = BackOff(retry_delay, retry_factor, retry_most or inf)
+        journal = None
+        if self._store is not None:
+            journal = Journal(self._store.run, self._store.highest, keep, keep_failed)
         self._dispatcher = Dispatcher(
-            tries=tries, timeout=timeout, back_off=back_off, is_fair=fair, run=os.urandom(8), random_bytes=os.urandom
+            tries=tries,
+            timeout=timeout,
+            back_off=back_off,
+            is_fair=fair,
+            reclaim=reclaim,
+            run=os.urandom(8),
+            random_bytes=os.urandom,
+            journal=journal,
         )
+        if self._store is not None:
+            self._dispatcher.restore_queues(self._store.queues())
         for name, limit in (limits or {}).items():
             self._dispatcher.queues.set_limit(name, limit or None)
         for name, limit in (limits_waiting or {}).items():
             self._dispatcher.queues.set_limit_waiting(name, limit or None)
-        self._loop = Loop(self._sockets, self._dispatcher, Shutdown(drain or 0.0), max_waiting or 0, max_size or 0)
+        shutdown, max_waiting, max_size = Shutdown(drain or 0.0), max_waiting or 0, max_size or 0
+        self._loop = Loop(self._sockets, self._dispatcher, shutdown, max_waiting, max_size, self._store)
         self.service_manager = ServiceManager()  # who hears how `run` goes on: nobody, if it was not set before
         self.owns_process = False  # nothing else runs there, so `run` may tune Python; to be set before
+        self._has_loaded = self._store is None
         self._has_run = False
         self._closed = False
 
@@ -148,11 +182,17 @@ class Broker:
         if not self._sockets.are_inherited:
             self._sockets.alarm.ring()
 
+    def load(self) -> None:
+        """Read what the store has, if there is one; `run` does it where this was not called. Raises StoreError."""
+        if not self._has_loaded:
+            self._has_loaded = True
+            self._loop.load()
+
     def run(self) -> None:
-        """Serve until stopped. Every task accepted has its reply when this returns.
+        """Serve until stopped. Every task accepted has its reply when this returns, or is in the store.
 
         Ctrl-C ends it in the same way, before KeyboardInterrupt is raised. Raises RuntimeError when called again,
-        after `close`, or in a forked child.
+        after `close`, or in a forked child, StoreError when the store has failed, which is the end as well.
         """
         if self._sockets.are_inherited:
             raise RuntimeError("a broker runs in the process that made it; in a forked child make a new one")
@@ -162,6 +202,7 @@ class Broker:
         self._at_rest.clear()
         try:
             with self._sockets.alarm.rung_by_signals(), ctrl_c_calls(self.stop, times=2):
+                self.load()
                 self._loop.run(self.service_manager, self.owns_process)
         finally:
             self._at_rest.set()
@@ -170,10 +211,22 @@ class Broker:
         """Close the sockets, waiting up to LINGER_MS milliseconds for the last replies to be sent."""
         self._closed = True
         self._forgotten.detach()
-        self._sockets.close()
+        try:
+            self._sockets.close()
+        finally:
+            _close_store(self._store)
 
 
-def _close_forgotten(sockets: Sockets, at_rest: threading.Event) -> None:
+def _close_store(store: SqliteStore | None) -> None:
+    """Close a store, if there is one; what cannot be said in it any more is said in the log."""
+    if store is not None:
+        try:
+            store.close()
+        except StoreError as error:
+            log.error("%s", error)
+
+
+def _close_forgotten(sockets: Sockets, at_rest: threading.Event, store: SqliteStore | None) -> None:
     """Close the sockets of a broker that nobody has closed: what ends libzmq's context would wait for them for ever.
 
     Python calls this when it collects the broker, and at its own end, when one in a daemon thread still runs.
@@ -186,4 +239,5 @@ def _close_forgotten(sockets: Sockets, at_rest: threading.Event) -> None:
         if not at_rest.wait(LONGEST_END):
             return
     sockets.close()
+    _close_store(store)
     warnings.warn("a Broker was not closed: use it in a `with` block, or call its `close`", ResourceWarning, 2)

@@ -188,6 +188,7 @@ class Control:
 
     def _changed(self, question: Question, now: float) -> Answer:
         """Tell of a queue that was changed; None: it has been forgotten, as there is nothing to know of it."""
+        self._dispatcher.note_settings(_queue_name(question))
         queue = self._dispatcher.queues.get(_queue_name(question))
         return {"queue": None if queue is None else about_queue(queue, MOST_STEPS, now)}
 

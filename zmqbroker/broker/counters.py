@@ -8,11 +8,12 @@ class Counters:
     """What happened so far, in numbers of tasks, attempts or messages."""
 
     accepted: int = 0  # tasks taken in
+    restored: int = 0  # tasks that an earlier run had left in the store
     done: int = 0  # tasks settled with a result
     failed: int = 0  # tasks settled without one
     cancelled: int = 0  # tasks settled because their client asked for it
     expired: int = 0  # tasks settled because they had no result in time
-    unfinished: int = 0  # tasks left when the broker ended, whose clients were told to send them again
+    unfinished: int = 0  # tasks left when the broker ended, or not stored: their clients were told to send them again
     joined: int = 0  # requests that joined an unsettled task, or got a reply that was kept
     refused: int = 0  # proper requests that became no task: too large, while shutting down, too many, nothing to cancel
     attempts: int = 0  # hand-outs, without those that found their worker gone

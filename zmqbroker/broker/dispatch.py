@@ -13,30 +13,29 @@ Nothing here knows a socket or a clock. Bodies are passed through and never look
 frames whose first one names the connection it came by.
 """
 
-from collections.abc import Callable, Iterator, Sized
-from itertools import count
+from collections.abc import Iterator, Sized
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from zmqbroker.broker.intake import Intake
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BY_FAIL, BY_LOSS, BY_REJECT, BY_RELEASE, BY_TIMEOUT
 from zmqbroker.broker.task import (
     DELAYED,
-    NO_BACK_OFF,
+    EARLIER,
     OVER,
     RUNNING,
     WAITING,
-    BackOff,
+    Fetch,
     Holder,
     Record,
     Task,
-    Waiter,
     Worker,
 )
-from zmqbroker.broker.tasks import HELD, Tasks
-from zmqbroker.wire import CANCELLED, DONE, FAILED, INVALID, UNAVAILABLE, Announce, Frames, Header, announced, is_same
+from zmqbroker.broker.tasks import HELD
+from zmqbroker.wire import DONE, Announce, Frames, announced
 
-DEFAULT_TRIES = 3
+MOST_DEATHS = 5  # of the broker with a task at a worker, if the number of attempts has no limit
 GRACE = 0.1  # seconds in which a worker that is gone may come back, or its result still come in by the other socket
 
 
@@ -47,35 +46,14 @@ class Move(NamedTuple):
     has_come: bool
 
 
-class Dispatcher(Tasks):
+class Dispatcher(Intake):
     """The state of all unsettled tasks and idle workers, and the rules that move them."""
 
-    def __init__(
-        self,
-        *,
-        tries: int | None = DEFAULT_TRIES,
-        timeout: float | None = None,
-        back_off: BackOff = NO_BACK_OFF,
-        is_fair: bool = False,
-        run: bytes = b"",
-        random_bytes: Callable[[int], bytes] = bytes,
-    ) -> None:
-        """Start with nothing to do.
-
-        `tries` limits the attempts of a task, `timeout` is in seconds per attempt (0 or None: no limit), `back_off`
-        says when a task is tried again. With `is_fair` tasks of different connections take turns, unless their clients
-        say which group they belong to. `run` starts every attempt id: random bytes, so that ids of an earlier run match
-        nothing. `random_bytes` returns so many of them; each attempt id ends with some of its task.
-        """
-        super().__init__(run, random_bytes)
-        self.tries = tries or 0
-        self.timeout = timeout or None
-        self.back_off = back_off
+    def __init__(self, **options: Any) -> None:
+        """Start with nothing to do; for the options see `Intake`."""
+        super().__init__(**options)
         self.progressed: dict[Task, Sized] = {}  # how far tasks have come, to be passed on; the caller clears it
         self.moves: list[Move] = []  # workers that have come or left; the caller clears it
-        self._is_fair = is_fair
-        self._refusing = ""  # why there are no new tasks; empty: there are
-        self._next_number = count(1).__next__
 
     @property
     def has_news(self) -> bool:
@@ -95,72 +73,6 @@ class Dispatcher(Tasks):
     def unserved_now(self, most: int) -> Iterator[Queue]:
         """Yield the queues where tasks wait and no worker asks right now, of so many that may be."""
         return self._matching.silent(most)
-
-    # What clients send
-
-    def submit(self, envelope: Frames, body: Frames, now: float, header: Header | None = None) -> None:
-        """Take in a request: a new task, or what its header says."""
-        if header is not None and header.key is not None and self._is_about_known(header.key, envelope, header, now):
-            return
-        if self._refusing:
-            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self._refusing)
-            return
-        queue = self._queues.default if header is None or header.queue is None else self._queues.find(header.queue)
-        if queue.limit_waiting is not None and queue.waiting + queue.delayed >= queue.limit_waiting:
-            why = f"{queue.limit_waiting} tasks wait in the queue {queue.name}, and no more may"
-            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, why)
-            return
-        number = self._next_number()
-        if header is None:
-            task = Task(envelope, body, queue, self.tries, self.timeout, self.back_off, None, number, now)
-        else:
-            task = self._task(envelope, body, queue, header, number, now)
-        if self._is_fair and task.group is None:
-            task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
-        self.counters.accepted += 1
-        queue.statistics.accepted += 1
-        self.ledger.add(number, task)
-        if header is not None and header.delay:
-            self._delay(task, now + header.delay)
-        else:
-            self._matching.put(task, now)
-            if task.expires_at < inf:
-                self._set_due(task, inf)
-
-    def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, number: int, now: float) -> Task:
-        """Make a task as its client wants it."""
-        tries = self.tries if header.tries is None else header.tries
-        timeout = self.timeout if header.timeout is None else header.timeout or None
-        task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header, number, now)
-        task.group = header.group
-        if header.expires is not None:
-            task.expires_at = now + header.expires
-        if header.key is not None:
-            self._by_key[header.key] = task
-        return task
-
-    def _back_off(self, header: Header) -> BackOff:
-        delay, factor, most = self.back_off
-        if header.retry_delay is None and header.retry_factor is None and header.retry_most is None:
-            return self.back_off
-        return BackOff(
-            delay if header.retry_delay is None else header.retry_delay,
-            factor if header.retry_factor is None else header.retry_factor,
-            most if header.retry_most is None else header.retry_most or inf,
-        )
-
-    def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
-        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
-        if status is INVALID:
-            self.counters.malformed += 1
-        else:
-            self.counters.refused += 1
-        self._answer(envelope, header, status, reason)
-
-    def cancel(self, task: Task, reason: str, now: float) -> None:
-        """Settle a task that is not wanted any more."""
-        task.reason = reason
-        self._settle(task, CANCELLED, [], now)
 
     def undelivered(self, task: Task, connection: Sized) -> None:
         """Note that a reply could not be sent; its client may come back for it if the task has a key."""
@@ -351,27 +263,24 @@ class Dispatcher(Tasks):
                 self._see_whether_stuck(due, now)
             elif isinstance(due, Record):
                 self._records.come_due(due)
+            elif isinstance(due, Fetch):
+                self._end_fetch(due)
             else:
                 self._matching.come_due(due, now)
         self._kept.expire(now)
+        if self.has_store:
+            self.journal.expire(now)
 
     def next_due(self) -> float | None:
         """Return the instant at which `expire` has something to do again; None when nothing is due ever."""
         due, kept = self._timers.next_due(), self._kept.next_due()
-        return kept if due is None or (kept is not None and kept < due) else due
-
-    def stop_accepting(self, reason: str) -> None:
-        """Take in no new tasks from now on; what is said of those that there are still counts."""
-        self._refusing = reason
-
-    def abandon(self, reason: str, now: float) -> None:
-        """Give up every unsettled task: it fails, unless its client can be told to send it again."""
-        for task in list(self.ledger):
-            if task.header is None:
-                self._fail(task, reason, now)
-            else:
-                task.reason = reason
-                self._settle(task, UNAVAILABLE, [], now)
+        if kept is None or (due is not None and due <= kept):
+            kept = due
+        if self.has_store:
+            stored = self.journal.next_due()
+            if kept is None or (stored is not None and stored < kept):
+                return stored
+        return kept
 
     # What comes due
 
@@ -381,10 +290,21 @@ class Dispatcher(Tasks):
         elif task.status is DELAYED:
             self._end_delay(task)
             self._wait(task, now)
+            if task.is_durable:
+                self.journal.note(task)
+        elif task.worker is EARLIER:
+            self._lose_to_death(task, now)
         elif task.worker.lost:
             self._lose_attempt(task, BY_LOSS, _lost(task), now)
         else:
             self._lose_attempt(task, BY_TIMEOUT, _timed_out(task), now)
+
+    def _lose_to_death(self, task: Task, now: float) -> None:
+        """Give up an attempt of an earlier run of the broker, which nobody has told of."""
+        if not task.tries and task.deaths >= MOST_DEATHS:
+            self._fail(task, f"the broker ended {task.deaths} times while a worker had it", now)
+        else:
+            self._lose_attempt(task, BY_LOSS, _ended(task), now)
 
     # What serial workers have
 
@@ -427,7 +347,9 @@ class Dispatcher(Tasks):
             return
         self._lose_earlier(task, attempt_id, worker, now)
         worker.held[attempt_id] = task
-        if task.attempt_id == attempt_id:
+        if task.attempt_id == attempt_id and task.worker is EARLIER:
+            self._reclaim(task, worker, attempt_id, now)
+        elif task.attempt_id == attempt_id:
             task.worker = worker
             self._set_due(task, task.deadline if task.deadline is not None and task.charged == attempt_id else inf)
         elif task.status is RUNNING:
@@ -440,6 +362,16 @@ class Dispatcher(Tasks):
                     task.charged = attempt_id
                 self._take_in_hand(task, now)
 
+    def _reclaim(self, task: Task, worker: Worker, attempt_id: bytes, now: float) -> None:
+        """Have an attempt of an earlier run go on, with all its time again; if it lies behind it is no attempt yet."""
+        task.worker = worker
+        if worker.has_in_hand(attempt_id):
+            self._take_in_hand(task, now)
+        else:
+            self._uncharge(task)
+            self._set_due(task, inf)
+        self.journal.note(task)
+
     def _lose_earlier(self, task: Task, attempt_id: bytes, worker: Worker, now: float) -> None:
         """Give up the connection by which an attempt was handed out: who names it by another one has lost that."""
         had = [holder.worker for holder in task.holders or () if holder.attempt_id == attempt_id]
@@ -451,49 +383,11 @@ class Dispatcher(Tasks):
             elif earlier is not worker and not earlier.lost:
                 self.lose_worker(earlier.id, now)
 
-    # Requests about a task that is known already
 
-    def _is_about_known(self, key: str, envelope: Frames, header: Header, now: float) -> bool:
-        """Deal with a request that cancels, or whose key is known; False when it is a new task."""
-        task = self._by_key.get(key)
-        if header.cancel:
-            self._cancel(task, envelope, header, now)
-            return True
-        if task is not None:
-            self._join(task, Waiter(envelope, header))
-        else:
-            kept = self._kept.take(key, envelope[0], now)
-            if kept is None:
-                return False
-            again = self._answer(envelope, header, kept.status, kept.reason)
-            again.body, again.attempts, again.number = kept.body, kept.attempts, kept.number
-            self._kept.add(key, again, now)
-        self.counters.joined += 1
-        return True
-
-    def _join(self, task: Task, waiter: Waiter) -> None:
-        """Have the reply go to this one as well, and to each connection once."""
-        connection = waiter.envelope[0]
-        if task.envelope[0] == connection:
-            task.envelope, task.header = waiter.envelope, waiter.header
-        else:
-            others = [other for other in task.joined or () if other.envelope[0] != connection]
-            task.joined = [*others, waiter]
-
-    def _cancel(self, task: Task | None, envelope: Frames, header: Header, now: float) -> None:
-        if task is None:
-            self.counters.refused += 1
-            self._answer(envelope, header, INVALID, "there is no unsettled task with this key")
-            return
-        self.cancel(task, "cancelled by its client", now)
-        if not any(is_same(waiter.envelope, envelope) for waiter in task.waiters):  # who cancels wants an answer too
-            self._answer(envelope, header, CANCELLED, task.reason)
-
-    def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> Task:
-        answer = Task(envelope, [], self._queues.default, header=header)
-        answer.status, answer.reason = status, reason
-        self.settled.append(answer)
-        return answer
+def _ended(task: Task) -> str:
+    """Say in words that the broker ended while a worker had a task, and that nobody has told of it since."""
+    limit = f" of {task.tries}" if task.tries else ""
+    return f"the broker ended while a worker had it ({task.attempts}{limit} attempts)"
 
 
 def _lost(task: Task) -> str:

@@ -66,6 +66,15 @@ class KeptReplies:
         kept = self._drop(key)
         return kept if kept is not None and connection not in kept.connections else None
 
+    def find(self, key: str, now: float) -> KeptReply | None:
+        """Return the reply with this key, whoever it went to; None when it is not kept."""
+        self.expire(now)
+        return self._kept.get(key)
+
+    def forget(self, key: str) -> None:
+        """Keep the reply with this key no longer."""
+        self._drop(key)
+
     def mark_undelivered(self, key: str, connection: Sized) -> None:
         """Note that a reply did not go out by this connection: whoever comes back by it may have it."""
         kept = self._kept.get(key)

@@ -23,6 +23,9 @@ from zmqbroker.broker.report import Report
 from zmqbroker.broker.sending import Sender
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Sockets
+from zmqbroker.broker.store.gate import Store
+from zmqbroker.broker.store.journal import STORE_FAILED
+from zmqbroker.broker.storing import Storing
 from zmqbroker.broker.traffic import CONTROL, Traffic
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import LINGER_MS
@@ -41,7 +44,13 @@ class Loop:
     """Moves messages between the sockets and the dispatcher, until the broker has shut down."""
 
     def __init__(
-        self, sockets: Sockets, dispatcher: Dispatcher, shutdown: Shutdown, max_waiting: int, max_size: int
+        self,
+        sockets: Sockets,
+        dispatcher: Dispatcher,
+        shutdown: Shutdown,
+        max_waiting: int,
+        max_size: int,
+        store: Store | None,
     ) -> None:
         """Prepare the first turn; `max_waiting` is in tasks, `max_size` in bytes of a body, and 0 means no limit."""
         self._poller, self._alarm, self._requests = sockets.poller, sockets.alarm, sockets.requests
@@ -53,6 +62,7 @@ class Loop:
         self._report = Report()
         self._receiver = Receiver(sockets, dispatcher, self._traffic, self._report, max_size)
         self._sender = Sender(sockets, dispatcher, self._report)
+        self._storing = None if store is None else Storing(store, dispatcher, self._sender.send_stored)
         self._reading = True  # requests; not while the queue is full
         self._wait = 0.0  # seconds that this turn meant to wait at most
         self._polled: list[tuple[Any, int]] = []  # what was readable in this turn
@@ -68,7 +78,7 @@ class Loop:
         """Take one turn after another until the broker has shut down, and answer whoever still waits then.
 
         `manager` hears that it goes on, and that it drains. Where the process is the broker's own, `owns_process`, it
-        says when Python collects garbage.
+        says when Python collects garbage. Raises StoreError when the store has failed, which is the end as well.
         """
         self._manager = manager
         self._garbage = Garbage(self._now) if owns_process else None
@@ -77,6 +87,19 @@ class Loop:
             self.turn()
         self._leave()
         self._report.flush(inf)
+        if self._storing is not None and self._storing.failure is not None:
+            raise self._storing.failure
+
+    def load(self) -> None:
+        """Take in what the store has, if there is one, unless the broker is told to end; raises StoreError."""
+        if self._storing is not None:
+            self._now = monotonic()
+            self._storing.load(self._now, self._is_told_to_end)
+            self._now = monotonic()
+
+    def _is_told_to_end(self) -> bool:
+        self._hear_stop(monotonic())
+        return self._shutdown.is_draining
 
     def turn(self) -> None:
         """Take one turn."""
@@ -89,6 +112,8 @@ class Loop:
         if dispatcher.has_news:
             sender.tell_news(self._now)  # before a task that was lost has its next attempt
         sender.hand_out(self._now)
+        if self._storing is not None:
+            self._store(self._storing)
         if dispatcher.progressed:
             sender.send_progress()
         sender.send_replies(self._now)
@@ -138,6 +163,8 @@ class Loop:
             due = self._pause.until
         if due > self._report.due:
             due = self._report.due
+        if self._storing is not None:
+            due = self._now if self._storing.has_news else min(due, self._storing.due)
         end = self._shutdown.until
         if end is not None and due > end:
             due = end
@@ -210,12 +237,25 @@ class Loop:
         if self._shutdown.is_draining and not was_draining:
             self._manager.tell_stopping(now)
 
+    def _store(self, storing: Storing) -> None:
+        """Have stored what was decided; a store that cannot do it is the end."""
+        storing.turn(self._now)
+        if storing.due <= self._now:
+            storing.look(self._now, is_idle=not self._polled)
+        if storing.failure is not None:
+            self._shutdown.end(self._now)
+
     def _leave(self) -> None:
         """Answer whoever still waits: what was accepted, and what lies unread."""
         self._now = monotonic()
-        self._dispatcher.abandon("the broker was shut down", self._now)
+        has_failed = self._storing is not None and self._storing.failure is not None
+        reason = STORE_FAILED if has_failed else "the broker was shut down"
+        self._dispatcher.stop_accepting(reason)
+        self._dispatcher.abandon(reason, self._now)
         self._sender.send_replies(self._now)
         until = self._now + LINGER_MS / 1000
         while self._requests.poll(QUIET_MS) and monotonic() < until:
             self._receive_requests(self._now)
+            if self._storing is not None:
+                self._storing.turn(self._now)
             self._sender.send_replies(self._now)

@@ -8,6 +8,7 @@ from zmqbroker import wire
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.report import Report
 from zmqbroker.broker.sockets import Sockets
+from zmqbroker.broker.store.journal import HandOut
 from zmqbroker.broker.task import Task
 from zmqbroker.transport.messages import send
 from zmqbroker.wire import EXPIRED, FAILED, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, announced
@@ -30,24 +31,36 @@ class Sender:
             envelope, task = pair
             if self._report.is_verbose:
                 self._report.attempt(task)
-            message = wire.task_message(envelope, task.attempt_id, task.body)
-            announce = task.worker.announce
-            if announce is not None and announce.headers:
-                message.insert(len(envelope), _about(task))
-            if not send(self._ready, message):
+            if task.is_durable:
+                dispatcher.journal.hold(HandOut(envelope, task, task.attempt_id))
+            elif not self._send_task(envelope, task):
                 dispatcher.take_back(task, now)
+
+    def send_stored(self, hand_out: HandOut, now: float) -> None:
+        """Give a worker a durable task, now that this is stored; unless the task went elsewhere meanwhile."""
+        envelope, task, attempt_id = hand_out
+        if task.attempt_id == attempt_id and not self._send_task(envelope, task):
+            self._dispatcher.take_back(task, now)
+
+    def _send_task(self, envelope: Frames, task: Task) -> bool:
+        """Send a task to its worker; False: it is gone."""
+        message = wire.task_message(envelope, task.attempt_id, task.body)
+        announce = task.worker.announce
+        if announce is not None and announce.headers:
+            message.insert(len(envelope), _about(task))
+        return send(self._ready, message)
 
     def send_replies(self, now: float) -> None:
         """Send the replies that were decided."""
         settled = self._dispatcher.settled
         for task in settled:
-            if task.status in WENT_WRONG and not _is_late_cancel(task):
+            if task.status in WENT_WRONG and not _is_no_news(task):
                 self._report.failure(task, now)
             elif self._report.is_verbose:
                 self._report.outcome(task)
             if task.joined:
                 self._send_to_all(task, now)
-            elif not send(self._requests, _reply(task, task.envelope, task.header)):
+            elif task.envelope and not send(self._requests, _reply(task, task.envelope, task.header)):
                 self._note_undelivered(task, [task.envelope], now)
             task.envelope = task.body = []  # they may be large, and a queue may hold the task on as a stale entry
         settled.clear()
@@ -99,16 +112,19 @@ class Sender:
             news.clear()
 
 
-def _is_late_cancel(task: Task) -> bool:
-    """Tell a cancel that has crossed with its task's reply: its sender is told, and there is nothing wrong."""
-    return task.header is not None and task.header.cancel and task.status is INVALID
+def _is_no_news(task: Task) -> bool:
+    """Tell the answer to who fetches an outcome, or whose cancel has crossed with it: there is nothing wrong now."""
+    header = task.header
+    if header is None:
+        return False
+    return (header.cancel and task.status is INVALID) or header.fetch is not None or header.forget
 
 
 def _reply(task: Task, envelope: Frames, header: Header | None) -> Frames:
     if header is None:
         return wire.reply_message(envelope, task.body)
     about = wire.reply_header(header.key, task.status, task.attempts, task.reason, task.number or None, header.id)
-    return wire.reply_message([*envelope, about], task.body)
+    return wire.reply_message([*envelope, about], task.body if header.body else [])
 
 
 def _about(task: Task) -> bytes:

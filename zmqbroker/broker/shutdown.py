@@ -18,6 +18,10 @@ class Shutdown:
         """Begin to drain; a second time, end."""
         self.until = now + self.drain if self.until is None else now
 
+    def end(self, now: float) -> None:
+        """End at once."""
+        self.until = now
+
     def is_over(self, now: float, unsettled: int) -> bool:
         """Tell whether there is nothing left to do, or no time to do it."""
         return self.until is not None and (now >= self.until or not unsettled)

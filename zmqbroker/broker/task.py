@@ -110,6 +110,7 @@ class Worker:
 
 
 NOBODY = Worker(b"", None)  # type: ignore[arg-type]  # it is in no pool, and nobody asks which one
+EARLIER = Worker(b"", None)  # type: ignore[arg-type]  # had a task when an earlier run of the broker ended
 GONE = Worker(b"", None)  # type: ignore[arg-type]  # in the record of a worker that is lost
 GONE.lost = True
 
@@ -138,6 +139,18 @@ class BackOff(NamedTuple):
 
 
 NO_BACK_OFF = BackOff()
+
+
+class Fetch:
+    """A request that waits for the outcome of a task for so long, and then wants to know where it stands."""
+
+    __slots__ = ("due", "task", "timer", "waiter")
+
+    def __init__(self, task: "Task", waiter: Waiter) -> None:
+        self.task = task
+        self.waiter = waiter  # one of those who wait for the task
+        self.due: float | None = None  # until when; None: it waits no more
+        self.timer = 0  # names the entry of that instant; 0: there is none
 
 
 class Holder(NamedTuple):
@@ -183,6 +196,11 @@ class Task:
     failed_at: list[Record] | None = None  # the workers that lost it, by their records; None: none
     left = b""  # the id of an attempt that seemed to lie behind when its worker was lost
     reason = ""  # why its last attempt was lost, or the request was refused
+    fetches: list[Fetch] | None = None  # who waits for it for some time; None: nobody
+    is_durable = False  # the store has it
+    size = 0  # bytes of its body, if it is durable
+    keep: float | None = None  # seconds for which its outcome is kept then; None: as the broker is told
+    deaths = 0  # of the broker while a worker had it
 
     def __init__(
         self,
@@ -200,7 +218,7 @@ class Task:
         self.group: Hashable = None  # whose tasks take turns with those of others; None: of those who say none
         self.back_off = back_off
         self.expires_at = inf  # when it is settled without a result
-        self.envelope = envelope  # where the reply goes
+        self.envelope = envelope  # where the reply goes; no frames: nobody waits
         self.body = body  # what to do; once settled, the reply's body (no frames for a failure)
         # Its place in its group, the lowest first: a higher priority first, and a retry before a new task.
         self.rank = 1 if header is None else 1 - 2 * header.priority
@@ -235,7 +253,8 @@ class Task:
     @property
     def waiters(self) -> list[Waiter]:
         """Whoever gets its outcome."""
-        return [Waiter(self.envelope, self.header), *(self.joined or ())]
+        first = [Waiter(self.envelope, self.header)] if self.envelope else []
+        return first + (self.joined or [])
 
 
 OVER = Task([], [], None)  # type: ignore[arg-type]  # stands for one that is settled, or never was; it is in no queue

@@ -27,10 +27,12 @@ from zmqbroker.broker.statistics import (
     Failure,
     Statistics,
 )
+from zmqbroker.broker.store.journal import Journal
 from zmqbroker.broker.task import (
     DELAYED,
     RUNNING,
     WAITING,
+    Fetch,
     Holder,
     Record,
     Task,
@@ -62,8 +64,8 @@ class Told(NamedTuple):
 class Tasks:
     """All unsettled tasks: where they wait, at whom they run, and what was counted of them."""
 
-    def __init__(self, run: bytes, random_bytes: Callable[[int], bytes]) -> None:
-        """Start without any; for `run` and `random_bytes` see `Dispatcher`."""
+    def __init__(self, run: bytes, random_bytes: Callable[[int], bytes], journal: Journal | None) -> None:
+        """Start without any; for all of these see `Dispatcher`."""
         self.counters = Counters()
         self.settled: list[Task] = []  # whose reply is to be sent; the caller clears it
         self.lost: list[tuple[Task, float]] = []  # tasks to be tried again, after so many seconds; the caller clears it
@@ -74,13 +76,15 @@ class Tasks:
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
         self._run = run
         self._ids = AttemptIds(run, random_bytes)
-        self._timers: Timers[Task | Worker | Record | Queue] = Timers()  # when something happens by itself
+        self._timers: Timers[Task | Worker | Record | Queue | Fetch] = Timers()  # when something happens by itself
         self._matching = Matching(self._timers)
         self._queues, self._workers = self._matching.queues, self._matching.workers
         self._records = Records(self._workers, self.counters, self._timers)
         self._outlived: OrderedDict[int, Statistics] = OrderedDict()  # of settled ones by number: see `_expect_late`
         self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
         self._kept = KeptReplies()
+        self.journal = journal or Journal()  # without a store nothing comes into it
+        self.has_store = journal is not None
 
     @property
     def queues(self) -> Queues:
@@ -154,9 +158,12 @@ class Tasks:
 
     def _start_running(self, task: Task, worker: Worker, now: float) -> None:
         """Hand out a task."""
-        if not task.token:
-            task.token = self._ids.next_token()
+        if not task.hand_outs:
+            if not task.token:
+                task.token = self._ids.next_token()
             task.rank -= 1
+        if task.is_durable:
+            self.journal.note(task)
         task.hand_outs += 1
         attempt_id = task.attempt_id = self._ids.make(task.number, task.hand_outs, task.token)
         task.status = RUNNING
@@ -199,6 +206,8 @@ class Tasks:
         task.attempt_id = attempt_id
         task.status = RUNNING
         task.worker = worker
+        if task.is_durable:
+            self.journal.note(task)
         task.queue.running += 1
         if task.queue.limit is not None:
             task.queue.update()
@@ -239,6 +248,8 @@ class Tasks:
         elif task.attempt_id in worker.held:
             task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
         task.attempt_id = b""
+        if task.is_durable:
+            self.journal.note(task)
         if self.in_hand.pop(task, False):
             queue.statistics.ran.add(now - task.since)
         self._timers.clear(task)
@@ -264,6 +275,8 @@ class Tasks:
         task.left = b""
         task.attempts += 1
         task.reason = reason
+        if task.is_durable:
+            self.journal.note(task)
         if task.status is not RUNNING and task.tries and task.attempts >= task.tries:
             self._fail(task, reason, now)
 
@@ -300,9 +313,30 @@ class Tasks:
             self._queues.forget_if_empty(queue)
         if task.header is not None and task.header.key is not None:
             del self._by_key[task.header.key]
+            if task.fetches:
+                self._end_fetches(task)
+            if task.is_durable:
+                self._settle_stored(task, now)
+                return
             if status is not UNAVAILABLE:
                 self._kept.add(task.header.key, task, now)
         self.settled.append(task)
+
+    def _settle_stored(self, task: Task, now: float) -> None:
+        """Have an outcome stored, and sent then. What is left when the broker ends stays in the store as it is."""
+        if task.status is UNAVAILABLE:
+            self.journal.leave(task)
+            self.settled.append(task)
+            return
+        self.journal.settle(task, now)
+        if any(waiter.header is not None and waiter.header.forget for waiter in task.waiters):
+            self.journal.forget(task.key or "")
+
+    def _end_fetches(self, task: Task) -> None:
+        """Note that those who fetch a task get its outcome, and no word before."""
+        for fetch in task.fetches or ():
+            self._timers.clear(fetch)
+        task.fetches = None
 
     def _count_undone(self, task: Task, now: float) -> None:
         """Count a task that was settled without a result, and remember it."""

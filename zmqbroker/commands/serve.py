@@ -6,7 +6,10 @@ import signal
 from time import monotonic
 
 from zmqbroker.broker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
-from zmqbroker.broker.dispatch import DEFAULT_TRIES
+from zmqbroker.broker.intake import DEFAULT_RECLAIM, DEFAULT_TRIES
+from zmqbroker.broker.store.gate import StoreError
+from zmqbroker.broker.store.journal import DEFAULT_KEEP, DEFAULT_KEEP_FAILED
+from zmqbroker.broker.store.sqlite import DEFAULT_FLOOR
 from zmqbroker.commands import streams
 from zmqbroker.commands.options import ShowVersion, factor, log_level, number, queue_limit, refuse_repeated
 from zmqbroker.transport import signals
@@ -21,6 +24,7 @@ example:
 SERVE = "hand out the tasks of clients to the workers that ask for them"
 STDOUT_PATIENCE = 1.0  # seconds for a stdout that takes nothing
 NO_CONTROL = "none"
+STORE_ERROR = 1  # exit status
 
 log = logging.getLogger("zmqbroker.serve")
 
@@ -136,6 +140,40 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         "same user can open; none: there is none (default: %(default)s)",
     )
     add(
+        "--store",
+        metavar="FILE",
+        help="keep the tasks of clients that ask for it in this file, so that they outlive the broker (default: none)",
+    )
+    add(
+        "--store-floor",
+        type=number(int, "none"),
+        default=DEFAULT_FLOOR,
+        metavar="BYTES",
+        help="with less than this free on its disk, no new tasks are stored (default: %(default)s)",
+    )
+    add(
+        "--keep",
+        type=seconds,
+        default=DEFAULT_KEEP,
+        metavar="SECONDS",
+        help="time for which the outcome of a stored task whose client has left is kept (default: %(default)g, a day)",
+    )
+    add(
+        "--keep-failed",
+        type=seconds,
+        default=DEFAULT_KEEP_FAILED,
+        metavar="SECONDS",
+        help="the same for stored tasks that have failed or expired, if it is more (default: %(default)g, a week)",
+    )
+    add(
+        "--reclaim",
+        type=seconds,
+        default=DEFAULT_RECLAIM,
+        metavar="SECONDS",
+        help="time in which workers may tell of stored tasks that they had when the broker ended, before others get "
+        "them (default: %(default)g)",
+    )
+    add(
         "--io-threads",
         type=number(int, "not allowed"),
         default=DEFAULT_IO_THREADS,
@@ -181,17 +219,34 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             keep_alive=KeepAlive(*options.keep_alive),
             heartbeat=options.heartbeat,
             control=None if options.control == NO_CONTROL else options.control,
+            store=options.store,
+            store_floor=options.store_floor,
+            keep=options.keep,
+            keep_failed=options.keep_failed,
+            reclaim=options.reclaim,
             io_threads=options.io_threads,
         )
     except ValueError as error:
         parser.error(str(error))
+    except StoreError as error:
+        log.error("%s", error)
+        return STORE_ERROR
     with broker, service_manager() as manager:
         broker.service_manager, manager.describe = manager, lambda: state_text(broker.counters())
         told.serve(broker)
+        try:
+            broker.load()
+        except StoreError as error:
+            log.error("%s", error)
+            return STORE_ERROR
         started = options.quiet or say(start_text(broker, options))
         manager.tell_ready(monotonic())
         broker.owns_process = True
-        broker.run()
+        try:
+            broker.run()
+        except StoreError as error:
+            log.error("%s: the broker has ended", error)
+            return STORE_ERROR
         signals.ignore(handled)  # it is ending
         ended = options.quiet or say(totals_text(broker.counters()))
     return 0 if started and ended else streams.OUTPUT_ERROR
@@ -245,6 +300,7 @@ def start_text(broker: Broker, options: argparse.Namespace) -> str:
         *(["clients take turns"] if options.fair else []),
         *(f"at most {limit} tasks of {name} running" for name, limit in dict(options.limit).items() if limit),
         *(f"at most {limit} tasks of {name} waiting" for name, limit in dict(options.limit_waiting).items() if limit),
+        *([f"stored in {options.store}"] if options.store else []),
         *([f"silent workers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]
     lines = [*zip(broker.addresses._fields, broker.addresses, strict=True), ("limits", ", ".join(limits))]

@@ -1,0 +1,253 @@
+"""How tasks come in: from clients, and from a store where an earlier run of the broker has left them."""
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from math import inf
+
+from zmqbroker.broker.known import Known
+from zmqbroker.broker.queues import Queue
+from zmqbroker.broker.store.journal import UNSTORED, HandOut, Journal, header_of, request_of
+from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
+from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
+from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header
+
+DEFAULT_TRIES = 3
+DEFAULT_RECLAIM = 30.0  # seconds in which a worker may tell of a task that it had when an earlier run ended
+
+
+class Intake(Known):
+    """Makes tasks of requests."""
+
+    def __init__(
+        self,
+        *,
+        tries: int | None = DEFAULT_TRIES,
+        timeout: float | None = None,
+        back_off: BackOff = NO_BACK_OFF,
+        is_fair: bool = False,
+        reclaim: float = DEFAULT_RECLAIM,
+        run: bytes = b"",
+        random_bytes: Callable[[int], bytes] = bytes,
+        journal: Journal | None = None,
+    ) -> None:
+        """Start with nothing to do.
+
+        `tries` limits the attempts of a task, `timeout` is in seconds per attempt (0 or None: no limit), `back_off`
+        says when a task is tried again. With `is_fair` tasks of different connections take turns, unless their clients
+        say which group they belong to. `run` starts every attempt id: random bytes, so that ids of an earlier run match
+        nothing. `random_bytes` returns so many of them; each attempt id ends with some of its task. `journal` takes
+        down what is to be stored, and says what is; None: there is no store. What an earlier run has left at workers is
+        lost when they have told nothing of it for `reclaim` seconds.
+        """
+        super().__init__(journal.run if journal else run, random_bytes, journal)
+        self.tries = tries or 0
+        self.timeout = timeout or None
+        self.back_off = back_off
+        self._is_fair = is_fair
+        self._reclaim_within = reclaim
+        self._refusing = ""  # why there are no new tasks; empty: there are
+        self._next_number = count(self.journal.highest + 1).__next__
+
+    def submit(self, envelope: Frames, body: Frames, now: float, header: Header | None = None) -> None:
+        """Take in a request: a new task, or what its header says."""
+        if header is not None and header.key is not None and self._is_about_known(header.key, envelope, header, now):
+            return
+        if self._refusing:
+            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self._refusing)
+            return
+        queue = self._queues.default if header is None or header.queue is None else self._queues.find(header.queue)
+        if queue.limit_waiting is not None and queue.waiting + queue.delayed >= queue.limit_waiting:
+            why = f"{queue.limit_waiting} tasks wait in the queue {queue.name}, and no more may"
+            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, why)
+            return
+        number = self._next_number()
+        if header is None:
+            task = Task(envelope, body, queue, self.tries, self.timeout, self.back_off, None, number, now)
+        else:
+            task = self._task(envelope, body, queue, header, number, now)
+            if (header.durable or header.detach) and not self._store(task, header, now):
+                return
+            if header.key is not None:
+                self._by_key[header.key] = task
+        if self._is_fair and task.group is None:
+            task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
+        self.counters.accepted += 1
+        queue.statistics.accepted += 1
+        self.ledger.add(number, task)
+        if header is not None and header.delay:
+            self._delay(task, now + header.delay)
+        else:
+            self._matching.put(task, now)
+            if task.expires_at < inf:
+                self._set_due(task, inf)
+
+    def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, number: int, now: float) -> Task:
+        """Make a task as its client wants it."""
+        tries = self.tries if header.tries is None else header.tries
+        timeout = self.timeout if header.timeout is None else header.timeout or None
+        task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header, number, now)
+        task.group = header.group
+        if header.expires is not None:
+            task.expires_at = now + header.expires
+        return task
+
+    def _store(self, task: Task, header: Header, now: float) -> bool:
+        """Have a new task stored; False: it was refused."""
+        why = "" if self.has_store else "this broker stores no tasks: it was started without --store"
+        request = request_of(task, header, self.journal.offset)
+        why = why or unstorable(request, task.body)
+        if why:
+            self.refuse(task.envelope, header, INVALID, why)
+            return False
+        if self.journal.is_low:
+            self.refuse(task.envelope, header, UNAVAILABLE, "the disk of the broker's store is nearly full")
+            return False
+        task.is_durable = True
+        task.token = self._ids.next_token()
+        task.keep, task.size = request.keep, sum(map(len, task.body))
+        self.journal.add(request._replace(secret=task.token), task)
+        if header.detach:
+            self._accept(task.number, Waiter(task.envelope, header))
+            task.envelope = []
+        return True
+
+    def _back_off(self, header: Header) -> BackOff:
+        delay, factor, most = self.back_off
+        if header.retry_delay is None and header.retry_factor is None and header.retry_most is None:
+            return self.back_off
+        return BackOff(
+            delay if header.retry_delay is None else header.retry_delay,
+            factor if header.retry_factor is None else header.retry_factor,
+            most if header.retry_most is None else header.retry_most or inf,
+        )
+
+    def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
+        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
+        if status is INVALID:
+            self.counters.malformed += 1
+        else:
+            self.counters.refused += 1
+        self._answer(envelope, header, status, reason)
+
+    # What the store has from before
+
+    def restore(self, stored: StoredTask | DamagedTask, has_ended_well: bool, now: float) -> None:
+        """Take in what the store has of a task; `has_ended_well`: no worker had it in hand when the broker ended."""
+        if isinstance(stored, DamagedTask):
+            if stored.key is not None:
+                self.journal.damaged[stored.key] = stored.number
+        elif stored.state.until is not None:
+            self.journal.restore(stored)
+        else:
+            self._restore_task(stored, has_ended_well, now)
+
+    def restore_queues(self, stored: Iterable[QueueSettings]) -> None:
+        """Take in what the store has been told of queues."""
+        for name, limit, limit_waiting, is_paused in stored:
+            self._queues.set_limit(name, limit)
+            self._queues.set_limit_waiting(name, limit_waiting)
+            if is_paused:
+                self._queues.pause(name)
+
+    def note_settings(self, name: str) -> None:
+        """Have stored what is set of a queue now."""
+        if self.has_store:
+            queue = self._queues.get(name)
+            settings = QueueSettings(name)
+            if queue is not None:
+                settings = QueueSettings(name, queue.limit, queue.limit_waiting, queue.is_paused)
+            self.journal.set_queue(settings)
+
+    def _restore_task(self, stored: StoredTask, has_ended_well: bool, now: float) -> None:
+        request, state, body, size = stored
+        offset = self.journal.offset
+        header = header_of(request)
+        queue = self._queues.default if request.queue is None else self._queues.find(request.queue)
+        task = self._task([], body or [], queue, header, request.number, request.accepted - offset)
+        task.is_durable, task.size, task.keep, task.token = True, size, request.keep, request.secret
+        task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
+        task.reason = state.reason
+        task.rank -= bool(state.hand_outs)
+        task.since = now
+        self.counters.restored += 1
+        self.ledger.add(task.number, task)
+        self._by_key[request.key] = task
+        if state.status == RUNNING:
+            task.deaths += not has_ended_well
+            self._resume(task, now)
+        elif state.due is not None:
+            self._delay(task, state.due - offset)
+        else:
+            self._matching.put(task, now)
+            self._set_due(task, inf)
+
+    def _resume(self, task: Task, now: float) -> None:
+        """Have a task run at a worker that has not told of it yet since the broker has begun anew."""
+        task.status, task.worker = RUNNING, EARLIER
+        task.attempt_id = task.charged = self._ids.make(task.number, task.hand_outs, task.token)
+        task.queue.running += 1
+        if task.queue.limit is not None:
+            task.queue.update()
+        within = self._reclaim_within
+        task.deadline = now + (within if task.timeout is None else min(task.timeout, within))
+        self._set_due(task, task.deadline)
+        self.journal.note(task)
+
+    # What the store refuses
+
+    def unstore(self, hand_outs: list[HandOut], numbers: Iterable[int], now: float) -> None:
+        """Refuse new tasks that could not be stored, some of them on their way to workers: these stay ready."""
+        for envelope, task, attempt_id in hand_outs:
+            if task.attempt_id == attempt_id:
+                self._return(envelope, task, now)
+        for number in numbers:
+            unstored = self.ledger.get(number)
+            if unstored is not None:
+                unstored.reason = UNSTORED
+                self._settle(unstored, UNAVAILABLE, [], now)
+
+    def _return(self, envelope: Frames, task: Task, now: float) -> None:
+        """Undo a hand-out before it was sent."""
+        worker = task.worker
+        self.counters.attempts -= 1
+        worker.held.pop(task.attempt_id, None)
+        self._uncharge(task)
+        self._wait_first([task], now)
+        if not worker.lost:
+            worker.slots.append(envelope)
+            self._workers.place(worker)
+
+    def spoil(self, task: Task, state: State) -> None:
+        """Have a task fail whose result does not fit on the disk."""
+        self.journal.spoil(task, state)
+        self.counters.done -= 1
+        self.counters.failed += 1
+        task.queue.statistics.done -= 1
+        task.queue.statistics.failed += 1
+        task.status, task.reason, task.body = FAILED, state.reason, []
+
+    def recall(self, reply: Task, reason: str) -> None:
+        """Have a reply say that the request is to be sent again, as what it says is not stored."""
+        if reply.key is not None:
+            self.journal.outcomes.forget(reply.key)
+        reply.status, reply.reason, reply.body = UNAVAILABLE, reason, []
+
+    # The end
+
+    def stop_accepting(self, reason: str) -> None:
+        """Take in no new tasks from now on; what is said of those that there are still counts."""
+        self._refusing = reason
+
+    def abandon(self, reason: str, now: float) -> None:
+        """Give up every unsettled task: it fails, unless its client can be told to send it again.
+
+        Those that are stored stay there; only who waits for one is told.
+        """
+        for task in list(self.ledger):
+            if task.is_durable and not task.waiters:
+                continue
+            if task.header is None:
+                self._fail(task, reason, now)
+            else:
+                task.reason = reason
+                self._settle(task, UNAVAILABLE, [], now)

@@ -1,0 +1,205 @@
+"""Requests about a task that is known already: they join it, cancel it, ask for its outcome, or have that forgotten."""
+
+from functools import partial
+from sys import intern
+
+from zmqbroker.broker.store.gate import DAMAGED
+from zmqbroker.broker.store.journal import STORE_FAILED, Found
+from zmqbroker.broker.store.rows import DamagedTask
+from zmqbroker.broker.task import Fetch, Task, Waiter
+from zmqbroker.broker.tasks import Tasks
+from zmqbroker.wire import (
+    ACCEPTED,
+    CANCELLED,
+    DONE,
+    FAILED,
+    INVALID,
+    UNAVAILABLE,
+    UNKNOWN,
+    Frames,
+    Header,
+    is_same,
+)
+
+
+class Known(Tasks):
+    """Answers who asks about a task by its key."""
+
+    def _is_about_known(self, key: str, envelope: Frames, header: Header, now: float) -> bool:
+        """Deal with a request that is about a task, or whose key is known; False when it is a new task."""
+        task = self._by_key.get(key)
+        if header.cancel:
+            self._cancel(task, envelope, header, now)
+            return True
+        if header.fetch is not None or header.forget:
+            self._look_up(task, key, Waiter(envelope, header), now)
+            return True
+        if task is not None:
+            self._join_or_accept(task, Waiter(envelope, header))
+        elif self.has_store and self.journal.has_settled(key):
+            self._answer_stored(key, Waiter(envelope, header))
+        else:
+            kept = self._kept.take(key, envelope[0], now)
+            if kept is None:
+                return False
+            again = self._answer(envelope, header, kept.status, kept.reason)
+            again.body, again.attempts, again.number = kept.body, kept.attempts, kept.number
+            self._kept.add(key, again, now)
+        self.counters.joined += 1
+        return True
+
+    def _join_or_accept(self, task: Task, waiter: Waiter) -> None:
+        """Have the reply go to this one as well; or tell it that the task is stored, if that is what it wants."""
+        header = waiter.header
+        if header is None or not (header.detach or header.durable):
+            self._join(task, waiter)
+        elif not task.is_durable:
+            why = "there is an unsettled task with this key, which was not to be stored"
+            self._answer(waiter.envelope, header, INVALID, why)
+        elif header.detach:
+            self._accept(task.number, waiter)
+        else:
+            self._join(task, waiter)
+
+    def _join(self, task: Task, waiter: Waiter) -> None:
+        """Have the reply go to this one as well, and to each connection once for each id of its requests."""
+        if task.envelope and _is_from(Waiter(task.envelope, task.header), waiter):
+            task.envelope, task.header = waiter.envelope, waiter.header
+        else:
+            others = [other for other in task.joined or () if not _is_from(other, waiter)]
+            task.joined = [*others, waiter]
+
+    def _accept(self, number: int, waiter: Waiter) -> None:
+        """Tell who need not wait that a task is stored, once it is."""
+        answer = self._make_answer(waiter.envelope, waiter.header, ACCEPTED)
+        answer.number = number
+        self.journal.answer(answer)
+
+    def _cancel(self, task: Task | None, envelope: Frames, header: Header, now: float) -> None:
+        if task is None:
+            self.counters.refused += 1
+            self._answer(envelope, header, INVALID, "there is no unsettled task with this key")
+            return
+        self.cancel(task, "cancelled by its client", now)
+        if any(_is_told(waiter, envelope, header) for waiter in task.waiters):
+            return
+        answer = self._make_answer(envelope, header, CANCELLED, task.reason)  # who cancels wants an answer too
+        if task.is_durable:
+            self.journal.answer(answer)
+        else:
+            self.settled.append(answer)
+
+    def cancel(self, task: Task, reason: str, now: float) -> None:
+        """Settle a task that is not wanted any more."""
+        task.reason = reason
+        self._settle(task, CANCELLED, [], now)
+
+    # Who asks for an outcome, or does not want it any more
+
+    def _look_up(self, task: Task | None, key: str, waiter: Waiter, now: float) -> None:
+        envelope, header = waiter
+        assert header is not None  # it has a key
+        if task is None and self.has_store and self.journal.has_settled(key):
+            self._answer_stored(key, waiter)
+        elif task is not None and header.fetch:
+            self._wait_for(task, waiter, now + header.fetch)
+        elif task is not None:
+            self._tell_state(task, waiter)
+        elif (kept := self._kept.find(key, now)) is not None:
+            again = self._answer(envelope, header, kept.status, kept.reason)
+            again.body, again.attempts, again.number = (
+                kept.body if _wants_body(header) else [],
+                kept.attempts,
+                kept.number,
+            )
+            if header.forget:
+                self._kept.forget(key)
+        else:
+            status = UNKNOWN if self.journal.is_whole else UNAVAILABLE
+            self.counters.refused += 1
+            self._answer(envelope, header, status, "there is no task with this key, and no outcome of one")
+            return
+        self.counters.joined += 1
+
+    def _wait_for(self, task: Task, waiter: Waiter, until: float) -> None:
+        """Have somebody get the outcome of a task if it comes by an instant, else be told where the task stands."""
+        fetch = Fetch(task, waiter)
+        self._timers.set(fetch, until)
+        if task.fetches is None:
+            task.fetches = []
+        task.fetches.append(fetch)
+        task.joined = [*(task.joined or ()), waiter]
+
+    def _end_fetch(self, fetch: Fetch) -> None:
+        """Tell somebody who has waited for long enough where the task stands."""
+        self._timers.clear(fetch)
+        task = fetch.task
+        task.fetches = [other for other in task.fetches or () if other is not fetch] or None
+        task.joined = [waiter for waiter in task.joined or () if waiter is not fetch.waiter] or None
+        self._tell_state(task, fetch.waiter)
+
+    def _tell_state(self, task: Task, waiter: Waiter) -> None:
+        answer = self._answer(waiter.envelope, waiter.header, task.status, "")
+        answer.attempts, answer.number = task.attempts, task.number
+
+    def _answer_stored(self, key: str, waiter: Waiter) -> None:
+        """Have an outcome read from the store for somebody, or told that it is there, if that will do."""
+        envelope, header = waiter
+        outcome = self.journal.outcomes.find(key)
+        if header is not None and header.detach:
+            self._accept(self.journal.damaged[key] if outcome is None else outcome.number, waiter)
+        elif outcome is None:
+            self._answer(envelope, header, FAILED, DAMAGED)
+            if header is not None and header.forget:
+                self.journal.forget(key)
+        else:
+            self.journal.want(outcome.number, partial(self._answer_found, key, waiter))
+
+    def _answer_found(self, key: str, waiter: Waiter, found: Found) -> None:
+        """Tell somebody what was found in the store."""
+        envelope, header = waiter
+        is_fetch = header is not None and (header.fetch is not None or header.forget)
+        if found is None:  # it was forgotten in this very turn: who wants it done sends it again
+            has_failed = self.journal.has_failed
+            status = UNKNOWN if is_fetch and not has_failed else UNAVAILABLE
+            self._answer(envelope, header, status, STORE_FAILED if has_failed else "it has just been forgotten")
+            return
+        if isinstance(found, DamagedTask):
+            self._answer(envelope, header, FAILED, DAMAGED).number = found.number
+        else:
+            state = found.state
+            answer = self._answer(envelope, header, intern(state.status), state.reason)
+            answer.attempts, answer.number = state.attempts, found.request.number
+            if answer.status is DONE and _wants_body(header):
+                answer.body = found.body or []
+        if header is not None and header.forget:
+            self.journal.forget(key)
+
+    # How answers are made
+
+    def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> Task:
+        """Answer a request that is no task."""
+        answer = self._make_answer(envelope, header, status, reason)
+        self.settled.append(answer)
+        return answer
+
+    def _make_answer(self, envelope: Frames, header: Header | None, status: str, reason: str = "") -> Task:
+        answer = Task(envelope, [], self._queues.default, header=header)
+        answer.status, answer.reason = status, reason
+        return answer
+
+
+def _is_from(other: Waiter, waiter: Waiter) -> bool:
+    """Tell whether a request is one that has been sent before, by the same connection."""
+    if other.envelope[0] != waiter.envelope[0] or other.header is None or waiter.header is None:
+        return False
+    return other.header.id == waiter.header.id and other.header.fetch is None
+
+
+def _is_told(waiter: Waiter, envelope: Frames, header: Header) -> bool:
+    """Tell whether who cancels a task gets its outcome, as one that waits for it under the same name."""
+    return is_same(waiter.envelope, envelope) and (waiter.header is None or waiter.header.id == header.id)
+
+
+def _wants_body(header: Header | None) -> bool:
+    return header is None or (header.body if header.fetch is not None else not header.forget)

@@ -1,0 +1,244 @@
+"""What a dispatcher has stored of its durable tasks, turn by turn, and what it knows of the store.
+
+Here is gathered what a turn decides, and what follows from that and is not to be seen by anybody before it is stored:
+tasks that go to workers, and replies. Nothing here knows a store or a clock; instants are those of the dispatcher, and
+`offset` tells what they are on the wall.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from zmqbroker.broker.store.gate import Batch
+from zmqbroker.broker.store.outcomes import MOST_EXPIRED, FailedTask, Outcome, Outcomes
+from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, Request, State, StoredTask
+from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Task
+from zmqbroker.wire import DEFAULT_QUEUE, DONE, EXPIRED, FAILED, Frames, Header
+
+DEFAULT_KEEP = 86_400.0  # seconds: a day
+DEFAULT_KEEP_FAILED = 604_800.0  # a week
+KEEP_ATTACHED = 60.0  # for whom the reply did not reach
+EXPIRY_INTERVAL = 1.0  # seconds between two looks at what was kept for long enough
+STORE_FAILED = "the broker's store has failed"
+UNSTORED = "the store's disk is full"  # why a task was not stored after all
+
+Found = StoredTask | DamagedTask | None  # None: it is not there any more
+
+
+class HandOut(NamedTuple):
+    """A durable task that goes to a worker once that is stored."""
+
+    envelope: Frames  # the worker's
+    task: Task
+    attempt_id: bytes
+
+
+class Turn:
+    """What one turn decided about durable tasks, and what follows from it."""
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self.hand_outs: list[HandOut] = []
+        self.replies: list[Task] = []
+        self.wanted: dict[int, list[Callable[[Found], None]]] = {}  # whom to tell what is stored of a task, by number
+
+
+class Journal:
+    """What is stored of each durable task, and what is yet to be."""
+
+    def __init__(
+        self,
+        run: bytes = b"",
+        highest: int = 0,
+        keep: float = DEFAULT_KEEP,
+        keep_failed: float = DEFAULT_KEEP_FAILED,
+    ) -> None:
+        """Begin with a store whose attempt ids start with `run`, and whose last task has the number `highest`.
+
+        An outcome is kept for `keep` seconds, where its client does not say; one without a result for `keep_failed`, if
+        that is more.
+        """
+        self.run = run
+        self.highest = highest
+        self.offset = 0.0  # seconds from the dispatcher's clock to the wall's
+        self.has_failed = False  # the store, for good
+        self.is_whole = True  # all that is stored is known here
+        self.is_low = False  # the disk has no room for new tasks
+        self.outcomes = Outcomes()
+        self.damaged: dict[str, int] = {}  # the numbers of tasks that cannot be relied on, by key
+        self._keep = keep
+        self._keep_failed = keep_failed
+        self._turn = Turn()
+        self._changed: dict[Task, None] = {}  # tasks that have moved in this turn
+        self._next_expiry = 0.0
+
+    @property
+    def has_news(self) -> bool:
+        """Tell whether this turn has something for the store."""
+        return bool(self._changed or self._turn.batch or self._turn.replies)
+
+    def take(self) -> Turn:
+        """Return what the turn has for the store, and begin the next one."""
+        turn, self._turn = self._turn, Turn()
+        for task in self._changed:
+            turn.batch.change(task.number, self._state(task))
+        self._changed.clear()
+        return turn
+
+    # What happens to tasks
+
+    def add(self, request: Request, task: Task) -> None:
+        """Store a new task, as it is at the end of this turn."""
+        self._turn.batch.add(StoredTask(request, State(), task.body, task.size))
+        self.note(task)
+
+    def note(self, task: Task) -> None:
+        """Store how far a task has come by the end of this turn."""
+        self._changed[task] = None
+
+    def hold(self, hand_out: HandOut) -> None:
+        """Have a task go to a worker once this turn is stored."""
+        self._turn.hand_outs.append(hand_out)
+
+    def answer(self, answer: Task) -> None:
+        """Have a reply sent once this turn is stored."""
+        self._turn.replies.append(answer)
+
+    def settle(self, task: Task, now: float) -> None:
+        """Store the outcome of a task, with its result if it has one, and have it sent then."""
+        self._changed.pop(task, None)
+        until = now + self.kept_for(task)
+        key = task.key or ""
+        state = self._state(task)._replace(status=task.status, due=None, until=until + self.offset)
+        self._turn.batch.change(task.number, state, task.body if task.status is DONE else None)
+        if task.status in (FAILED, EXPIRED):
+            self._add_failed(FailedTask(task.number, key, task.queue.name, state, task.size, until))
+        else:
+            self.outcomes.add(Outcome(until, task.number, key))
+        self.answer(task)
+
+    def leave(self, task: Task) -> None:
+        """Leave a task in the store as it is there: the broker ends."""
+        self._changed.pop(task, None)
+
+    def kept_for(self, task: Task) -> float:
+        """Return for how many seconds the outcome of a settled task is kept."""
+        keep = self._keep if task.keep is None else task.keep
+        return max(keep, self._keep_failed) if task.status in (FAILED, EXPIRED) else keep
+
+    def spoil(self, task: Task, state: State) -> None:
+        """Note that a task has failed after all: its result does not fit on the disk."""
+        key = task.key or ""
+        self.outcomes.forget(key)
+        until = (state.until or 0.0) - self.offset
+        self._add_failed(FailedTask(task.number, key, task.queue.name, state, task.size, until))
+
+    def _add_failed(self, failed: FailedTask) -> None:
+        self.outcomes.add_failed(failed)
+        for outcome in self.outcomes.crowded_out():
+            self._turn.batch.forget(outcome.number)
+
+    # What becomes of outcomes
+
+    def has_settled(self, key: str) -> bool:
+        """Tell whether there is an outcome for a key, or a task that cannot be relied on any more."""
+        return self.outcomes.find(key) is not None or key in self.damaged
+
+    def want(self, number: int, then: Callable[[Found], None]) -> None:
+        """Have somebody told what is stored of a task, as it is after this turn."""
+        callers = self._turn.wanted.setdefault(number, [])
+        if not callers:
+            self._turn.batch.want(number)
+        callers.append(then)
+
+    def forget(self, key: str) -> bool:
+        """Drop an outcome, or a damaged task, from the store; tell whether there was one."""
+        outcome = self.outcomes.forget(key)
+        number = self.damaged.pop(key, None) if outcome is None else outcome.number
+        if number is None:
+            return False
+        self._turn.batch.forget(number)
+        return True
+
+    def expire(self, now: float) -> None:
+        """Drop outcomes that were kept for long enough, from time to time."""
+        if now < self._next_expiry:
+            return
+        forgotten = 0
+        for outcome in self.outcomes.expired(now):
+            self._turn.batch.forget(outcome.number)
+            forgotten += 1
+        self._next_expiry = now if forgotten == MOST_EXPIRED else now + EXPIRY_INTERVAL
+
+    def next_due(self) -> float | None:
+        """Return the instant at which `expire` has something to do again; None: there are no outcomes."""
+        due = self.outcomes.next_due()
+        return None if due is None else max(due, self._next_expiry)
+
+    def set_queue(self, settings: QueueSettings) -> None:
+        """Store what is set of a queue."""
+        is_set = settings != QueueSettings(settings.name)
+        self._turn.batch.set_queue(settings.name, settings if is_set else None)
+
+    # What the store has from before
+
+    def restore(self, stored: StoredTask) -> None:
+        """Take in an outcome that the store has."""
+        request, state, _, size = stored
+        until = (state.until or 0.0) - self.offset
+        if state.status in (FAILED, EXPIRED):
+            self._add_failed(
+                FailedTask(request.number, request.key, request.queue or DEFAULT_QUEUE, state, size, until)
+            )
+        else:
+            self.outcomes.add(Outcome(until, request.number, request.key))
+
+    def _state(self, task: Task) -> State:
+        """Return how far a task has come: what a worker has counts as an attempt, also if it lies behind another."""
+        is_running = task.status is RUNNING
+        return State(
+            RUNNING if is_running else WAITING,
+            task.due + self.offset if task.status is DELAYED and task.due is not None else None,
+            task.hand_outs,
+            task.attempt if is_running else task.attempts,
+            task.deaths,
+            task.reason,
+            "" if task.worker is NOBODY else task.worker.name,
+        )
+
+
+def request_of(task: Task, header: Header, offset: float) -> Request:
+    """Return what is stored of what a client asked for, as the task begins."""
+    return Request(
+        task.number,
+        task.token,
+        header.key or "",
+        header.queue,
+        task.accepted + offset,
+        None,
+        header.group,
+        header.priority,
+        header.tries,
+        header.timeout,
+        header.retry_delay,
+        header.retry_factor,
+        header.retry_most,
+        None if header.expires is None else task.accepted + header.expires + offset,
+        header.keep if header.keep is not None or header.detach else KEEP_ATTACHED,
+    )
+
+
+def header_of(request: Request) -> Header:
+    """Return what its client asked of a task that is stored."""
+    return Header(
+        key=request.key,
+        timeout=request.timeout,
+        tries=request.tries,
+        priority=request.priority,
+        queue=request.queue,
+        group=request.group,
+        expires=None if request.expires is None else request.expires - request.accepted,
+        retry_delay=request.retry_delay,
+        retry_factor=request.retry_factor,
+        retry_most=request.retry_most,
+        keep=request.keep,
+    )

@@ -1,0 +1,151 @@
+"""Storing: what a turn decides about durable tasks goes to the store, and what follows from it is sent afterwards."""
+
+import gc
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic, time
+
+from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.store.gate import Finished, Store, StoreError
+from zmqbroker.broker.store.journal import STORE_FAILED, UNSTORED, HandOut, Turn
+from zmqbroker.broker.store.rows import DamagedTask
+from zmqbroker.transport.limited_log import printable
+from zmqbroker.wire import DONE
+
+LOOK_INTERVAL = 1.0  # seconds between two looks at the disk
+TIDY_INTERVAL = 0.02  # seconds between two pieces of what is given back, while nothing else is to be done
+DAMAGED_NAMED = 20  # damaged tasks that the log names, at a start
+
+log = logging.getLogger("zmqbroker")
+
+
+class Storing:
+    """Has the decisions of each turn stored."""
+
+    def __init__(self, store: Store, dispatcher: Dispatcher, send: Callable[[HandOut, float], None]) -> None:
+        """Begin; `send` gives a worker its task."""
+        self._store = store
+        self._dispatcher = dispatcher
+        self._journal = dispatcher.journal
+        self._send = send
+        self._pending: deque[Turn] = deque()  # being stored, the first first
+        self.due = 0.0  # when there is something to do by itself
+        self._next_look = 0.0
+        self._is_tidy = False
+        self.failure: StoreError | None = None  # the store's, after which nothing is stored; None: it has not failed
+
+    @property
+    def has_news(self) -> bool:
+        """Tell whether something is to be stored, as it was decided after the last turn was."""
+        return self._journal.has_news
+
+    def load(self, now: float, is_over: Callable[[], bool]) -> None:
+        """Take in all that is stored, or as much as there is time for until `is_over`; raises StoreError."""
+        store, dispatcher = self._store, self._dispatcher
+        self._journal.offset = time() - now
+        self._journal.is_whole = False
+        damaged: list[DamagedTask] = []
+        with _without_garbage():
+            for some in store.load():
+                for stored in some:
+                    dispatcher.restore(stored, store.has_ended_well, now)
+                    if isinstance(stored, DamagedTask):
+                        damaged.append(stored)
+                if is_over():
+                    return
+        self._journal.is_whole = True
+        for task in damaged[:DAMAGED_NAMED]:
+            log.warning("task %d%s is damaged in the store, and left there", task.number, _called(task))
+        if len(damaged) > DAMAGED_NAMED:
+            log.warning("%d more tasks are damaged in the store", len(damaged) - DAMAGED_NAMED)
+        tasks, outcomes = dispatcher.unsettled, len(self._journal.outcomes)
+        if tasks or outcomes:
+            log.info("%d tasks and %d outcomes were in the store; read in %.1f s", tasks, outcomes, monotonic() - now)
+
+    def turn(self, now: float) -> None:
+        """Begin to store what this turn has decided, and send what follows from what is stored."""
+        if not (self._journal.has_news or self._pending):
+            return
+        with self._failing():
+            if self._journal.has_news:
+                turn = self._journal.take()
+                self._pending.append(turn)
+                self._is_tidy = False
+                self._store.start(turn.batch)
+            for finished in self._store.finished():
+                self._finish(finished, self._pending.popleft(), now)
+
+    def look(self, now: float, is_idle: bool) -> None:
+        """See what is free on the disk, once a second; while nothing else is to be done, tidy up."""
+        with self._failing():
+            if now >= self._next_look:
+                self._journal.offset = time() - now
+                self._store.look()
+                self._journal.is_low = self._store.is_low
+                self._next_look = now + LOOK_INTERVAL
+            if is_idle and not self._is_tidy:
+                self._is_tidy = not self._store.tidy()
+        self.due = self._next_look if self._is_tidy else now + TIDY_INTERVAL
+
+    def _finish(self, finished: Finished, turn: Turn, now: float) -> None:
+        """Send what follows from a turn that is stored, but for what was not stored of it."""
+        dispatcher = self._dispatcher
+        if finished.refused:
+            refused = [hand_out for hand_out in turn.hand_outs if hand_out.task.number in finished.refused]
+            turn.hand_outs = [hand_out for hand_out in turn.hand_outs if hand_out not in refused]
+            dispatcher.unstore(refused, finished.refused, now)
+        for reply in turn.replies:
+            if reply.number in finished.refused:
+                dispatcher.recall(reply, UNSTORED)
+            elif reply.status is DONE and reply.number in finished.unfit:
+                dispatcher.spoil(reply, finished.unfit[reply.number])
+        for hand_out in turn.hand_outs:
+            self._send(hand_out, now)
+        dispatcher.settled.extend(turn.replies)
+        for number, found in finished.found.items():
+            for then in turn.wanted[number]:
+                then(found)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Note a failure of the store; what was not stored then is given up."""
+        try:
+            if self.failure is not None:
+                raise self.failure
+            yield
+        except StoreError as error:
+            self.failure = error
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Tell who waits for what is not stored to send it again."""
+        dispatcher = self._dispatcher
+        self._journal.has_failed = True
+        self._pending.append(self._journal.take())
+        for turn in self._pending:
+            for reply in turn.replies:
+                dispatcher.recall(reply, STORE_FAILED)
+            dispatcher.settled.extend(turn.replies)
+            for callers in turn.wanted.values():
+                for then in callers:
+                    then(None)
+        self._pending.clear()
+
+
+def _called(task: DamagedTask) -> str:
+    """Return the key of a damaged task for the log; empty: it cannot be read."""
+    return "" if task.key is None else f" ({printable(task.key)})"
+
+
+@contextmanager
+def _without_garbage() -> Iterator[None]:
+    """Have Python look for no garbage meanwhile: all that is made here stays, and looking at it takes as long."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
