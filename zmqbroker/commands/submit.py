@@ -26,10 +26,10 @@ examples:
   zmqbroker submit --whole -T 60 tcp://localhost:4161 *.svg > all
   seq 1000 | zmqbroker submit --detach tcp://localhost:4161 > keys
 
-Exit status: 0 if all tasks were done, or accepted with --detach; 1 if any failed; 2 for bad options, a file that cannot be read, output that
-cannot be written, a wrong address, or no broker within --connect-timeout; 130 after Ctrl-C, 143 after SIGTERM and 129
-after SIGHUP, which print what is finished; 141 when nobody reads the output any more. What is left of the tasks is
-cancelled in each of these cases."""
+Exit status: 0 if all tasks were done, or accepted with --detach; 1 if any failed; 2 for bad options, a file that cannot
+be read, output that cannot be written, a wrong address, or no broker within --connect-timeout; 130 after Ctrl-C, 143
+after SIGTERM and 129 after SIGHUP, which print what is finished; 141 when nobody reads the output any more. What is
+left of the tasks is cancelled in each of these cases, but for those that were accepted with --detach."""
 OF_TASKS = (  # the options that are Client.submit's too
     "tries",
     "timeout",
