@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zmqbroker.broker.broker import Broker
+    from zmqbroker.broker.store.gate import StoreError
     from zmqbroker.client.client import Client
     from zmqbroker.client.futures import TaskFailed
     from zmqbroker.transport.keep_alive import KeepAlive
@@ -17,7 +18,18 @@ if TYPE_CHECKING:
     from zmqbroker.worker.task_filter import TaskFilter
     from zmqbroker.worker.worker import Worker
 
-__all__ = ["Broker", "Client", "Fail", "KeepAlive", "Reject", "TaskFailed", "TaskFilter", "Worker", "current_task"]
+__all__ = [
+    "Broker",
+    "Client",
+    "Fail",
+    "KeepAlive",
+    "Reject",
+    "StoreError",
+    "TaskFailed",
+    "TaskFilter",
+    "Worker",
+    "current_task",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -26,6 +38,7 @@ _HOMES = {
     "Fail": "worker.outcome",
     "KeepAlive": "transport.keep_alive",
     "Reject": "worker.outcome",
+    "StoreError": "broker.store.gate",
     "TaskFailed": "client.futures",
     "TaskFilter": "worker.task_filter",
     "Worker": "worker.worker",

@@ -259,7 +259,8 @@ def test_the_option_table_has_what_the_parser_takes_and_its_defaults(command):
             names = f"{names[:-1]} {metavar}`"
         defaults = action.default if isinstance(action.default, tuple) else (action.default,)
         has_default = action.nargs != 0 and all(isinstance(default, int | float) for default in defaults)
-        expected[names] = " ".join(f"{default:g}" for default in defaults) if has_default else ""
+        shown = (f"{default:g}" if isinstance(default, float) else f"{default}" for default in defaults)
+        expected[names] = " ".join(shown) if has_default else ""
     _, _, *rows = section(REFERENCE, f"zmqbroker {command}").rows
     assert {names: default for names, default, _ in rows} == expected
 

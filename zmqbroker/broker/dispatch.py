@@ -15,7 +15,6 @@ frames whose first one names the connection it came by.
 
 from collections.abc import Iterator, Sized
 from math import inf
-from typing import Any, NamedTuple
 
 from zmqbroker.broker.intake import Intake
 from zmqbroker.broker.queues import Queue
@@ -32,28 +31,15 @@ from zmqbroker.broker.task import (
     Task,
     Worker,
 )
-from zmqbroker.broker.tasks import HELD
+from zmqbroker.broker.tasks import HELD, Move
 from zmqbroker.wire import DONE, Announce, Frames, announced
 
 MOST_DEATHS = 5  # of the broker with a task at a worker, if the number of attempts has no limit
 GRACE = 0.1  # seconds in which a worker that is gone may come back, or its result still come in by the other socket
 
 
-class Move(NamedTuple):
-    """A worker that has announced itself, or whose connection has dropped since."""
-
-    worker: Worker
-    has_come: bool
-
-
 class Dispatcher(Intake):
     """The state of all unsettled tasks and idle workers, and the rules that move them."""
-
-    def __init__(self, **options: Any) -> None:
-        """Start with nothing to do; for the options see `Intake`."""
-        super().__init__(**options)
-        self.progressed: dict[Task, Sized] = {}  # how far tasks have come, to be passed on; the caller clears it
-        self.moves: list[Move] = []  # workers that have come or left; the caller clears it
 
     @property
     def has_news(self) -> bool:

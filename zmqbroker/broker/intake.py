@@ -170,6 +170,7 @@ class Intake(Known):
         task.rank -= bool(state.hand_outs)
         task.since = now
         self.counters.restored += 1
+        queue.statistics.accepted += 1
         self.ledger.add(task.number, task)
         self._by_key[request.key] = task
         if state.status == RUNNING:

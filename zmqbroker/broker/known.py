@@ -1,11 +1,10 @@
 """Requests about a task that is known already: they join it, cancel it, ask for its outcome, or have that forgotten."""
 
 from functools import partial
-from sys import intern
 
 from zmqbroker.broker.store.gate import DAMAGED
 from zmqbroker.broker.store.journal import STORE_FAILED, Found
-from zmqbroker.broker.store.rows import DamagedTask
+from zmqbroker.broker.store.rows import SETTLED, DamagedTask
 from zmqbroker.broker.task import Fetch, Task, Waiter
 from zmqbroker.broker.tasks import Tasks
 from zmqbroker.wire import (
@@ -168,7 +167,8 @@ class Known(Tasks):
             self._answer(envelope, header, FAILED, DAMAGED).number = found.number
         else:
             state = found.state
-            answer = self._answer(envelope, header, intern(state.status), state.reason)
+            status = SETTLED[SETTLED.index(state.status)]  # the very object: they are told apart by identity
+            answer = self._answer(envelope, header, status, state.reason)
             answer.attempts, answer.number = state.attempts, found.request.number
             if answer.status is DONE and _wants_body(header):
                 answer.body = found.body or []

@@ -61,6 +61,13 @@ class Told(NamedTuple):
     what: bytes  # an attempt id, or a number
 
 
+class Move(NamedTuple):
+    """A worker that has announced itself, or whose connection has dropped since."""
+
+    worker: Worker
+    has_come: bool
+
+
 class Tasks:
     """All unsettled tasks: where they wait, at whom they run, and what was counted of them."""
 
@@ -70,6 +77,8 @@ class Tasks:
         self.settled: list[Task] = []  # whose reply is to be sent; the caller clears it
         self.lost: list[tuple[Task, float]] = []  # tasks to be tried again, after so many seconds; the caller clears it
         self.told: list[Told] = []  # what workers are to be told; the caller clears it
+        self.progressed: dict[Task, Sized] = {}  # how far tasks have come, to be passed on; the caller clears it
+        self.moves: list[Move] = []  # workers that have come or left; the caller clears it
         self.delayed = 0
         self.ledger = Ledger()  # the unsettled ones
         self.in_hand: dict[Task, bool] = {}  # running ones that a worker is at, the longest first
