@@ -164,11 +164,13 @@ class Intake(Known):
         header = header_of(request)
         queue = self._queues.default if request.queue is None else self._queues.find(request.queue)
         task = self._task([], body or [], queue, header, request.number, request.accepted - offset)
-        task.is_durable, task.size, task.keep, task.token = True, size, request.keep, request.secret
-        task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
-        task.reason = state.reason
-        task.rank -= bool(state.hand_outs)
-        task.since = now
+        task.is_durable, task.size, task.token, task.since = True, size, request.secret, now
+        if request.keep is not None:
+            task.keep = request.keep
+        if state.hand_outs:
+            task.rank -= 1
+            task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
+            task.reason = state.reason
         self.counters.restored += 1
         queue.statistics.accepted += 1
         self.ledger.add(task.number, task)
@@ -180,7 +182,8 @@ class Intake(Known):
             self._delay(task, state.due - offset)
         else:
             self._matching.put(task, now)
-            self._set_due(task, inf)
+            if task.expires_at < inf:
+                self._set_due(task, inf)
 
     def _resume(self, task: Task, now: float) -> None:
         """Have a task run at a worker that has not told of it yet since the broker has begun anew."""

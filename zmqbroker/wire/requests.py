@@ -90,6 +90,11 @@ _match_done = re.compile(  # as `reply_header` does
 ).fullmatch
 
 
+def plain_header(key: str) -> Header:
+    """Return a header that has a key and nothing else, in half the time."""
+    return tuple.__new__(Header, (key, *_NO_WISHES))
+
+
 class MalformedRequestError(MalformedError):
     """A request that fits no rule, and to whom that can be said."""
 

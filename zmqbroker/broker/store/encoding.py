@@ -10,16 +10,14 @@ from marshal import dumps
 from typing import Any
 from zlib import crc32
 
-from zmqbroker.broker.store.rows import SETTLED, UNSETTLED, DamagedTask, Request, State, StoredTask
+from zmqbroker.broker.store.rows import NO_WISHES, PLAIN, SETTLED, UNSETTLED, DamagedTask, Request, State, StoredTask
 from zmqbroker.wire import Frames
 from zmqbroker.wire.header import quote
 
 Row = tuple[Any, ...]
 
 FORMAT = 2  # of marshal: the same bytes for the same values in every Python
-PLAIN = Request._fields.index("owner")  # so many fields have columns of their own, the wishes have one
-WISHES = Request._fields[PLAIN:]
-NO_WISHES = tuple(Request._field_defaults[name] for name in WISHES)
+WISHES = Request._fields[PLAIN:]  # they have one column together
 PLAIN_WISHES = (None,)
 KEY = Request._fields.index("key")
 ASKED = PLAIN + 1  # columns

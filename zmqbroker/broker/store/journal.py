@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from zmqbroker.broker.store.gate import Batch
 from zmqbroker.broker.store.outcomes import MOST_EXPIRED, FailedTask, Outcome, Outcomes
-from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, Request, State, StoredTask
+from zmqbroker.broker.store.rows import NO_WISHES, PLAIN, DamagedTask, QueueSettings, Request, State, StoredTask
 from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Task
-from zmqbroker.wire import DEFAULT_QUEUE, DONE, EXPIRED, FAILED, Frames, Header
+from zmqbroker.wire import DEFAULT_QUEUE, DONE, EXPIRED, FAILED, Frames, Header, plain_header
 
 DEFAULT_KEEP = 86_400.0  # seconds: a day
 DEFAULT_KEEP_FAILED = 604_800.0  # a week
@@ -228,7 +228,9 @@ def request_of(task: Task, header: Header, offset: float) -> Request:
 
 
 def header_of(request: Request) -> Header:
-    """Return what its client asked of a task that is stored."""
+    """Return what its client asked of a task that is stored; nearly all have a key and nothing else."""
+    if request[PLAIN:] == NO_WISHES:
+        return plain_header(request.key) if request.queue is None else Header(request.key, queue=request.queue)
     return Header(
         key=request.key,
         timeout=request.timeout,

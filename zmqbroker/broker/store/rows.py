@@ -35,6 +35,10 @@ class Request(NamedTuple):
     keep: float | None = None  # seconds for which its outcome is kept
 
 
+PLAIN = Request._fields.index("owner")  # so many fields all tasks have, the others are wishes
+NO_WISHES = tuple(Request._field_defaults[name] for name in Request._fields[PLAIN:])
+
+
 class State(NamedTuple):
     """How far a task has come."""
 

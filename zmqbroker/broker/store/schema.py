@@ -4,8 +4,7 @@ The columns have no types, so what was stored comes back as it was: 5 stays 5, w
 the sum over them would be another one. The body comes last: what follows a large one would be read through it.
 """
 
-from zmqbroker.broker.store.encoding import PLAIN
-from zmqbroker.broker.store.rows import Request, State
+from zmqbroker.broker.store.rows import PLAIN, Request, State
 
 APPLICATION = 0x5A423153  # ZB1S: this file is a store
 VERSION = 1
