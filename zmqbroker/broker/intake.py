@@ -66,6 +66,7 @@ class Intake(Known):
         else:
             task = self._task(envelope, body, queue, header, number, now)
             if (header.durable or header.detach) and not self._store(task, header, now):
+                self._queues.forget_if_empty(queue)
                 return
             if header.key is not None:
                 self._by_key[header.key] = task
