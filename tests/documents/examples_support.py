@@ -11,6 +11,7 @@ from helpers import TOP
 
 from zmqbroker.commands.command_lines import GROUPS
 from zmqbroker.commands.drain import add_drain_options
+from zmqbroker.commands.fetch import add_fetch_options
 from zmqbroker.commands.options import Parser
 from zmqbroker.commands.serve import add_serve_options
 from zmqbroker.commands.status import add_status_options
@@ -86,6 +87,7 @@ ADD_OPTIONS: dict[str, Callable[[Parser], None]] = {
     "serve": add_serve_options,
     "work": partial(add_work_options, command_line=None),
     "submit": add_submit_options,
+    "fetch": add_fetch_options,
     "status": add_status_options,
     **{
         f"{group} {name}": entry.add_options

@@ -117,12 +117,12 @@ def core_task(core: Core) -> bytes:
     return task.attempt_id
 
 
-STATUSES = ("DONE", "FAILED", "CANCELLED", "EXPIRED", "INVALID", "UNAVAILABLE", "PROGRESS")
+STATUSES = ("DONE", "FAILED", "CANCELLED", "EXPIRED", "INVALID", "UNAVAILABLE", "PROGRESS", "ACCEPTED", "UNKNOWN")
 
 
 def test_the_statuses_of_the_protocol_are_those_of_the_code():
     (meaning,) = (row[1] for row in section(PROTOCOL, "REPLY with a header").rows if row[0] == "`status`")
-    statuses = {getattr(zmqbroker.wire, name) for name in STATUSES}
+    statuses = {*(getattr(zmqbroker.wire, name) for name in STATUSES), *zmqbroker.wire.UNSETTLED}
     assert set(re.findall(r"`(\w+)`: ", meaning)) == statuses
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from zmqbroker.client.futures import TaskFailed, body_of, failure_of, outcome_of
+from zmqbroker.client.futures import body_of, failure_of, outcome_of
 from zmqbroker.client.session import Settle
 from zmqbroker.wire import Frames, Reply, chunks, frames_of, is_list
 from zmqbroker.wire.chunks import Failure
@@ -203,7 +203,7 @@ def raise_failures(found: Generator[Any]) -> Iterator[Any]:
     """Yield results, and raise the first failure."""
     with closing(found):
         for outcome in found:
-            if isinstance(outcome, TaskFailed):
+            if isinstance(outcome, Exception):
                 raise outcome
             yield outcome
 
@@ -218,7 +218,7 @@ def _outcome_as_list(reply: Reply) -> list[Any]:
 
 def _chunk_outcomes(reply: Reply, as_lists: list[bool]) -> list[Any]:
     whole = outcome_of(reply, as_list=True)
-    if isinstance(whole, TaskFailed):
+    if isinstance(whole, Exception):
         return [whole] * len(as_lists)
     try:
         found = chunks.unpack_results(reply.body)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from zmqbroker.commands import drain, queues, status, tasks, workers
+from zmqbroker.commands.fetch import FETCH, add_fetch_options, fetch
 from zmqbroker.commands.options import Parser, ShowVersion
 from zmqbroker.commands.serve import SERVE, SERVE_EXAMPLE, add_serve_options, serve
 from zmqbroker.commands.submit import SUBMIT, add_submit_options, submit
@@ -84,6 +85,7 @@ def _zmqbroker_parser(command_line: list[str] | None) -> Parser:
     serve_parser.epilog, serve_parser.formatter_class = SERVE_EXAMPLE, argparse.RawDescriptionHelpFormatter
     _add(commands, "work", Entry(WORK, partial(add_work_options, command_line=command_line), work))
     _add(commands, "submit", Entry(SUBMIT, add_submit_options, submit))
+    _add(commands, "fetch", Entry(FETCH, add_fetch_options, fetch))
     _add(commands, "status", Entry(status.STATUS, status.add_status_options, status.status))
     for name, (help, entries) in GROUPS.items():
         group = commands.add_parser(name, help=help, description=_sentence(help))

@@ -142,11 +142,12 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "body": (lambda value: type(value) is bool, "true or false"),
     "forget": (lambda value: type(value) is bool, "true or false"),
 }
+STORED = ("detach", "durable")  # fields of a task that outlives the broker
 ABOUT_ANOTHER = ("cancel", "fetch", "forget")  # fields of a request that is no task, but about one
 
 
 def check_fields(fields: dict[str, Any]) -> None:
-    """Raise ValueError for a field that no header has, a value out of its range, or an `expires` within the delay."""
+    """Raise ValueError for a field that no header has, a value out of its range, or fields that do not go together."""
     for name, value in fields.items():
         if name not in FIELDS:
             raise ValueError(f"unknown field {name[:50]!r}; there are {', '.join(FIELDS)}")
@@ -155,6 +156,8 @@ def check_fields(fields: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be {what}, not {value!r:.50}")
     if fields.get("expires", inf) <= fields.get("delay", 0):
         raise ValueError("expires must be more than delay: both are seconds from the acceptance")
+    if "keep" in fields and not _named(fields, STORED):
+        raise ValueError("keep goes with detach or durable: no other outcome is kept for long")
 
 
 # What the broker receives and sends
@@ -211,15 +214,13 @@ def _check_header(fields: dict[str, Any], size: int) -> None:
     if size > LARGEST_HEADER:
         raise ValueError(f"it is larger than {LARGEST_HEADER} bytes")
     check_fields(fields)
-    about, stored = _named(fields, ABOUT_ANOTHER), _named(fields, ("detach", "durable"))
+    about, stored = _named(fields, ABOUT_ANOTHER), _named(fields, STORED)
     if (about or stored) and "key" not in fields:
         raise ValueError(f"{(about + stored)[0]} needs the key of a task")
     if about and stored:
         raise ValueError(f"{about[0]} is about a task that there is already, and goes with no {stored[0]}")
     if about[:1] == ["cancel"] and len(about) > 1:
         raise ValueError(f"cancel goes with no {about[1]}")
-    if "keep" in fields and not stored:
-        raise ValueError("keep goes with detach or durable: no other outcome is kept for long")
     if "body" in fields and "fetch" not in fields:
         raise ValueError("body goes with fetch")
 
@@ -276,8 +277,10 @@ def more_fields(fields: dict[str, Any]) -> str:
     return f", {quote(fields)[1:-1]}" if fields else ""
 
 
-def request_message(body: Frames, key: str, more: str = "") -> Frames:
-    """Build a request with a key and `more_fields` in its header, for a DEALER."""
+def request_message(body: Frames, key: str, more: str = "", id: str | None = None) -> Frames:
+    """Build a request with a key and `more_fields` in its header, and an id unless that is None, for a DEALER."""
+    if id is not None:
+        more = f', "id": {quote(id)}{more}'
     return [HEADER + f'{{"key": {quote(key)}{more}}}'.encode(), EMPTY, *body]
 
 
