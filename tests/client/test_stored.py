@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import InvalidStateError
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -98,18 +99,22 @@ def test_what_is_left_is_cancelled_by_its_key(client: Client):
         client.fetch("mine")
 
 
-def test_a_client_may_wait_for_a_task_and_ask_for_its_outcome_and_cancel_it(storing: Running, client: Client):
-    for cancel in (lambda future: client.cancel("mine"), lambda future: future.withdraw()):
-        future = client.submit(b"task", key="mine")
-        outcome = client.outcome("mine", None)
-        cancel(future)
-        assert [failure(lambda each=each: each.result(PATIENCE)).status for each in (future, outcome)] == [
-            "cancelled"
-        ] * 2
+def test_one_client_waits_for_a_task_and_asks_for_its_outcome(storing: Running, client: Client):
+    futures = [client.submit(b"task", key="mine"), client.submit(b"task", key="mine"), client.outcome("mine", None)]
     with working(storing.addresses.ready, echo):
-        futures = [client.submit(b"task", key="another"), client.submit(b"task", key="another")]
-        futures += [client.outcome("another", None)]
-        assert [each.result(PATIENCE) for each in futures] == [b"task"] * 3
+        assert [future.result(PATIENCE) for future in futures] == [b"task"] * 3
+    wait_until_idle(client._link)
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+def test_one_client_waits_for_a_task_and_cancels_it(storing: Running, client: Client, by_key: bool):
+    futures = [client.submit(b"task", key="mine"), client.outcome("mine", None)]
+    storing.wait_for("joined", 1)
+    if by_key:
+        client.cancel("mine")
+    else:
+        futures[0].withdraw()
+    assert [failure(partial(future.result, PATIENCE)).status for future in futures] == ["cancelled"] * 2
     wait_until_idle(client._link)
 
 
