@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from zmqbroker import wire
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.session import DETACH, DURABLE, Request, Settle
 from zmqbroker.wire import Frames
 
 FROM_SUBMISSION = ("delay", "expires")  # fields that count from there, however often and late a task is sent
@@ -21,6 +21,7 @@ class Options:
         fields = {name: plain(value) for name, value in options.items() if value is not None and value is not False}
         wire.check_fields(fields)
         self.key: str | None = fields.pop("key", None)  # that its user chose; None: the client makes one up
+        self._stored = next((name for name in (DETACH, DURABLE) if name in fields), "")
         self._spans = {name: fields.pop(name) for name in FROM_SUBMISSION if name in fields}
         self._fields = wire.more_fields(fields)
 
@@ -37,7 +38,7 @@ class Options:
             return Request(key, body, self._fields, settle, None, on_progress, id)
         now = monotonic()
         instants = {name: now + span for name, span in self._spans.items()}
-        return Request(key, body, self._fields, settle, instants, on_progress, id)
+        return Request(key, body, self._fields, settle, instants, on_progress, id, self._stored)
 
 
 def plain(value: Any) -> Any:
