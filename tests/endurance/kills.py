@@ -36,6 +36,7 @@ TIMEOUT = 1.0  # seconds per attempt
 STEP = 0.02  # seconds between looks at the crew
 LIFE = 2.0  # seconds that the broker serves, on average
 ACTION_EVERY = 0.7  # seconds, on average
+DEEDS = {"worker killed": 4, "worker stopped": 3, "client killed": 0.4, "client stopped": 1}  # and how often
 LONGEST_STOP = 3.0
 LONGEST_START = 0.6  # seconds, of which some are taken to kill it in
 LONGEST_ABSENCE = 0.3
@@ -181,9 +182,7 @@ class Kills:
 
     def _act(self, now: float) -> None:
         """Do something to a worker or a client."""
-        deed = self.rng.choices(("worker killed", "worker stopped", "client killed", "client stopped"), (4, 3, 0.4, 1))[
-            0
-        ]
+        deed = self.rng.choices(list(DEEDS), list(DEEDS.values()))[0]
         who, what = deed.split()
         peer = self.rng.choice(self.crew.workers if who == "worker" else self.crew.clients)
         if not peer.is_running or peer.process is None:

@@ -185,7 +185,7 @@ class Known(Tasks):
 
     def _make_answer(self, envelope: Frames, header: Header | None, status: str, reason: str = "") -> Task:
         answer = Task(envelope, [], self._queues.default, header=header)
-        answer.status, answer.reason = status, reason
+        answer.status, answer.reason, answer.is_answer = status, reason, True
         return answer
 
 
