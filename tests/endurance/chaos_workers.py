@@ -1,8 +1,8 @@
 """The workers of `chaos.py`: `req`, `dealer`, `announced` and `library` as programs, `handle` for `zmqbroker work`.
 
 They do most tasks, and everything else with some: they are slow, too slow, they drop, fail, reject and release tasks,
-raise exceptions, answer twice, die. A seed decides, anew for each task. Plain ones can be told to leave when they have
-got nothing for some time: they cannot know that the broker has died, and does not know them any more.
+raise exceptions, answer twice, die. A seed decides, anew for each task. Those that speak plain frames can be told to
+connect anew when they have got nothing for some time: the broker may have died, and not know them any more.
 """
 
 import heapq
@@ -135,12 +135,14 @@ def connect(kind: int, address: str) -> Socket:
 
 
 def be_req(ready: str, results_address: str, patience: str = "inf") -> None:
-    """Be a plain REQ worker, which leaves when it has got nothing for so many seconds."""
+    """Be a plain REQ worker, which connects anew when it has got nothing for so many seconds."""
     mind, ask, results = Mind(), connect(zmq.REQ, ready), connect(zmq.PUSH, results_address)
     while True:
         ask.send(b"ready")
         if not ask.poll(milliseconds(float(patience))):
-            return
+            ask.close(linger=0)
+            ask = connect(zmq.REQ, ready)
+            continue
         attempt_id, *body = ask.recv_multipart()
         name, manner, seconds = mind.take(body, attempt_id)
         if manner == "touch":
@@ -150,11 +152,9 @@ def be_req(ready: str, results_address: str, patience: str = "inf") -> None:
 
 
 def be_dealer(ready: str, results_address: str, patience: str = "inf") -> None:
-    """Be a DEALER worker that does several tasks at a time, and leaves when it has got nothing for so many seconds."""
-    mind, ask, results = Mind(), connect(zmq.DEALER, ready), connect(zmq.PUSH, results_address)
+    """Be a DEALER worker that does several tasks at a time; it connects anew as a REQ does."""
+    mind, ask, results = Mind(), connect_dealer(ready), connect(zmq.PUSH, results_address)
     in_hand: list[tuple[float, bytes, str, str, list[bytes]]] = []  # a heap, by when it is done
-    for _ in range(randomness("slots").randint(*SLOTS)):
-        ask.send_multipart([b"hop", b"", b"ready", b"for one more"])
     while True:
         if ask.poll(milliseconds(in_hand[0][0] - time.monotonic() if in_hand else float(patience))):
             _, _, attempt_id, *body = ask.recv_multipart()
@@ -163,11 +163,20 @@ def be_dealer(ready: str, results_address: str, patience: str = "inf") -> None:
                 touch(results, attempt_id)
             heapq.heappush(in_hand, (time.monotonic() + seconds, attempt_id, manner, name, body))
         elif not in_hand:
-            return
+            ask.close(linger=0)
+            ask = connect_dealer(ready)
         while in_hand and in_hand[0][0] <= time.monotonic():
             _, attempt_id, manner, name, body = heapq.heappop(in_hand)
             say(mind, results, manner, name, attempt_id, body)
             ask.send_multipart([b"hop", b"", b"ready"])
+
+
+def connect_dealer(ready: str) -> Socket:
+    """Connect, and be ready for several tasks."""
+    ask = connect(zmq.DEALER, ready)
+    for _ in range(randomness("slots").randint(*SLOTS)):
+        ask.send_multipart([b"hop", b"", b"ready", b"for one more"])
+    return ask
 
 
 def milliseconds(seconds: float) -> int | None:
@@ -178,13 +187,11 @@ def milliseconds(seconds: float) -> int | None:
 def be_announced(ready: str, number: str, patience: str = "inf") -> None:
     """Be a worker that says from which queues it asks, and does several tasks at a time, with plain frames.
 
-    It leaves when it has got nothing for so many seconds.
+    It connects anew as a REQ does.
     """
     queues = LISTS[int(number) % len(LISTS)]
-    mind, ask = Mind(queues), connect(zmq.DEALER, ready)
+    mind, ask = Mind(queues), announce(ready, queues)
     in_hand: list[tuple[float, bytes, str, str, list[bytes]]] = []  # a heap, by when it is done
-    ask.send_multipart([b"ZB1 " + json.dumps({"role": "worker", "protocol": 1, "queues": queues}).encode(), b""])
-    ask.send_multipart([b"", b"ZB1 ready %d" % randomness("slots").randint(*SLOTS)])
     while True:
         if ask.poll(milliseconds(in_hand[0][0] - time.monotonic() if in_hand else float(patience))):
             first, attempt_id, *body = ask.recv_multipart()
@@ -194,10 +201,19 @@ def be_announced(ready: str, number: str, patience: str = "inf") -> None:
                     ask.send_multipart([b"", b"ZB1 touch " + attempt_id, b"3"])
                 heapq.heappush(in_hand, (time.monotonic() + seconds, attempt_id, manner, name, body))
         elif not in_hand:
-            return
+            ask.close(linger=0)
+            ask = announce(ready, queues)
         while in_hand and in_hand[0][0] <= time.monotonic():
             _, attempt_id, manner, name, body = heapq.heappop(in_hand)
             say_word(mind, ask, manner, name, attempt_id, body)
+
+
+def announce(ready: str, queues: Sequence[str]) -> Socket:
+    """Connect, say from which queues one asks, and ask for several tasks."""
+    ask = connect(zmq.DEALER, ready)
+    ask.send_multipart([b"ZB1 " + json.dumps({"role": "worker", "protocol": 1, "queues": queues}).encode(), b""])
+    ask.send_multipart([b"", b"ZB1 ready %d" % randomness("slots").randint(*SLOTS)])
+    return ask
 
 
 def say_word(mind: Mind, ask: Socket, manner: str, name: str, attempt_id: bytes, body: Sequence[bytes]) -> None:

@@ -41,11 +41,11 @@ import zmqbroker
 
 CANCEL_SHARE = 0.03
 TWICE_SHARE = 0.05  # of the tasks with a key, which are sent by two clients
-WINDOWS = (5, 20, 60)
+WINDOWS = (10, 40, 160)
 PAUSE = (0.0, 0.05)  # seconds between looks
-SILENCE = 1.0  # seconds after which a client of raw frames connects anew
+SILENCE = 0.5  # seconds after which a client of raw frames connects anew
 AGAIN = 0.2  # seconds after which it asks again when the broker did not want to hear of it
-WAIT = 1.0  # seconds that somebody waits for an outcome
+WAIT = 0.3  # seconds that somebody waits for an outcome
 CLASSES = 10  # of tasks that were left
 FETCHED = range(1, CLASSES)  # the others by who ends the run
 FETCHED_TWICE = range(4, CLASSES)
