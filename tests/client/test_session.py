@@ -7,7 +7,7 @@ import pytest
 from zmqbroker import wire
 from zmqbroker.client.futures import CLOSED
 from zmqbroker.client.session import CANCEL, Request, Session
-from zmqbroker.wire import ACCEPTED, CANCELLED, DONE, EXPIRED, PROGRESS, UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import ACCEPTED, CANCELLED, DONE, EXPIRED, PROGRESS, UNAVAILABLE, UNKNOWN, Frames, Reply
 
 
 class Told(list[Reply]):
@@ -259,6 +259,37 @@ def test_what_has_expired_when_it_is_to_be_sent_is_settled_and_not_sent(session:
     assert keys(session.take(9, 10.0)) == ["whenever"]
     ((_, (again,)),) = session.expired
     assert (again.key, again.reason) == ("in time", "no result came in time: it could not be sent again before")
+
+
+@pytest.mark.parametrize(
+    ("stored", "reply", "outcome"),
+    [
+        ("durable", Reply("a", DONE, 1, "", [b"result"]), (DONE, [b"result"])),
+        ("durable", Reply("a", UNKNOWN, 0, "never heard of it", []), (EXPIRED, [])),
+        ("detach", Reply("a", DONE, 1, "", [b"result"]), (ACCEPTED, [])),
+        ("detach", Reply("a", "running", 1, "", []), (ACCEPTED, [])),
+        ("detach", Reply("a", UNKNOWN, 0, "never heard of it", []), (EXPIRED, [])),
+        ("detach", Reply("a", CLOSED, 0, "the client was closed", []), (CLOSED, [])),
+    ],
+)
+def test_of_a_stored_task_that_has_expired_when_it_is_to_be_sent_again_the_outcome_is_asked_for(
+    session: Session, told: Told, stored: str, reply: Reply, outcome: tuple[str, Frames]
+):
+    fields = wire.more_fields({stored: True})
+    session.submit(Request("a", [b"task"], fields, told.extend, {"expires": 5.0}, stored=stored))
+    (sent,) = session.take(9, 1.0)
+    session.reconnect()
+    (asked,) = session.take(9, 5.0)
+    assert asked is sent
+    header, _, *body = asked.message(5.0)
+    assert (b'"fetch"' in header, stored.encode() in header, b"expires" in header) == (True, False, False)
+    assert body == [wire.EMPTY]
+    assert settle(session, Reply("a", UNAVAILABLE, 0, "the broker is shutting down", [])) == 0
+    session.reconnect()
+    assert session.take(9, 7.0) == [asked]
+    assert settle(session, reply) == 1
+    assert [(reply.status, reply.body) for reply in told] == [outcome]
+    assert (session.expired, len(session)) == ([], 0)
 
 
 def test_a_refused_task_does_not_wait_for_its_turn_when_it_has_expired(session: Session, told: Told):

@@ -114,9 +114,11 @@ class Known(Tasks):
             if header.forget:
                 self._kept.forget(key)
         else:
-            status = UNKNOWN if self.journal.is_whole else UNAVAILABLE
             self.counters.refused += 1
-            self._answer(envelope, header, status, "there is no task with this key, and no outcome of one")
+            if self.journal.is_whole:
+                self._answer(envelope, header, UNKNOWN, "there is no task with this key, and no outcome of one")
+            else:
+                self._answer(envelope, header, UNAVAILABLE, "the broker is shutting down, and may have left it stored")
             return
         self.counters.joined += 1
 
@@ -185,7 +187,7 @@ class Known(Tasks):
 
     def _make_answer(self, envelope: Frames, header: Header | None, status: str, reason: str = "") -> Task:
         answer = Task(envelope, [], self._queues.default, header=header)
-        answer.status, answer.reason = status, reason
+        answer.status, answer.reason, answer.is_answer = status, reason, True
         return answer
 
 

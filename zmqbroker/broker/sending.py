@@ -113,8 +113,10 @@ class Sender:
 
 
 def _is_no_news(task: Task) -> bool:
-    """Tell the answer to who fetches an outcome, or whose cancel has crossed with it: there is nothing wrong now."""
+    """Tell the answer to who has an outcome once more, or whose cancel has crossed with it: nothing is wrong now."""
     header = task.header
+    if task.is_answer and task.number:
+        return True
     if header is None:
         return False
     return (header.cancel and task.status is INVALID) or header.fetch is not None or header.forget

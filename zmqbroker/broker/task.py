@@ -201,6 +201,7 @@ class Task:
     size = 0  # bytes of its body, if it is durable
     keep: float | None = None  # seconds for which its outcome is kept then; None: as the broker is told
     deaths = 0  # of the broker while a worker had it
+    is_answer = False  # it is none, but what is told of one, or that there is none
 
     def __init__(
         self,

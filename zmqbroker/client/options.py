@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from zmqbroker import wire
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.session import DETACH, DURABLE, Request, Settle
 from zmqbroker.wire import Frames
 
 FROM_SUBMISSION = ("delay", "expires")  # fields that count from there, however often and late a task is sent
@@ -19,6 +19,7 @@ class Options:
     def __init__(self, **options: float | str | None) -> None:
         """Take it; None is as good as not said. Raises ValueError for what no broker would take."""
         self.key: str | None = None  # that its user chose; None: the client makes one up
+        self._stored = ""  # DURABLE or DETACH; empty: the broker does not store them
         self._spans: dict[str, float] = {}
         self._fields = ""
         if list(options.values()).count(None) == len(options):
@@ -26,6 +27,7 @@ class Options:
         fields = {name: plain(value) for name, value in options.items() if value is not None}
         wire.check_fields(fields)
         self.key = fields.pop("key", None)
+        self._stored = next((name for name in (DETACH, DURABLE) if fields.get(name)), "")
         self._spans = {name: fields.pop(name) for name in FROM_SUBMISSION if name in fields}
         self._fields = wire.more_fields(fields)
 
@@ -42,7 +44,7 @@ class Options:
             return Request(key, body, self._fields, settle, None, on_progress, id)
         now = monotonic()
         instants = {name: now + span for name, span in self._spans.items()}
-        return Request(key, body, self._fields, settle, instants, on_progress, id)
+        return Request(key, body, self._fields, settle, instants, on_progress, id, self._stored)
 
 
 def plain(value: Any) -> Any:

@@ -8,7 +8,8 @@ Requests go in by `submit` and `cancel`; `take` says what is to be sent, `receiv
 key of a task: when the connection is lost, every request without an answer is sent again under its key. The broker runs
 no task twice for that, and a new broker on the same address gets them all. A request that the broker answers with
 UNAVAILABLE is sent again by the next connection, or by this one after a pause that grows. What has expired by the time
-that it is to be sent is settled here. Time comes in as `now`, float seconds of a monotonic clock.
+that it is to be sent is settled here, unless the broker may have it in its store: then its outcome is asked for. Time
+comes in as `now`, float seconds of a monotonic clock.
 
 Several requests may have one key: tasks that their user gave the same, and questions about a task. Such have an id too,
 which comes back in their replies. So the *name* of a request is its id, or else its key.
@@ -19,18 +20,34 @@ collector ends, may come in between any two steps, though, and submit or cancel 
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
 from zmqbroker import wire
-from zmqbroker.wire import ACCEPTED, CANCELLED, DONE, EXPIRED, LONGEST_SPAN, PROGRESS, UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import (
+    ACCEPTED,
+    CANCELLED,
+    DONE,
+    EXPIRED,
+    FAILED,
+    LONGEST_SPAN,
+    PROGRESS,
+    UNAVAILABLE,
+    UNKNOWN,
+    UNSETTLED,
+    Frames,
+    Reply,
+)
 
 FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same connection; doubled each time
 LONGEST_PAUSE = 10.0  # seconds
 MANY_CUTS = 3  # connections in a row that ended without a reply; from here on that is worth saying
 FIRST_SILENCE = 10.0  # seconds between saying so and saying so again; doubled each time
 LONGEST_SILENCE = 600.0  # seconds
+DURABLE, DETACH = "durable", "detach"  # fields of what the broker stores
+STORED = (*UNSETTLED, DONE, FAILED, CANCELLED, EXPIRED)  # what a broker says of that
 CANCEL = wire.more_fields({"cancel": True})  # of a cancel that takes the place of its task; that is told by identity
 
 Settle = Callable[[list[Reply]], None]  # takes all that came for it at once: one of a `map` has many
@@ -39,7 +56,7 @@ Settle = Callable[[list[Reply]], None]  # takes all that came for it at once: on
 class Request:
     """A task that has no answer yet, a cancel that has taken its place, or a question about a task."""
 
-    __slots__ = ("body", "fields", "id", "instants", "key", "name", "on_progress", "pause", "sent", "settle")
+    __slots__ = ("body", "fields", "id", "instants", "key", "name", "on_progress", "pause", "sent", "settle", "stored")
 
     def __init__(
         self,
@@ -50,6 +67,7 @@ class Request:
         instants: dict[str, float] | None = None,
         on_progress: Settle | None = None,
         id: str | None = None,
+        stored: str = "",
     ) -> None:
         self.key = key  # of the task that it is, or is about
         self.id = id  # None: no other request has its key
@@ -59,6 +77,7 @@ class Request:
         self.settle = settle  # whom to tell; None: nobody
         self.instants = instants  # of those fields of its header that are seconds from when it is sent; None: no such
         self.on_progress = on_progress  # whom to tell how far it has come; None: nobody
+        self.stored = stored  # DURABLE or DETACH; empty: the broker does not store it
         self.pause = 0.0  # seconds since it was refused last; 0: it was not
         self.sent = 0  # how often; 0: the broker cannot know it
 
@@ -77,6 +96,13 @@ class Request:
         if self.instants is None or "expires" not in self.instants:
             return False
         return self.expires_at - now <= max(self.instants.get("delay", now) - now, 0.0)
+
+    def ask_instead(self) -> None:
+        """Become a question: the broker may have stored this, and tells others another outcome than `expired`."""
+        self.body, self.instants = [wire.EMPTY], None
+        self.fields = wire.more_fields({"fetch": LONGEST_SPAN if self.stored == DURABLE else 0.0})
+        if self.settle is not None:
+            self.settle = partial(_settle_stored, self.settle, self.stored)
 
     def message(self, now: float) -> Frames:
         """Build what is sent now: with what is left of a delay, and of the time in which its outcome is wanted."""
@@ -150,7 +176,7 @@ class Session:
     def take(self, most: int, now: float) -> list[Request]:
         """Take up to `most` requests that are to be sent now; from here on they count as sent.
 
-        Those that have expired are `expired`, and not sent.
+        Those that have expired are `expired`, and not sent; what is stored is asked for instead.
         """
         while self._refused and self._refused[0][0] <= now:
             self._outbox.append(heappop(self._refused)[2])
@@ -160,8 +186,10 @@ class Session:
             if self._unanswered.get(request.name) is not request:
                 continue
             if request.instants is not None and request.has_expired(now):
-                self._expire(request)
-                continue
+                if not request.stored:
+                    self._expire(request)
+                    continue
+                request.ask_instead()
             request.sent += 1
             taken.append(request)
         return taken
@@ -169,12 +197,9 @@ class Session:
     def _expire(self, request: Request) -> None:
         """Settle a task that is not worth sending."""
         del self._unanswered[request.name]
-        again = " again" if request.sent or request.pause else ""
-        reply = Reply(
-            request.key, EXPIRED, 0, f"no result came in time: it could not be sent{again} before", [], id=request.id
-        )
         if request.settle is not None:
-            self.expired.append((request.settle, [reply]))
+            again = " again" if request.sent or request.pause else ""
+            self.expired.append((request.settle, [_expired(request.key, request.id, again)]))
 
     def put_back(self, requests: list[Request]) -> None:
         """Undo a part of `take`: these could not be sent."""
@@ -256,3 +281,19 @@ class Session:
     def forget_cancels(self) -> None:
         """Forget what is left when every task was given up."""
         self._unanswered.clear()
+
+
+def _settle_stored(settle: Settle, stored: str, replies: list[Reply]) -> None:
+    """Tell somebody the outcome that the broker has stored; or that there is one, if that is what was wanted."""
+    told = []
+    for reply in replies:
+        if reply.status == UNKNOWN:
+            reply = _expired(reply.key, reply.id, " again")
+        elif stored == DETACH and reply.status in STORED:
+            reply = reply._replace(status=ACCEPTED, body=[])
+        told.append(reply)
+    settle(told)
+
+
+def _expired(key: str | None, id: str | None, again: str) -> Reply:
+    return Reply(key, EXPIRED, 0, f"no result came in time: it could not be sent{again} before", [], id=id)

@@ -117,8 +117,9 @@ class Journal:
         self.answer(task)
 
     def leave(self, task: Task) -> None:
-        """Leave a task in the store as it is there: the broker ends."""
+        """Leave a task in the store as it is there: the broker ends, and knows of it no more."""
         self._changed.pop(task, None)
+        self.is_whole = False
 
     def kept_for(self, task: Task) -> float:
         """Return for how many seconds the outcome of a settled task is kept."""
