@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from zmqbroker.commands import drain, queues, status, tasks, workers
+from zmqbroker.commands import drain, queues, status, stored, tasks, workers
 from zmqbroker.commands.fetch import FETCH, add_fetch_options, fetch
 from zmqbroker.commands.options import Parser, ShowVersion
 from zmqbroker.commands.serve import SERVE, SERVE_EXAMPLE, add_serve_options, serve
@@ -37,6 +37,8 @@ GROUPS = {  # of subcommands
             "list": Entry(tasks.LIST, tasks.add_task_list_options, tasks.list_tasks),
             "show": Entry(tasks.SHOW, tasks.add_task_options, tasks.show_task),
             "cancel": Entry(tasks.CANCEL, tasks.add_task_options, tasks.cancel_task),
+            "retry": Entry(stored.RETRY, stored.add_change_options, stored.retry_tasks),
+            "forget": Entry(stored.FORGET, stored.add_change_options, stored.forget_tasks),
         },
     ),
     "queue": (
