@@ -9,10 +9,6 @@ from zmqbroker.commands.options import number, queue_name
 from zmqbroker.commands.tables import NONE, Column, Page, Row, span, squeeze
 from zmqbroker.commands.tables import number as with_commas
 
-TASK = "list tasks, show one, or cancel one"
-LIST = "list the tasks that wait or run, the oldest first"
-SHOW = "show a task that waits or runs, or one of the last that failed"
-CANCEL = "cancel a task, whether it waits or runs"
 STATES = ("waiting", "delayed", "running")
 DEFAULT_MOST = 100  # tasks listed
 COLUMNS = (
