@@ -13,7 +13,6 @@ from zmqbroker.transport.control import PATIENCE, ControlSocket, NoAnswerError, 
 from zmqbroker.wire import MalformedError
 from zmqbroker.wire.control import ControlError
 
-STATUS = "show what a broker does: queues, workers, the slowest tasks, the last failures"
 EXIT_STATUS = """\
 Exit status: 0 if all is well; 1 if tasks wait in a queue that no worker asks from, the disk of the broker's store is
 full or nearly, or one of several brokers does not answer; 2 for bad options, and if no broker answers. With several

@@ -22,8 +22,6 @@ from zmqbroker.commands.tables import number as with_commas
 from zmqbroker.transport.control import ControlSocket
 from zmqbroker.wire.control import ControlError
 
-RETRY = "have tasks in the store wait again that have failed or expired"
-FORGET = "drop what the store keeps of tasks that are settled"
 REASON = "only tasks that failed for a reason like this: 'timed out*'"
 COLUMNS = (
     Column("TASK", is_number=True),

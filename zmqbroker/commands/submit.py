@@ -14,7 +14,6 @@ from zmqbroker.commands.options import add_connect_timeout, factor, number, queu
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Send, Submission, Words
 
-SUBMIT = "submit each line of files or of stdin as a task, and print the replies"
 DESCRIPTION = """\
 Submit each line of the files, or of stdin, as a task. The replies go to stdout in order, each with a newline where it
 lacks one; a failure goes to stderr, with its line's number and the reason, and prints no line on stdout. With --whole

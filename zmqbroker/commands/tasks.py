@@ -10,10 +10,6 @@ from zmqbroker.commands.stored import REASON, list_failed
 from zmqbroker.commands.tables import NONE, Column, Page, Row, span, squeeze
 from zmqbroker.commands.tables import number as with_commas
 
-TASK = "list tasks, show or cancel one, retry or forget some that failed"
-LIST = "list the tasks that wait or run, the oldest first, or those in the store that have failed"
-SHOW = "show a task that waits or runs, one that is settled and in the store, or one of the last that failed"
-CANCEL = "cancel a task, whether it waits or runs"
 STATES = ("waiting", "delayed", "running")
 DEFAULT_MOST = 100  # tasks listed
 COLUMNS = (
