@@ -69,6 +69,9 @@ class Receiver:
         for message in inbox.batch(BATCH):
             if message[0] not in workers.known:
                 strangers.append((message, inbox.frame))
+            elif len(message) > 3 and (done := announced.match_done(message)) is not None:
+                asks, attempt_id = done
+                dispatcher.answer(message[0], attempt_id, int(asks), message[3:], now)
             elif announced.is_plain(message):
                 dispatcher.ready(message[:1])
             else:

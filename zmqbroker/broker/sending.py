@@ -10,7 +10,7 @@ from zmqbroker.broker.report import Report
 from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.task import Task
 from zmqbroker.transport.messages import send
-from zmqbroker.wire import EXPIRED, FAILED, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, announced
+from zmqbroker.wire import DONE, EXPIRED, FAILED, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, OnlyKey, announced
 
 WENT_WRONG = (FAILED, EXPIRED, INVALID, UNAVAILABLE)
 
@@ -30,10 +30,9 @@ class Sender:
             envelope, task = pair
             if self._report.is_verbose:
                 self._report.attempt(task)
+            if task.worker.wants_headers:
+                envelope = [*envelope, _about(task)]
             message = wire.task_message(envelope, task.attempt_id, task.body)
-            announce = task.worker.announce
-            if announce is not None and announce.headers:
-                message.insert(len(envelope), _about(task))
             if not send(self._ready, message):
                 dispatcher.take_back(task, now)
 
@@ -107,6 +106,8 @@ def _is_late_cancel(task: Task) -> bool:
 def _reply(task: Task, envelope: Frames, header: Header | None) -> Frames:
     if header is None:
         return wire.reply_message(envelope, task.body)
+    if task.status is DONE and type(header) is OnlyKey:
+        return wire.reply_message([*envelope, wire.done_header(header.key, task.attempts, task.number)], task.body)
     about = wire.reply_header(header.key, task.status, task.attempts, task.reason, task.number or None, header.id)
     return wire.reply_message([*envelope, about], task.body)
 

@@ -166,8 +166,6 @@ class Tasks:
         queue.running += 1
         if queue.limit is not None:
             queue.update()
-        if task.holders:
-            self._drop_behind(task)
         is_first = not worker.held
         worker.held[attempt_id] = task
         if is_first:
@@ -298,10 +296,11 @@ class Tasks:
             self._count_undone(task, now)
         if not queue.pools:  # it has workers as a rule
             self._queues.forget_if_empty(queue)
-        if task.header is not None and task.header.key is not None:
-            del self._by_key[task.header.key]
+        key = None if task.header is None else task.header.key
+        if key is not None:
+            del self._by_key[key]
             if status is not UNAVAILABLE:
-                self._kept.add(task.header.key, task, now)
+                self._kept.add(key, task, now)
         self.settled.append(task)
 
     def _count_undone(self, task: Task, now: float) -> None:

@@ -83,7 +83,7 @@ class Line:
             ticket, worker = self._entries.popleft()
             while worker.line is not self or worker.ticket != ticket:
                 ticket, worker = self._entries.popleft()
-            if worker.announce is None and len(worker.slots) > 1:  # it is ready for more: it stays, at the end
+            if len(worker.slots) > 1 and (worker.announce is None or self.is_ahead):  # it stays, at the end
                 self._entries.append((ticket, worker))
             else:
                 worker.line = None
@@ -188,6 +188,7 @@ class Workers:
             self._leave_pool(worker)
             self._join_pool(worker, pool)
         worker.announce = announce
+        worker.is_serial, worker.wants_headers = announce.serial, announce.headers
         return worker
 
     def ready(self, envelope: Frames) -> None:
