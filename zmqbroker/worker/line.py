@@ -155,8 +155,8 @@ class Line:
             return
         if isinstance(told, Welcome):
             self._greet(told)
-        elif self._session.is_welcome:
-            self.say(*self._session.receive(told))
+        elif self._session.is_welcome and (said := self._session.receive(told)):
+            self.say(*said)
 
     def _greet(self, welcome: Welcome) -> None:
         if welcome.refusal:

@@ -92,7 +92,8 @@ class Session:
     def receive(self, told: Given | Word) -> list[Frames]:
         """Take in a task, or what the broker says of one or of what was asked for."""
         if isinstance(told, Given):
-            self.asked = max(0, self.asked - 1)
+            if self.asked:
+                self.asked -= 1
             if self.is_stopping:
                 return [outcome_message(RELEASE, 0, told.attempt_id, [])]
             self._tasks.append(told)
@@ -193,7 +194,11 @@ class Session:
 
     def _ask(self) -> int:
         """Return how many tasks are asked for now; what is not sent with this message is with the next one."""
-        asks = min(max(0, self._room()), MOST_ASKED)
+        asks = self._room()
+        if asks <= 0:
+            return 0
+        if asks > MOST_ASKED:
+            asks = MOST_ASKED
         self.asked += asks
         return asks
 
