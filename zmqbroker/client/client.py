@@ -114,8 +114,10 @@ class Client:
             progress=asks,
         )
         future = TaskFuture(is_list(body), self._check_can_wait, on_progress)
-        key = future.key = self._send(options, frames_of(body), future.settle, future.hear if asks else None)
-        future.on_cancel.append(partial(self._link.cancel, key))
+        request = self._request(options, frames_of(body), future.settle, future.hear if asks else None)
+        future.key = request.key
+        self._link.submit([request])
+        future.on_cancel.append(partial(self._link.cancel, request.key))
         return future
 
     def call(
@@ -154,7 +156,7 @@ class Client:
         until = inf if wait is None else monotonic() + wait
         # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
         arrived: SimpleQueue[list[Reply]] = SimpleQueue()
-        request = options.request(self._next_key(), frames_of(body), arrived.put)
+        request = self._request(options, frames_of(body), arrived.put)
         try:
             self._link.call(request, until)
             self._check_can_wait()
@@ -212,7 +214,7 @@ class Client:
             retry_factor=retry_factor,
             retry_most=retry_most,
         )
-        sender = Sender(partial(self._send, options), self._link.cancel, self._check_can_wait)
+        sender = Sender(partial(self._request, options), self._link.submit, self._link.cancel, self._check_can_wait)
         outcomes = mapping.outcomes(sender, bodies, chunk, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
 
@@ -225,10 +227,8 @@ class Client:
         atexit.unregister(self._link.close)
         self._link.close()
 
-    def _send(self, options: "_Options", body: Frames, settle: Settle, on_progress: Settle | None = None) -> str:
-        key = self._next_key()
-        self._link.submit(options.request(key, body, settle, on_progress))
-        return key
+    def _request(self, options: "_Options", body: Frames, settle: Settle, on_progress: Settle | None = None) -> Request:
+        return options.request(self._next_key(), body, settle, on_progress)
 
 
 def _let_go(link: Link) -> None:

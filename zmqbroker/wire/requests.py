@@ -257,7 +257,7 @@ def more_fields(fields: dict[str, Any]) -> str:
 
 def request_message(body: Frames, key: str, more: str = "") -> Frames:
     """Build a request with a key and `more_fields` in its header, for a DEALER."""
-    return [HEADER + f'{{"key": {quote(key)}{more}}}'.encode(), EMPTY, *body]
+    return [f'ZB1 {{"key": {quote_text(key)}{more}}}'.encode(), EMPTY, *body]
 
 
 class Reply(NamedTuple):
