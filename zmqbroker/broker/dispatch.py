@@ -253,7 +253,7 @@ class Dispatcher(Tasks):
 
     def result(self, attempt_id: Sized, body: Frames, now: float) -> None:
         """Settle the task with the result of any of its attempts."""
-        task = self._find(attempt_id)
+        task = self.in_hand.get(attempt_id) or self._find(attempt_id)
         if task is None:
             return
         if task.attempt_id == attempt_id:

@@ -70,7 +70,7 @@ class Tasks:
         self.told: list[Told] = []  # what workers are to be told; the caller clears it
         self.delayed = 0
         self.ledger = Ledger()  # the unsettled ones
-        self.in_hand: dict[Task, bool] = {}  # running ones that a worker is at, the longest first
+        self.in_hand: dict[Sized, Task] = {}  # those that a worker is at, by attempt id, the longest first
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
         self._run = run
         self._ids = AttemptIds(run, random_bytes)
@@ -209,7 +209,7 @@ class Tasks:
             task.attempts += 1
         task.queue.statistics.waited.add(now - task.since)
         task.since = now
-        self.in_hand[task] = True  # the last one: who was in hand has left
+        self.in_hand[task.attempt_id] = task  # the last one: who was in hand has left
         if task.timeout is None:
             task.deadline = None
             return
@@ -236,9 +236,9 @@ class Tasks:
             worker.held.pop(task.attempt_id, None)
         elif task.attempt_id in worker.held:
             task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
-        task.attempt_id = b""
-        if self.in_hand.pop(task, False):
+        if self.in_hand.pop(task.attempt_id, None):
             queue.statistics.ran.add(now - task.since)
+        task.attempt_id = b""
         self._timers.clear(task)
 
     def _lose_attempt(self, task: Task, ending: str, reason: str, now: float) -> None:
