@@ -53,8 +53,8 @@ class Receiver:
             except wire.MalformedRequestError as error:
                 dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
                 continue
-            size = sum(map(len, body)) if self._max_size else 0
-            if size > self._max_size:
+            size = len(body[0]) if len(body) == 1 else sum(map(len, body))
+            if size > self._max_size > 0:
                 why = f"a task of {size} bytes was refused: the limit is {self._max_size} bytes"
                 dispatcher.refuse(envelope, header, FAILED, why)
             else:

@@ -25,10 +25,10 @@ class Sender:
 
     def hand_out(self, now: float) -> None:
         """Give workers that are ready the tasks that wait."""
-        dispatcher = self._dispatcher
+        dispatcher, is_verbose = self._dispatcher, self._report.is_verbose
         while (pair := dispatcher.hand_out(now)) is not None:
             envelope, task = pair
-            if self._report.is_verbose:
+            if is_verbose:
                 self._report.attempt(task)
             if task.worker.wants_headers:
                 envelope = [*envelope, _about(task)]

@@ -204,12 +204,13 @@ class Tasks:
 
     def _take_in_hand(self, task: Task, now: float) -> None:
         """Charge the running attempt: its worker has it in hand from now on."""
-        if task.charged != task.attempt_id:
-            task.charged = task.attempt_id
+        attempt_id = task.attempt_id
+        if task.charged != attempt_id:
+            task.charged = attempt_id
             task.attempts += 1
         task.queue.statistics.waited.add(now - task.since)
         task.since = now
-        self.in_hand[task.attempt_id] = task  # the last one: who was in hand has left
+        self.in_hand[attempt_id] = task  # the last one: who was in hand has left
         if task.timeout is None:
             task.deadline = None
             return

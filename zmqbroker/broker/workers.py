@@ -80,11 +80,11 @@ class Line:
     def take(self) -> Worker:
         """Take the first worker; there must be one."""
         if not self._doubted:
-            ticket, worker = self._entries.popleft()
+            ticket, worker = entry = self._entries.popleft()
             while worker.line is not self or worker.ticket != ticket:
-                ticket, worker = self._entries.popleft()
-            if len(worker.slots) > 1 and (worker.announce is None or self.is_ahead):  # it stays, at the end
-                self._entries.append((ticket, worker))
+                ticket, worker = entry = self._entries.popleft()
+            if len(worker.slots) > 1 and (self.is_ahead or worker.announce is None):  # it stays, at the end
+                self._entries.append(entry)
             else:
                 worker.line = None
                 self.idle -= 1

@@ -142,7 +142,9 @@ def check_fields(fields: dict[str, Any]) -> None:
 
 def parse_request(message: Frames) -> tuple[Frames, Frames, Header | None]:
     """Split a client's message into its envelope, the task's body and the header; None: a plain client's."""
-    if len(message) == 4 and not message[2]:  # as nearly all that have a header
+    if len(message) == 3 and not message[1]:  # as nearly all that have none
+        return message[:1], message[2:], None
+    if len(message) == 4 and not message[2]:  # as nearly all that have one
         usual = _match_plain(message[1])  # type: ignore[call-overload]  # any frame has a buffer
         if usual is not None:
             return message[:1], message[3:], _only_key(usual)
