@@ -31,8 +31,7 @@ class Core(Dispatcher):
         return pairs
 
     def done(self, worker: str, attempt_id: bytes, now: float, asks: int = 0) -> None:
-        self.answered(worker.encode(), attempt_id, asks, now)
-        self.result(attempt_id, [b"result"], now)
+        self.answer(worker.encode(), attempt_id, asks, [b"result"], now)
 
     def failed(self, worker: str, attempt_id: bytes, now: float, asks: int = 0) -> None:
         self.answered(worker.encode(), attempt_id, asks, now)

@@ -9,7 +9,7 @@ from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.store.journal import UNSTORED, HandOut, Journal, header_of, request_of
 from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
 from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
-from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header
+from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey
 
 DEFAULT_TRIES = 3
 DEFAULT_RECLAIM = 30.0  # seconds in which a worker may tell of a task that it had when an earlier run ended
@@ -84,6 +84,8 @@ class Intake(Known):
 
     def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, number: int, now: float) -> Task:
         """Make a task as its client wants it."""
+        if type(header) is OnlyKey:
+            return Task(envelope, body, queue, self.tries, self.timeout, self.back_off, header, number, now)
         tries = self.tries if header.tries is None else header.tries
         timeout = self.timeout if header.timeout is None else header.timeout or None
         task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header, number, now)

@@ -17,6 +17,7 @@ from zmqbroker.wire import (
     UNKNOWN,
     Frames,
     Header,
+    OnlyKey,
     is_same,
 )
 
@@ -27,12 +28,13 @@ class Known(Tasks):
     def _is_about_known(self, key: str, envelope: Frames, header: Header, now: float) -> bool:
         """Deal with a request that is about a task, or whose key is known; False when it is a new task."""
         task = self._by_key.get(key)
-        if header.cancel:
-            self._cancel(task, envelope, header, now)
-            return True
-        if header.fetch is not None or header.forget:
-            self._look_up(task, key, Waiter(envelope, header), now)
-            return True
+        if type(header) is not OnlyKey:
+            if header.cancel:
+                self._cancel(task, envelope, header, now)
+                return True
+            if header.fetch is not None or header.forget:
+                self._look_up(task, key, Waiter(envelope, header), now)
+                return True
         if task is not None:
             self._join_or_accept(task, Waiter(envelope, header))
         elif self.has_store and self.journal.has_settled(key):
