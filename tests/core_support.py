@@ -1,8 +1,19 @@
 """A dispatcher as tests use it, with workers that announce themselves, and times that are literal."""
 
+from hypothesis import strategies as st
+
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.task import Record, Task, Worker
 from zmqbroker.wire import Announce, Header
+
+UNSTORED = {  # fields of a header that has nothing to do with a store
+    "durable": st.just(False),
+    "detach": st.just(False),
+    "keep": st.none(),
+    "fetch": st.none(),
+    "body": st.just(True),
+    "forget": st.just(False),
+}
 
 SERIAL = Announce(label="serial", serial=True)
 PARALLEL = Announce(label="parallel")

@@ -124,14 +124,6 @@ class Intake(Known):
             most if header.retry_most is None else header.retry_most or inf,
         )
 
-    def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
-        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
-        if status is INVALID:
-            self.counters.malformed += 1
-        else:
-            self.counters.refused += 1
-        self._answer(envelope, header, status, reason)
-
     # What the store has from before
 
     def restore(self, stored: StoredTask | DamagedTask, has_ended_well: bool, now: float) -> None:

@@ -35,6 +35,10 @@ class Known(Tasks):
             if header.fetch is not None or header.forget:
                 self._look_up(task, key, Waiter(envelope, header), now)
                 return True
+            if (header.detach or header.durable) and task is not None and not task.is_durable:
+                why = "there is an unsettled task with this key, which was not to be stored"
+                self.refuse(envelope, header, INVALID, why)
+                return True
         if task is not None:
             self._join_or_accept(task, Waiter(envelope, header))
         elif self.has_store and self.journal.has_settled(key):
@@ -51,13 +55,7 @@ class Known(Tasks):
 
     def _join_or_accept(self, task: Task, waiter: Waiter) -> None:
         """Have the reply go to this one as well; or tell it that the task is stored, if that is what it wants."""
-        header = waiter.header
-        if header is None or not (header.detach or header.durable):
-            self._join(task, waiter)
-        elif not task.is_durable:
-            why = "there is an unsettled task with this key, which was not to be stored"
-            self._answer(waiter.envelope, header, INVALID, why)
-        elif header.detach:
+        if waiter.header is not None and waiter.header.detach:
             self._accept(task.number, waiter)
         else:
             self._join(task, waiter)
@@ -180,6 +178,14 @@ class Known(Tasks):
             self.journal.forget(key)
 
     # How answers are made
+
+    def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
+        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
+        if status is INVALID:
+            self.counters.malformed += 1
+        else:
+            self.counters.refused += 1
+        self._answer(envelope, header, status, reason)
 
     def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> Task:
         """Answer a request that is no task."""
