@@ -1,11 +1,16 @@
 """A dispatcher as tests use it, with workers that announce themselves, and times that are literal."""
 
+from hypothesis import strategies as st
+
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.task import Record, Task, Worker
 from zmqbroker.wire import Announce, Header
 
 SERIAL = Announce(label="serial", serial=True)
 PARALLEL = Announce(label="parallel")
+NOT_STORED = {  # for strategies of headers that want nothing of a store
+    name: st.just(Header._field_defaults[name]) for name in ("durable", "detach", "keep", "fetch", "body", "forget")
+}
 
 
 class Core(Dispatcher):

@@ -62,6 +62,7 @@ class Worker:
         "slots",
         "ticket",
         "timer",
+        "unsent",
     )
 
     def __init__(self, id: Sized, pool: "Pool") -> None:
@@ -70,6 +71,7 @@ class Worker:
         self.announce: Announce | None = None  # who it says that it is; None: a plain worker
         self.slots: list[Frames] = []  # the envelope of each task that it is ready for
         self.held: dict[bytes, Task] = {}  # by attempt id, in order: what it has, and told no outcome of
+        self.unsent: dict[bytes, Frames] = {}  # those that it gets once that is stored, and their envelopes, in order
         self.since = 0.0  # when the first of those came first
         self.is_stuck = False  # in the first one: it gets no more before that is done
         self.record: Record | None = None  # how it does; None: a plain worker
