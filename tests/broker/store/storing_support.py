@@ -57,7 +57,11 @@ class Life:
     """One life of a broker: what is said to it goes to its `dispatcher`, and what it says is here."""
 
     def __init__(self, disk: SimulatedDisk, now: float = 0.0, store: Any = DyingStore, **options: Any) -> None:
-        """Begin with what is on the disk. `options` are the dispatcher's, and `keep`, `keep_failed` the journal's."""
+        """Begin with what is on the disk, or little of it if it `is_over` at once.
+
+        Other options are the dispatcher's, and `keep`, `keep_failed` the journal's.
+        """
+        is_over = options.pop("is_over", False)
         keeps = {name: options.pop(name) for name in ("keep", "keep_failed") if name in options}
         self.now = now
         self.fuse: int | None = None  # steps that are left to it; None: any number
@@ -78,7 +82,7 @@ class Life:
         self._sender = Sender(sockets, self.dispatcher, Report())
         self.storing = Storing(self.store, self.dispatcher, self._sender.send_stored)
         with self._patched():
-            self.storing.load(now, lambda: False)
+            self.storing.load(now, lambda: is_over)
 
     def step(self) -> None:
         """Take a step, if one is left."""

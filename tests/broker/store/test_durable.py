@@ -495,6 +495,17 @@ def test_a_key_names_no_new_task_in_the_next_life_either(life):
     assert after.dispatcher.counters.accepted == 0
 
 
+def test_a_broker_told_to_end_while_it_loads_calls_no_task_unknown(life):
+    leave(life, "a", "b", "c")
+    after = again(life, is_over=True)
+    after.dispatcher.stop_accepting("the broker is shutting down")
+    after.submit("fetcher", key="c", fetch=0)
+    after.submit("canceller", key="c", cancel=True)
+    after.submit("client", key="c", durable=True)
+    after.turn(100.0)
+    assert {status for _, status in after.answers()} == {"unavailable"}
+
+
 def test_what_is_set_of_a_queue_is_set_in_the_next_life(life):
     life.dispatcher.queues.set_limit("gpu", 2)
     life.dispatcher.queues.pause("gpu")
