@@ -111,7 +111,7 @@ def test_durable_tasks_say_so_and_are_waited_for_as_ever(client: Client, broker:
         assert broker.answer(DONE, b"1").items() >= {"durable": True}.items()
     assert mapped.result(PATIENCE) == [b"1", b"1"]
     future = client.submit(b"task", durable=True, detach=False)
-    assert broker.answer(DONE, b"1") == {"key": future.key, "durable": True}
+    assert broker.answer(DONE, b"1") == {"key": future.key, "durable": True, "detach": False}
     assert future.result(PATIENCE) == b"1"
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from examples_support import (
-    ADD_OPTIONS,
     DOCUMENTS,
+    ENTRIES,
     GUIDE,
     OPERATIONS,
     PROTOCOL,
@@ -273,7 +273,7 @@ def test_the_three_logs_of_operations_name_a_task_and_its_worker_alike(
 # What the documents list
 
 
-@pytest.mark.parametrize("command", ADD_OPTIONS)
+@pytest.mark.parametrize("command", ENTRIES)
 def test_the_option_table_has_what_the_parser_takes_and_its_defaults(command):
     expected = {}
     for action in actions_of(command):

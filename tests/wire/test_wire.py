@@ -286,13 +286,13 @@ def test_the_header_of_a_reply_is_what_a_client_reads():
 @pytest.mark.parametrize("key", [None, "k", r"a\b", "\u20ac"])
 @pytest.mark.parametrize("number", [None, 7, 10**18])
 @pytest.mark.parametrize("id", [None, "", 'i"'])
-@pytest.mark.parametrize("status", [wire.DONE, wire.FAILED, wire.PROGRESS])
+@pytest.mark.parametrize("status", [wire.DONE, wire.FAILED, wire.PROGRESS, wire.ACCEPTED, wire.UNKNOWN, "waiting"])
 def test_a_reply_tells_the_number_of_its_task_and_the_id_of_its_request(
     key: str | None, number: int | None, id: str | None, status: str
 ):
     header = wire.reply_header(key, status, 2, "", number, id)
     assert wire.parse_reply([header, b"", b"a"]) == wire.Reply(key, status, 2, "", [b"a"], number, id)
-    assert (b"reason" in header) == (status == wire.FAILED)
+    assert (b"reason" in header) == (status in (wire.FAILED, wire.UNKNOWN))
 
 
 def test_progress_is_the_json_object_of_a_reply():

@@ -45,15 +45,15 @@ class Intake(Known):
         self.back_off = back_off
         self._is_fair = is_fair
         self._reclaim_within = reclaim
-        self._refusing = ""  # why there are no new tasks; empty: there are
+        self.refusing = ""  # why there are no new tasks; empty: there are
         self._next_number = count(self.journal.highest + 1).__next__
 
     def submit(self, envelope: Frames, body: Frames, now: float, header: Header | None = None) -> None:
         """Take in a request: a new task, or what its header says."""
         if header is not None and header.key is not None and self._is_about_known(header.key, envelope, header, now):
             return
-        if self._refusing:
-            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self._refusing)
+        if self.refusing:
+            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self.refusing)
             return
         queue = self._queues.default if header is None or header.queue is None else self._queues.find(header.queue)
         if queue.limit_waiting is not None and queue.waiting + queue.delayed >= queue.limit_waiting:
@@ -159,7 +159,38 @@ class Intake(Known):
                 settings = QueueSettings(name, queue.limit, queue.limit_waiting, queue.is_paused)
             self.journal.set_queue(settings)
 
+    def retry(self, stored: StoredTask, now: float) -> None:
+        """Have a task wait again that was settled without a result, as if it had just come; only hand-outs count on."""
+        request, state, _, _ = stored
+        accepted = now + self.journal.offset
+        expires = None if request.expires is None else accepted + request.expires - request.accepted
+        request = request._replace(accepted=accepted, expires=expires)
+        state = state._replace(attempts=0, deaths=0, reason="")
+        self.journal.renew(request)
+        task = self._task_of(stored._replace(request=request, state=state), now)
+        self.counters.accepted += 1
+        self.ledger.insert(task.number, task)
+        self.journal.note(task)
+        self._matching.put(task, now)
+        self._set_due(task, inf)
+
     def _restore_task(self, stored: StoredTask, has_ended_well: bool, now: float) -> None:
+        state = stored.state
+        task = self._task_of(stored, now)
+        self.counters.restored += 1
+        self.ledger.add(task.number, task)
+        if state.status == RUNNING:
+            task.deaths += not has_ended_well
+            self._resume(task, now)
+        elif state.due is not None:
+            self._delay(task, state.due - self.journal.offset)
+        else:
+            self._matching.put(task, now)
+            if task.expires_at < inf:
+                self._set_due(task, inf)
+
+    def _task_of(self, stored: StoredTask, now: float) -> Task:
+        """Return a task that was stored; it is known by its key, and neither waits nor runs yet."""
         request, state, body, size = stored
         offset = self.journal.offset
         header = header_of(request)
@@ -172,19 +203,9 @@ class Intake(Known):
             task.rank -= 1
             task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
             task.reason = state.reason
-        self.counters.restored += 1
         queue.statistics.accepted += 1
-        self.ledger.add(task.number, task)
         self._by_key[request.key] = task
-        if state.status == RUNNING:
-            task.deaths += not has_ended_well
-            self._resume(task, now)
-        elif state.due is not None:
-            self._delay(task, state.due - offset)
-        else:
-            self._matching.put(task, now)
-            if task.expires_at < inf:
-                self._set_due(task, inf)
+        return task
 
     def _resume(self, task: Task, now: float) -> None:
         """Have a task run at a worker that has not told of it yet since the broker has begun anew."""
@@ -241,7 +262,7 @@ class Intake(Known):
 
     def stop_accepting(self, reason: str) -> None:
         """Take in no new tasks from now on; what is said of those that there are still counts."""
-        self._refusing = reason
+        self.refusing = reason
 
     def abandon(self, reason: str, now: float) -> None:
         """Give up every unsettled task: it fails, unless its client can be told to send it again.

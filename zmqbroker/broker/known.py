@@ -146,15 +146,15 @@ class Known(Tasks):
     def _answer_stored(self, key: str, waiter: Waiter) -> None:
         """Have an outcome read from the store for somebody, or told that it is there, if that will do."""
         envelope, header = waiter
-        outcome = self.journal.outcomes.find(key)
+        number = self.journal.number_of(key)
         if header is not None and header.detach:
-            self._accept(self.journal.damaged[key] if outcome is None else outcome.number, waiter)
-        elif outcome is None:
+            self._accept(number, waiter)
+        elif self.journal.outcomes.find(key) is None:
             self._answer(envelope, header, FAILED, DAMAGED)
             if header is not None and header.forget:
                 self.journal.forget(key)
         else:
-            self.journal.want(outcome.number, partial(self._answer_found, key, waiter))
+            self.journal.want(number, partial(self._answer_found, key, waiter))
 
     def _answer_found(self, key: str, waiter: Waiter, found: Found) -> None:
         """Tell somebody what was found in the store."""

@@ -80,7 +80,7 @@ class Tasks:
         self.progressed: dict[Task, Sized] = {}  # how far tasks have come, to be passed on; the caller clears it
         self.moves: list[Move] = []  # workers that have come or left; the caller clears it
         self.delayed = 0
-        self.ledger = Ledger()  # the unsettled ones
+        self.ledger: Ledger[Task] = Ledger()  # the unsettled ones
         self.in_hand: dict[Task, bool] = {}  # running ones that a worker is at, the longest first
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
         self._run = run

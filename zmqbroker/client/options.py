@@ -17,11 +17,17 @@ class Options:
     """What is said of tasks beyond their bodies, once for all that share it."""
 
     def __init__(self, **options: float | str | None) -> None:
-        """Take it; None is as good as not said, and so is False. Raises ValueError for what no broker would take."""
-        fields = {name: plain(value) for name, value in options.items() if value is not None and value is not False}
+        """Take it; None is as good as not said. Raises ValueError for what no broker would take."""
+        self.key: str | None = None  # that its user chose; None: the client makes one up
+        self._stored = ""  # DURABLE or DETACH; empty: the broker does not store them
+        self._spans: dict[str, float] = {}
+        self._fields = ""
+        if list(options.values()).count(None) == len(options):
+            return
+        fields = {name: plain(value) for name, value in options.items() if value is not None}
         wire.check_fields(fields)
-        self.key: str | None = fields.pop("key", None)  # that its user chose; None: the client makes one up
-        self._stored = next((name for name in (DETACH, DURABLE) if name in fields), "")
+        self.key = fields.pop("key", None)
+        self._stored = next((name for name in (DETACH, DURABLE) if fields.get(name)), "")
         self._spans = {name: fields.pop(name) for name in FROM_SUBMISSION if name in fields}
         self._fields = wire.more_fields(fields)
 

@@ -12,7 +12,6 @@ from zmqbroker.commands.options import add_connect_timeout, number
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Submission, Words
 
-FETCH = "fetch the results of tasks that were left with the broker"
 DESCRIPTION = """\
 Fetch the results of the tasks with these keys, as `submit --detach` has printed them. They go to stdout in order, each
 with a newline where it lacks one and is text. What has failed, is not done yet or is not known goes to stderr, with the

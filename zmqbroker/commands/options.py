@@ -18,7 +18,19 @@ ANY_PORT = re.compile(r"tcp://.*:[*0]|ipc://\*")  # an address that is another o
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and whose help is not lost."""
+    """An argument parser whose errors are one line, and whose help is not lost.
+
+    It can be told what it takes when it is used for the first time.
+    """
+
+    fill: Callable[[], None] | None = None  # what tells it; None: it knows
+
+    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
+        """Do so, once it knows what it takes."""
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill()
+        return super().parse_known_args(*arguments, **more)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, and exit with status 2."""

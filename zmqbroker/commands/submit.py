@@ -14,7 +14,6 @@ from zmqbroker.commands.options import add_connect_timeout, factor, number, queu
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Send, Submission, Words
 
-SUBMIT = "submit each line of files or of stdin as a task, and print the replies"
 DESCRIPTION = """\
 Submit each line of the files, or of stdin, as a task. The replies go to stdout in order, each with a newline where it
 lacks one; a failure goes to stderr, with its line's number and the reason, and prints no line on stdout. With --whole
@@ -136,11 +135,13 @@ def _add_store_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--detach",
         action="store_true",
+        default=None,
         help="leave the tasks with the broker, which needs a store, and print the key of each when it is accepted",
     )
     add(
         "--durable",
         action="store_true",
+        default=None,
         help="have the tasks outlive the broker, which needs a store, though their replies are waited for",
     )
     add(
@@ -193,7 +194,7 @@ def _send_with(client: Client, fields: dict[str, Any], key_prefix: str | None) -
 
     def send(number: int, body: Any, on_progress: OnProgress | None) -> TaskFuture:
         key = None if key_prefix is None else f"{key_prefix}{run}-{number}"
-        hook = None if fields["detach"] else on_progress  # who leaves tasks hears no more of them
+        hook = None if fields.get("detach") else on_progress  # who leaves tasks hears no more of them
         return client.submit(body, key=key, on_progress=hook, **fields)
 
     return send

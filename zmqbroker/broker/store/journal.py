@@ -10,9 +10,18 @@ from typing import NamedTuple
 
 from zmqbroker.broker.store.gate import Batch
 from zmqbroker.broker.store.outcomes import MOST_EXPIRED, FailedTask, Outcome, Outcomes
-from zmqbroker.broker.store.rows import NO_WISHES, PLAIN, DamagedTask, QueueSettings, Request, State, StoredTask
+from zmqbroker.broker.store.rows import (
+    LARGEST_BODY,
+    NO_WISHES,
+    PLAIN,
+    DamagedTask,
+    QueueSettings,
+    Request,
+    State,
+    StoredTask,
+)
 from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Task
-from zmqbroker.wire import DEFAULT_QUEUE, DONE, EXPIRED, FAILED, Frames, Header, plain_header
+from zmqbroker.wire import DONE, EXPIRED, FAILED, Frames, Header, plain_header
 
 DEFAULT_KEEP = 86_400.0  # seconds: a day
 DEFAULT_KEEP_FAILED = 604_800.0  # a week
@@ -40,6 +49,7 @@ class Turn:
         self.hand_outs: list[HandOut] = []
         self.replies: list[Task] = []
         self.wanted: dict[int, list[Callable[[Found], None]]] = {}  # whom to tell what is stored of a task, by number
+        self.then: list[Callable[[], None]] = []  # whom to tell that it is stored
 
 
 class Journal:
@@ -74,7 +84,7 @@ class Journal:
     @property
     def has_news(self) -> bool:
         """Tell whether this turn has something for the store."""
-        return bool(self._changed or self._turn.batch or self._turn.replies)
+        return bool(self._changed or self._turn.batch or self._turn.replies or self._turn.then)
 
     def take(self) -> Turn:
         """Return what the turn has for the store, and begin the next one."""
@@ -144,12 +154,27 @@ class Journal:
         """Tell whether there is an outcome for a key, or a task that cannot be relied on any more."""
         return self.outcomes.find(key) is not None or key in self.damaged
 
-    def want(self, number: int, then: Callable[[Found], None]) -> None:
-        """Have somebody told what is stored of a task, as it is after this turn."""
-        callers = self._turn.wanted.setdefault(number, [])
-        if not callers:
-            self._turn.batch.want(number)
-        callers.append(then)
+    def number_of(self, key: str) -> int:
+        """Return the number of the task of which there is an outcome for a key, or that cannot be relied on."""
+        outcome = self.outcomes.find(key)
+        return self.damaged[key] if outcome is None else outcome.number
+
+    def want(self, number: int, then: Callable[[Found], None], most: int = LARGEST_BODY) -> None:
+        """Have somebody told what is stored of a task, as it is after this turn; None where the store has failed.
+
+        The body of a settled task may be left out where it has more bytes than `most`.
+        """
+        self._turn.batch.want(number, most)
+        self._turn.wanted.setdefault(number, []).append(then)
+
+    def after(self, then: Callable[[], None]) -> None:
+        """Have somebody told when this turn is stored, or the store has failed."""
+        self._turn.then.append(then)
+
+    def renew(self, request: Request) -> None:
+        """Have a task that is settled begin anew, as it is at the end of this turn."""
+        self.outcomes.forget(request.key)
+        self._turn.batch.renew(request)
 
     def forget(self, key: str) -> bool:
         """Drop an outcome, or a damaged task, from the store; tell whether there was one."""
@@ -159,6 +184,13 @@ class Journal:
             return False
         self._turn.batch.forget(number)
         return True
+
+    def forget_number(self, number: int, key: str | None) -> None:
+        """Drop a settled task from the store, and what is known of it by its key, if that is really its own."""
+        if key is not None and self.has_settled(key) and self.number_of(key) == number:
+            self.forget(key)
+        else:
+            self._turn.batch.forget(number)
 
     def expire(self, now: float) -> None:
         """Drop outcomes that were kept for long enough, from time to time."""
@@ -184,14 +216,11 @@ class Journal:
 
     def restore(self, stored: StoredTask) -> None:
         """Take in an outcome that the store has."""
-        request, state, _, size = stored
-        until = (state.until or 0.0) - self.offset
+        request, state, _, _ = stored
         if state.status in (FAILED, EXPIRED):
-            self._add_failed(
-                FailedTask(request.number, request.key, request.queue or DEFAULT_QUEUE, state, size, until)
-            )
+            self._add_failed(FailedTask.of(stored, self.offset))
         else:
-            self.outcomes.add(Outcome(until, request.number, request.key))
+            self.outcomes.add(Outcome((state.until or 0.0) - self.offset, request.number, request.key))
 
     def _state(self, task: Task) -> State:
         """Return how far a task has come: what a worker has counts as an attempt, also if it lies behind another."""
