@@ -31,7 +31,7 @@ from zmqbroker.broker.store.outcomes import FailedTask
 from zmqbroker.broker.store.rows import DamagedTask, StoredTask
 
 LARGEST_READ = 16 << 20  # bytes; a larger body is not read to show its beginning
-MOST_RETRIED = 50  # tasks in one answer
+MOST_RETRIED = 200  # tasks in one answer
 MOST_RETRIED_BYTES = 1 << 20  # of their bodies; one task may have more
 MOST_FORGOTTEN = 500  # tasks in one answer
 MOST_FORGOTTEN_BYTES = 16 << 20
