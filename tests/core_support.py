@@ -17,6 +17,9 @@ UNSTORED = {  # fields of a header that has nothing to do with a store
 
 SERIAL = Announce(label="serial", serial=True)
 PARALLEL = Announce(label="parallel")
+NOT_STORED = {  # for strategies of headers that want nothing of a store
+    name: st.just(Header._field_defaults[name]) for name in ("durable", "detach", "keep", "fetch", "body", "forget")
+}
 
 
 class Core(Dispatcher):

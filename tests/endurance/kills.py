@@ -25,7 +25,9 @@ from chaos_peers import Crew, Peer
 from chaos_tasks import CLIENT_PATIENCE, GOT, JOURNALS, NAME, SENT, Journal, read_journals
 from kills_accounts import Accounts
 from kills_broker import DRAIN, MortalBroker
-from kills_clients import class_of, text_of
+from kills_clients import text_of
+from kills_fetchers import ROLES as FETCHERS
+from kills_fetchers import class_of
 from kills_tasks import ATTACHED, FORGETS, TRIES, UNKNOWN
 from watched_broker import PATIENCE
 
@@ -110,8 +112,8 @@ class Kills:
             kind = "work" if command[0] == "-m" else command[1]
             crew.workers.append(Peer(f"worker-{number}-{kind}", command))
         for number, role in enumerate(self.options.clients):
-            name = role if role in ("fetcher", "remover") else f"client-{number}"
-            crew.clients.append(Peer(name, ["kills_clients.py", role, "{life}", broker.requests]))
+            name, script = (role, "kills_fetchers.py") if role in FETCHERS else (f"client-{number}", "kills_clients.py")
+            crew.clients.append(Peer(name, [script, role, "{life}", broker.requests]))
 
     # While it is killed
 

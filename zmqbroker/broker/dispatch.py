@@ -19,6 +19,7 @@ from math import inf
 from zmqbroker.broker.intake import Intake
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BY_FAIL, BY_LOSS, BY_REJECT, BY_RELEASE, BY_TIMEOUT
+from zmqbroker.broker.store.journal import HandOut
 from zmqbroker.broker.task import (
     DELAYED,
     EARLIER,
@@ -178,11 +179,16 @@ class Dispatcher(Intake):
             self._wait(task, now)
 
     def touch(self, attempt_id: Sized, seconds: float | None, now: float) -> None:
-        """Move the running attempt's deadline to `now` + `seconds` (None: + its timeout, if there is one)."""
+        """Move the running attempt's deadline to `now` + `seconds` (None: + its timeout, if there is one).
+
+        One of an earlier run of the broker, that nobody else has told of, always has one.
+        """
         task = self._find_running(attempt_id)
         if task is None or task.worker.lost or task.charged != task.attempt_id:
             return
         seconds = task.timeout if seconds is None else seconds
+        if seconds is None and task.worker is EARLIER:
+            seconds = self._reclaim_within
         if seconds is not None:
             task.deadline = now + seconds
             self._set_due(task, task.deadline)
@@ -198,14 +204,15 @@ class Dispatcher(Intake):
     def hand_out(self, now: float) -> tuple[Frames, Task] | None:
         """Give the first waiting task to an idle worker; None when either is missing.
 
-        Returns the worker's envelope and the task, whose `attempt_id` names the attempt. A worker that has the task
-        already, behind another one, does not get it anew.
+        Returns the worker's envelope and the task, whose `attempt_id` names the attempt; it is to be sent at once,
+        unless it is among what is `unsent` to the worker. One that has the task already, behind another one, does not
+        get it anew.
         """
         while (pair := self._matching.next()) is not None:
             task, worker = pair
             if not task.holders or not self._is_behind(task, worker):
                 envelope = worker.slots.pop()
-                self._start_running(task, worker, now)
+                self._start_running(task, worker, envelope, now)
                 return envelope, task
         return None
 
@@ -222,6 +229,18 @@ class Dispatcher(Intake):
         if worker.due is None:
             self._timers.set(worker, worker.since + HELD)
         self._matching.put_back(worker)
+        return True
+
+    def begin(self, hand_out: HandOut, now: float) -> bool:
+        """Note that a hand-out is stored, and sent now; False: it does not stand any more."""
+        _, task, worker, attempt_id = hand_out
+        if worker.unsent.pop(attempt_id, None) is None:
+            return False
+        if worker.has_in_hand(attempt_id):
+            worker.since = now
+            self._take_in_hand(task, now)
+        elif worker.due is None:
+            self._timers.set(worker, worker.since + HELD)
         return True
 
     def take_back(self, task: Task, now: float) -> None:
@@ -332,6 +351,8 @@ class Dispatcher(Intake):
         if task.status is WAITING or task.status is DELAYED:
             self._stop_waiting(task)
             self._run_again(task, worker, attempt_id)
+        if attempt_id in worker.unsent:
+            return
         if task.attempt_id == attempt_id and task.charged != attempt_id:  # else done by others, or taken over in hand
             self._take_in_hand(task, now)
         if len(worker.held) > 1 and worker.due is None:
@@ -340,7 +361,7 @@ class Dispatcher(Intake):
     def _see_whether_stuck(self, worker: Worker, now: float) -> None:
         """Have those wait again that lie behind a task which takes too long."""
         self._timers.clear(worker)
-        if len(worker.held) < 2:
+        if len(worker.held) - len(worker.unsent) < 2:
             return
         if now < worker.since + HELD:
             self._timers.set(worker, worker.since + HELD)
@@ -361,7 +382,7 @@ class Dispatcher(Intake):
             return
         self._lose_earlier(task, attempt_id, worker, now)
         worker.held[attempt_id] = task
-        if task.attempt_id == attempt_id and task.worker is EARLIER:
+        if task.status is RUNNING and task.worker is EARLIER:
             self._reclaim(task, worker, attempt_id, now)
         elif task.attempt_id == attempt_id:
             task.worker = worker
@@ -379,6 +400,7 @@ class Dispatcher(Intake):
     def _reclaim(self, task: Task, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Have an attempt of an earlier run go on, with all its time again; if it lies behind it is no attempt yet."""
         task.worker = worker
+        task.attempt_id = task.charged = attempt_id  # if it is not the last one: it had that one still when it ended
         if worker.has_in_hand(attempt_id):
             self._take_in_hand(task, now)
         else:

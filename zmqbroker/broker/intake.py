@@ -6,7 +6,7 @@ from math import inf
 
 from zmqbroker.broker.known import Known
 from zmqbroker.broker.queues import Queue
-from zmqbroker.broker.store.journal import UNSTORED, HandOut, Journal, header_of, request_of
+from zmqbroker.broker.store.journal import UNSTORED, Journal, header_of, request_of
 from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
 from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
 from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey
@@ -215,27 +215,13 @@ class Intake(Known):
 
     # What the store refuses
 
-    def unstore(self, hand_outs: list[HandOut], numbers: Iterable[int], now: float) -> None:
-        """Refuse new tasks that could not be stored, some of them on their way to workers: these stay ready."""
-        for envelope, task, attempt_id in hand_outs:
-            if task.attempt_id == attempt_id:
-                self._return(envelope, task, now)
+    def unstore(self, numbers: Iterable[int], now: float) -> None:
+        """Refuse new tasks that could not be stored."""
         for number in numbers:
             unstored = self.ledger.get(number)
             if unstored is not None:
                 unstored.reason = UNSTORED
                 self._settle(unstored, UNAVAILABLE, [], now)
-
-    def _return(self, envelope: Frames, task: Task, now: float) -> None:
-        """Undo a hand-out before it was sent."""
-        worker = task.worker
-        self.counters.attempts -= 1
-        worker.held.pop(task.attempt_id, None)
-        self._uncharge(task)
-        self._wait_first([task], now)
-        if not worker.lost:
-            worker.slots.append(envelope)
-            self._workers.place(worker)
 
     def spoil(self, task: Task, state: State) -> None:
         """Have a task fail whose result does not fit on the disk."""
@@ -248,8 +234,7 @@ class Intake(Known):
 
     def recall(self, reply: Task, reason: str) -> None:
         """Have a reply say that the request is to be sent again, as what it says is not stored."""
-        if reply.key is not None:
-            self.journal.outcomes.forget(reply.key)
+        self.journal.recall(reply)
         reply.status, reply.reason, reply.body = UNAVAILABLE, reason, []
 
     # The end

@@ -45,7 +45,7 @@ class Known(Tasks):
             self._answer_stored(key, Waiter(envelope, header))
         else:
             kept = self._kept.take(key, envelope[0], now)
-            if kept is None:
+            if kept is None or header.is_stored:  # nobody has stored that one
                 return False
             again = self._answer(envelope, header, kept.status, kept.reason)
             again.body, again.attempts, again.number = kept.body, kept.attempts, kept.number
@@ -77,16 +77,14 @@ class Known(Tasks):
     def _cancel(self, task: Task | None, envelope: Frames, header: Header, now: float) -> None:
         if task is None:
             self.counters.refused += 1
-            self._answer(envelope, header, INVALID, "there is no unsettled task with this key")
+            status = INVALID if self.journal.is_whole else UNAVAILABLE
+            self._answer(envelope, header, status, "there is no unsettled task with this key")
             return
         self.cancel(task, "cancelled by its client", now)
         if any(_is_told(waiter, envelope, header) for waiter in task.waiters):
             return
         answer = self._make_answer(envelope, header, CANCELLED, task.reason)  # who cancels wants an answer too
-        if task.is_durable:
-            self.journal.answer(answer)
-        else:
-            self.settled.append(answer)
+        self._send(answer, task.is_durable)
 
     def cancel(self, task: Task, reason: str, now: float) -> None:
         """Settle a task that is not wanted any more."""
@@ -140,19 +138,18 @@ class Known(Tasks):
         self._tell_state(task, fetch.waiter)
 
     def _tell_state(self, task: Task, waiter: Waiter) -> None:
-        answer = self._answer(waiter.envelope, waiter.header, task.status, "")
+        answer = self._make_answer(waiter.envelope, waiter.header, task.status)
         answer.attempts, answer.number = task.attempts, task.number
+        self._send(answer, task.is_durable)
 
     def _answer_stored(self, key: str, waiter: Waiter) -> None:
         """Have an outcome read from the store for somebody, or told that it is there, if that will do."""
-        envelope, header = waiter
+        header = waiter.header
         number = self.journal.number_of(key)
         if header is not None and header.detach:
             self._accept(number, waiter)
         elif self.journal.outcomes.find(key) is None:
-            self._answer(envelope, header, FAILED, DAMAGED)
-            if header is not None and header.forget:
-                self.journal.forget(key)
+            self._answer_found(key, waiter, DamagedTask(number, key))
         else:
             self.journal.want(number, partial(self._answer_found, key, waiter))
 
@@ -166,16 +163,19 @@ class Known(Tasks):
             self._answer(envelope, header, status, STORE_FAILED if has_failed else "it has just been forgotten")
             return
         if isinstance(found, DamagedTask):
-            self._answer(envelope, header, FAILED, DAMAGED).number = found.number
+            answer = self._make_answer(envelope, header, FAILED, DAMAGED)
+            answer.number = found.number
         else:
             state = found.state
             status = SETTLED[SETTLED.index(state.status)]  # the very object: they are told apart by identity
-            answer = self._answer(envelope, header, status, state.reason)
+            answer = self._make_answer(envelope, header, status, state.reason)
             answer.attempts, answer.number = state.attempts, found.request.number
             if answer.status is DONE and _wants_body(header):
                 answer.body = found.body or []
-        if header is not None and header.forget:
-            self.journal.forget(key)
+        is_forgotten = header is not None and header.forget
+        if is_forgotten:
+            self.journal.forget(key, answer.number)
+        self._send(answer, is_forgotten)
 
     # How answers are made
 
@@ -192,6 +192,13 @@ class Known(Tasks):
         answer = self._make_answer(envelope, header, status, reason)
         self.settled.append(answer)
         return answer
+
+    def _send(self, answer: Task, is_to_be_stored: bool) -> None:
+        """Have an answer sent, once what it says is stored if that is to be."""
+        if is_to_be_stored:
+            self.journal.answer(answer)
+        else:
+            self.settled.append(answer)
 
     def _make_answer(self, envelope: Frames, header: Header | None, status: str, reason: str = "") -> Task:
         answer = Task(envelope, [], self._queues.default, header=header)

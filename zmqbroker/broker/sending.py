@@ -31,16 +31,15 @@ class Sender:
             envelope, task = pair
             if is_verbose:
                 self._report.attempt(task)
-            if task.is_durable:
-                dispatcher.journal.hold(HandOut(envelope, task, task.attempt_id))
+            if task.worker.unsent:
+                dispatcher.journal.hold(HandOut(envelope, task, task.worker, task.attempt_id))
             elif not self._send_task(envelope, task):
                 dispatcher.take_back(task, now)
 
     def send_stored(self, hand_out: HandOut, now: float) -> None:
-        """Give a worker a durable task, now that this is stored; unless the task went elsewhere meanwhile."""
-        envelope, task, attempt_id = hand_out
-        if task.attempt_id == attempt_id and not self._send_task(envelope, task):
-            self._dispatcher.take_back(task, now)
+        """Give a worker a task, now that this is stored, unless it is not to have it any more."""
+        if self._dispatcher.begin(hand_out, now) and not self._send_task(hand_out.envelope, hand_out.task):
+            self._dispatcher.take_back(hand_out.task, now)
 
     def _send_task(self, envelope: Frames, task: Task) -> bool:
         """Send a task to its worker; False: it is gone."""

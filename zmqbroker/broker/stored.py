@@ -131,7 +131,7 @@ class StoredTasks:
         if _is_all(question):
             chosen, cursor = self._choose(question, MOST_FORGOTTEN, MOST_FORGOTTEN_BYTES)
             for failed in chosen:
-                self._journal.forget(failed.key)
+                self._journal.forget(failed.key, failed.number)
             self._tell_stored(later, {"forgotten": len(chosen), "cursor": cursor})
             return later
         key, stored = which(question)
@@ -141,7 +141,8 @@ class StoredTasks:
         if key is None:
             self._refuse_unsettled(question)
             self._journal.want(stored, partial(self._forget, later, question), 0)
-        elif self._journal.forget(key):
+        elif self._journal.has_settled(key):
+            self._journal.forget(key, self._journal.number_of(key))
             self._tell_stored(later, {"forgotten": 1, "cursor": None})
         else:
             self._refuse_unsettled(question)

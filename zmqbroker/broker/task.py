@@ -63,6 +63,7 @@ class Worker:
         "slots",
         "ticket",
         "timer",
+        "unsent",
         "wants_headers",
     )
 
@@ -74,6 +75,7 @@ class Worker:
         self.wants_headers = False  # its tasks are to tell about themselves
         self.slots: list[Frames] = []  # the envelope of each task that it is ready for
         self.held: dict[bytes, Task] = {}  # by attempt id, in order: what it has, and told no outcome of
+        self.unsent: dict[bytes, Frames] = {}  # those that it gets once that is stored, and their envelopes, in order
         self.since = 0.0  # when the first of those came first
         self.is_stuck = False  # in the first one: it gets no more before that is done
         self.record: Record | None = None  # how it does; None: a plain worker

@@ -165,8 +165,8 @@ class Tasks:
         else:
             self._timers.clear(task)
 
-    def _start_running(self, task: Task, worker: Worker, now: float) -> None:
-        """Hand out a task."""
+    def _start_running(self, task: Task, worker: Worker, envelope: Frames, now: float) -> None:
+        """Hand out a task: at once, unless that is to be stored first, or something else to its worker is."""
         if not task.hand_outs:
             if not task.token:
                 task.token = self._ids.next_token()
@@ -186,12 +186,24 @@ class Tasks:
         worker.held[attempt_id] = task
         if is_first:
             worker.since = now
-        if is_first or not worker.is_serial:
+        if task.is_durable or worker.unsent:
+            worker.unsent[attempt_id] = envelope
+        elif is_first or not worker.is_serial:
             self._take_in_hand(task, now)
         elif worker.due is None:
             self._timers.set(worker, worker.since + HELD)
         if worker.slots and worker.line is None:
             self._workers.put_last(worker)
+
+    def _call_back(self, task: Task) -> None:
+        """Undo a hand-out before it was sent: the worker is as ready as it was."""
+        worker = task.worker
+        envelope = worker.unsent.pop(task.attempt_id)
+        worker.held.pop(task.attempt_id, None)
+        self.counters.attempts -= 1
+        if not worker.lost:
+            worker.slots.append(envelope)
+            self._workers.place(worker)
 
     def _drop_behind(self, task: Task) -> None:
         """Tell those who have a task behind another one not to begin it: it is handed to somebody else."""
@@ -251,7 +263,9 @@ class Tasks:
         if queue.limit is not None:
             queue.update()
         worker = task.worker
-        if worker.announce is None or worker.lost:
+        if worker.unsent and task.attempt_id in worker.unsent:
+            self._call_back(task)
+        elif worker.announce is None or worker.lost:
             worker.held.pop(task.attempt_id, None)
         elif task.attempt_id in worker.held:
             task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
@@ -339,7 +353,7 @@ class Tasks:
             return
         self.journal.settle(task, now)
         if any(waiter.header is not None and waiter.header.forget for waiter in task.waiters):
-            self.journal.forget(task.key or "")
+            self.journal.forget(task.key or "", task.number)
 
     def _end_fetches(self, task: Task) -> None:
         """Note that those who fetch a task get its outcome, and no word before."""
