@@ -21,20 +21,32 @@ class StoredCore(Core):
         self.store = SimulatedStore(disk or SimulatedDisk())
         super().__init__(journal=Journal(self.store.run, self.store.highest), **settings)
         self.sent: list[HandOut] = []
-        self.storing = Storing(self.store, self, lambda hand_out, now: self.sent.append(hand_out))
+        self.storing = Storing(self.store, self, self.send_stored)
         self.storing.load(0.0, lambda: False)
         self.control = Control(self, lambda worker: "", lambda: None, self.store)
         self.join("worker", 1)
 
     def turn(self, now: float = 0.0) -> None:
         """Take a turn, and have all of it stored, and what follows from it."""
-        for envelope, task in iter(lambda: self.hand_out(now), None):
-            self.journal.hold(HandOut(envelope, task, task.attempt_id))
+        self.hold_all(now)
         while self.storing.has_news or self.store.started:
             self.storing.turn(now)
             while self.store.commit():
                 pass
             self.storing.turn(now)
+
+    def hold_all(self, now: float) -> None:
+        """Have all that can be handed out sent once that is stored, or at once if nothing is to be."""
+        for envelope, task in iter(lambda: self.hand_out(now), None):
+            hand_out = HandOut(envelope, task, task.worker, task.attempt_id)
+            if task.worker.unsent:
+                self.journal.hold(hand_out)
+            else:
+                self.sent.append(hand_out)
+
+    def send_stored(self, hand_out: HandOut, now: float) -> None:
+        if self.begin(hand_out, now):
+            self.sent.append(hand_out)
 
     def leave(self, key: str, body: bytes = b"body", **fields: Any) -> None:
         """Have a task stored whose client does not wait."""

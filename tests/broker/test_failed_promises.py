@@ -13,7 +13,6 @@ from stored_support import StoredCore
 
 from zmqbroker.broker.about import Answer
 from zmqbroker.broker.questions import Later, RefusedError
-from zmqbroker.broker.store.journal import HandOut
 from zmqbroker.broker.task import WAITING
 from zmqbroker.wire import EXPIRED, FAILED
 
@@ -96,8 +95,7 @@ class FailedTasks(RuleBasedStateMachine):
     @rule(commits=st.integers(0, 3))
     def turn(self, commits: int) -> None:
         core = self.core
-        for envelope, task in iter(lambda: core.hand_out(self.now), None):
-            core.journal.hold(HandOut(envelope, task, task.attempt_id))
+        core.hold_all(self.now)
         core.storing.turn(self.now)
         for _ in range(commits):
             core.store.commit()

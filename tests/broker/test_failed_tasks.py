@@ -243,7 +243,7 @@ def test_a_task_that_was_forgotten_meanwhile_is_not_retried(core: StoredCore):
     told: list[Any] = []
     later.then = told.append  # type: ignore[union-attr]
     core.storing.turn(0.0)
-    core.journal.forget("key")
+    core.journal.forget("key", 1)
     core.leave("key", b"another")
     core.turn()
     assert str(told[0]) == "it was retried or forgotten just now"
