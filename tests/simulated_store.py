@@ -30,6 +30,8 @@ class SimulatedDisk:
         for number in batch.results.keys() - refused:
             state, result = batch.results[number]
             self.tasks[number] = StoredTask(self.tasks[number].request, state, result, size(result))
+        for number, request in batch.renewed.items():
+            self.tasks[number] = self.tasks[number]._replace(request=request)
         for number in batch.forgotten:
             self.tasks.pop(number, None)
         for name, settings in batch.queues.items():
@@ -39,9 +41,12 @@ class SimulatedDisk:
                 self.queues[name] = settings
         return frozenset(batch.new) if self.is_full else frozenset()
 
-    def find(self, number: int) -> StoredTask | DamagedTask | None:
+    def find(self, number: int, most: float = inf) -> StoredTask | DamagedTask | None:
+        """Return a task; without its body if that is larger than `most` bytes, and it is settled."""
         task = self.tasks.get(number)
-        return DamagedTask(number, task.request.key) if task is not None and number in self.damaged else task
+        if task is None or number not in self.damaged:
+            return task if task is None or task.size <= most else without_result(task)
+        return DamagedTask(number, task.request.key)
 
     def load(self) -> list[StoredTask | DamagedTask]:
         """Return all tasks as a store loads them: what is settled without its body."""
@@ -58,6 +63,7 @@ class SimulatedStore:
 
     def __init__(self, disk: SimulatedDisk, slice_length: int = 2) -> None:
         self.disk = disk
+        self.path = "simulated"
         self.run = b"runofall"
         self.has_ended_well, disk.has_ended_well = disk.has_ended_well, False
         self.highest = max(disk.tasks, default=0)
@@ -95,7 +101,7 @@ class SimulatedStore:
         fitting = batch.without_results(left)
         refused = self.disk.apply(fitting, self._refused)
         self._refused |= refused
-        found = {number: self.disk.find(number) for number in batch.wanted}
+        found = {number: self.disk.find(number, most) for number, most in batch.wanted.items()}
         self._finished.append(Finished(batch, refused, {number: fitting.states[number] for number in left}, found))
         return True
 

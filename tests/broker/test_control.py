@@ -13,7 +13,8 @@ from helpers import wait_until
 from library_support import Gate, working
 
 from zmqbroker import Broker, Client, TaskFailed, Worker, __version__
-from zmqbroker.broker.control import LARGEST_PAGE, LAST_PLACE, QUEUES_IN_PAGE, Control
+from zmqbroker.broker.control import QUEUES_IN_PAGE, Control
+from zmqbroker.broker.questions import LARGEST_PAGE, LAST_PLACE
 from zmqbroker.broker.timers import Timers
 from zmqbroker.transport.control import ControlSocket, NoAnswerError
 from zmqbroker.wire import Announce, MalformedError

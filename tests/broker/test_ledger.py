@@ -247,3 +247,29 @@ def test_what_a_look_for_the_oldest_drops_does_not_disturb_the_order():
     assert oldest(core) == "b"
     core.join("worker", 4, PARALLEL)
     assert [name for _, name in core.give()] == ["b", "d"]
+
+
+# Older ones that come later, and pages from the end
+
+
+def test_an_older_task_that_comes_later_is_in_its_place_and_once():
+    kept = ledger(2, 4, 6)
+    kept.remove(4)
+    for number in (4, 1, 7):
+        kept.insert(number, task(number))
+    assert page(kept, 0) == ([1, 2, 4, 6, 7], None)
+    kept.add(8, task(8))
+    assert page(kept, 6) == ([7, 8], None)
+
+
+def test_pages_from_the_end_have_all_tasks_once_too():
+    kept = ledger(*range(1, 2 * MOST_NUMBERS + 2))
+    kept.remove(MOST_NUMBERS)
+    pages, cursor = [], 10**12
+    while cursor is not None:
+        found, cursor = kept.before(cursor)
+        pages.append([one.number for one in found])
+    assert [len(page) for page in pages] == [MOST_NUMBERS, MOST_NUMBERS - 1, 1]
+    assert [number for page in pages for number in page] == [
+        number for number in range(2 * MOST_NUMBERS + 1, 0, -1) if number != MOST_NUMBERS
+    ]

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from math import inf
+from pathlib import Path
 
 import pytest
 import zmq
@@ -113,6 +114,23 @@ def test_a_verbose_log_tells_of_a_failed_attempt_before_the_next_one(
     assert logged[:3] == ["task 1: attempt 1", "task 1: attempt 1 failed: no 0; again", "task 1: attempt 2"]
     history = r"in the queue default after 2 attempts and [\d.]+ s, last at a plain worker"
     assert re.fullmatch(rf"task 1 failed {history}: no 1", logged[3])
+
+
+@pytest.mark.parametrize("fields", [b"", b', "durable": true'])
+def test_an_outcome_that_is_had_once_more_has_not_gone_wrong_once_more(
+    start: Start, logged: list[str], tmp_path: Path, fields: bytes
+):
+    running = start(tries=1, store=tmp_path / "store")
+    worker = running.worker()
+    request = [b'ZB1 {"key": "mine"%s}' % fields, b"", b"task"]
+    first, again = running.client(zmq.DEALER), running.client(zmq.DEALER)
+    first.send_multipart(request)
+    worker.say(b"reject", worker.take()[0], b"no")
+    assert b"failed" in first.recv_multipart()[0]
+    again.send_multipart(request)
+    assert b"failed" in again.recv_multipart()[0]
+    running.stop()
+    assert len([line for line in logged if "(mine) failed" in line]) == 1
 
 
 def told_of(core: Dispatcher, report: Report, now: float) -> None:

@@ -1,6 +1,5 @@
 """How far a task has come, from a broker that tells it to a client that asked."""
 
-import json
 import logging
 import pickle
 import re
@@ -8,37 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import zmq
-from conftest import PATIENCE_MS, Peers
+from conftest import Peers
 from helpers import PATIENCE, wait_until
+from told_broker import ToldBroker
 
-from zmqbroker import Client, TaskFailed, wire
+from zmqbroker import Client, TaskFailed
 from zmqbroker.wire import CANCELLED, DONE, FAILED, PROGRESS
-
-
-class ToldBroker:
-    """A broker that says what it is told to."""
-
-    def __init__(self, peers: Peers) -> None:
-        self._socket: zmq.Socket[bytes] = peers.context.socket(zmq.ROUTER)
-        self._socket.rcvtimeo = PATIENCE_MS
-        self.address = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
-        self.fields: dict[str, Any] = {}  # of the last request
-        self._client = b""
-
-    def receive(self) -> dict[str, Any]:
-        """Take one request, and return the fields of its header."""
-        self._client, header, *_ = self._socket.recv_multipart()
-        self.fields = json.loads(header.removeprefix(wire.HEADER))
-        return self.fields
-
-    def reply(self, status: str, body: bytes = b"", reason: str = "") -> None:
-        """Reply to the last request."""
-        header = wire.reply_header(self.fields["key"], status, 1, reason, 17)
-        self._socket.send_multipart([self._client, header, b"", body])
-
-    def close(self) -> None:
-        self._socket.close(linger=0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from zmqbroker import wire
 from zmqbroker.client.futures import CLOSED
 from zmqbroker.client.session import CANCEL, Request, Session
-from zmqbroker.wire import CANCELLED, DONE, EXPIRED, PROGRESS, UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import ACCEPTED, CANCELLED, DONE, EXPIRED, PROGRESS, UNAVAILABLE, UNKNOWN, Frames, Reply
 
 
 class Told(list[Reply]):
@@ -216,7 +216,7 @@ def test_a_client_that_has_nothing_outstanding_may_be_cut_off_as_often_as_one_li
 
 
 def test_what_is_sent_again_carries_what_is_left_of_its_delay():
-    request = Request("a", [b"x"], "", None, not_before=14.0)
+    request = Request("a", [b"x"], "", None, {"delay": 14.0})
     assert [request.message(now)[0] for now in (10.0, 13.0, 20.0)] == [
         b'ZB1 {"key": "a", "delay": 4.0}',
         b'ZB1 {"key": "a", "delay": 1.0}',
@@ -225,12 +225,12 @@ def test_what_is_sent_again_carries_what_is_left_of_its_delay():
 
 
 def test_what_is_sent_again_carries_what_is_left_of_its_expires():
-    request = Request("a", [b"x"], "", None, expires_at=14.0)
+    request = Request("a", [b"x"], "", None, {"expires": 14.0})
     assert [request.message(now)[0] for now in (10.0, 13.0)] == [
         b'ZB1 {"key": "a", "expires": 4.0}',
         b'ZB1 {"key": "a", "expires": 1.0}',
     ]
-    request = Request("a", [b"x"], wire.more_fields({"tries": 2}), None, not_before=12.0, expires_at=14.0)
+    request = Request("a", [b"x"], wire.more_fields({"tries": 2}), None, {"delay": 12.0, "expires": 14.0})
     assert [request.message(now)[0] for now in (10.0, 13.0)] == [
         b'ZB1 {"key": "a", "tries": 2, "delay": 2.0, "expires": 4.0}',
         b'ZB1 {"key": "a", "tries": 2, "delay": 0.0, "expires": 1.0}',
@@ -239,14 +239,14 @@ def test_what_is_sent_again_carries_what_is_left_of_its_expires():
 
 @pytest.mark.parametrize(("now", "has_expired"), [(10.0, False), (13.9, False), (14.0, True), (20.0, True)])
 def test_a_task_has_expired_when_nothing_is_left_of_that(now: float, has_expired: bool):
-    assert Request("a", [b"x"], "", None, expires_at=14.0).has_expired(now) == has_expired
-    assert Request("a", [b"x"], "", None, not_before=12.0, expires_at=14.0).has_expired(now) == has_expired
-    assert not Request("a", [b"x"], "", None, not_before=12.0).has_expired(now)
+    assert Request("a", [b"x"], "", None, {"expires": 14.0}).has_expired(now) == has_expired
+    assert Request("a", [b"x"], "", None, {"delay": 12.0, "expires": 14.0}).has_expired(now) == has_expired
+    assert not Request("a", [b"x"], "", None, {"delay": 12.0}).has_expired(now)
 
 
 def test_what_has_expired_when_it_is_to_be_sent_is_settled_and_not_sent(session: Session, told: Told):
-    for key, expires_at in (("in time", 10.0), ("late", 5.0), ("whenever", None)):
-        session.submit(Request(key, [b"task"], "", told.extend, expires_at=expires_at))
+    for key, expires_at in (("in time", 10.0), ("late", 5.0), ("whenever", inf)):
+        session.submit(Request(key, [b"task"], "", told.extend, {"expires": expires_at}))
     assert keys(session.take(1, 1.0)) == ["in time"]
     assert keys(session.take(9, 5.0)) == ["whenever"]
     assert [(tell, reply[0].key) for tell, reply in session.expired] == [(told.extend, "late")]
@@ -261,8 +261,39 @@ def test_what_has_expired_when_it_is_to_be_sent_is_settled_and_not_sent(session:
     assert (again.key, again.reason) == ("in time", "no result came in time: it could not be sent again before")
 
 
+@pytest.mark.parametrize(
+    ("stored", "reply", "outcome"),
+    [
+        ("durable", Reply("a", DONE, 1, "", [b"result"]), (DONE, [b"result"])),
+        ("durable", Reply("a", UNKNOWN, 0, "never heard of it", []), (EXPIRED, [])),
+        ("detach", Reply("a", DONE, 1, "", [b"result"]), (ACCEPTED, [])),
+        ("detach", Reply("a", "running", 1, "", []), (ACCEPTED, [])),
+        ("detach", Reply("a", UNKNOWN, 0, "never heard of it", []), (EXPIRED, [])),
+        ("detach", Reply("a", CLOSED, 0, "the client was closed", []), (CLOSED, [])),
+    ],
+)
+def test_of_a_stored_task_that_has_expired_when_it_is_to_be_sent_again_the_outcome_is_asked_for(
+    session: Session, told: Told, stored: str, reply: Reply, outcome: tuple[str, Frames]
+):
+    fields = wire.more_fields({stored: True})
+    session.submit(Request("a", [b"task"], fields, told.extend, {"expires": 5.0}, stored=stored))
+    (sent,) = session.take(9, 1.0)
+    session.reconnect()
+    (asked,) = session.take(9, 5.0)
+    assert asked is sent
+    header, _, *body = asked.message(5.0)
+    assert (b'"fetch"' in header, stored.encode() in header, b"expires" in header) == (True, False, False)
+    assert body == [wire.EMPTY]
+    assert settle(session, Reply("a", UNAVAILABLE, 0, "the broker is shutting down", [])) == 0
+    session.reconnect()
+    assert session.take(9, 7.0) == [asked]
+    assert settle(session, reply) == 1
+    assert [(reply.status, reply.body) for reply in told] == [outcome]
+    assert (session.expired, len(session)) == ([], 0)
+
+
 def test_a_refused_task_does_not_wait_for_its_turn_when_it_has_expired(session: Session, told: Told):
-    session.submit(Request("a", [b"task"], "", told.extend, expires_at=2.5))
+    session.submit(Request("a", [b"task"], "", told.extend, {"expires": 2.5}))
     assert keys(session.take(9, 0.0)) == ["a"]
     refuse(session, "a", 0.0)
     assert keys(session.take(9, 1.0)) == ["a"]
@@ -274,7 +305,7 @@ def test_a_refused_task_does_not_wait_for_its_turn_when_it_has_expired(session: 
 
 
 def test_a_task_that_was_cancelled_does_not_expire(session: Session, told: Told):
-    session.submit(Request("a", [b"task"], "", told.extend, expires_at=2.0))
+    session.submit(Request("a", [b"task"], "", told.extend, {"expires": 2.0}))
     session.take(9, 0.0)
     session.cancel("a", told.extend)
     session.reconnect()
@@ -300,6 +331,65 @@ def test_a_task_that_is_being_cancelled_is_not_settled_by_progress(session: Sess
     session.cancel("a", told.extend)
     assert settle(session, Reply("a", PROGRESS, 1, "", [b"{}"])) == 0
     assert settle(session, Reply("a", CANCELLED, 1, "", [b""])) == 1
+
+
+def test_requests_with_one_key_are_told_apart_by_their_ids(session: Session, told: Told):
+    others = [Told(), Told()]
+    session.submit(told.request("a"))
+    for id, other in zip("12", others, strict=True):
+        session.submit(Request("a", [b"task"], "", other.extend, id=id))
+    assert [request.message(0.0)[0] for request in session.take(9, 0.0)] == [
+        b'ZB1 {"key": "a"}',
+        b'ZB1 {"key": "a", "id": "1"}',
+        b'ZB1 {"key": "a", "id": "2"}',
+    ]
+    assert settle(session, done("a")._replace(id="2"), done("a")._replace(id="3")) == 1
+    assert [len(each) for each in (told, *others)] == [0, 0, 1]
+    assert session.cancel("1") == []
+    (cancel,) = session.take(9, 0.0)
+    assert cancel.message(0.0) == wire.request_message([b""], "a", CANCEL, "1")
+    assert settle(session, done("a"), done("a")._replace(id="1")) == 1
+    assert [len(each) for each in (told, *others)] == [1, 0, 1]
+    assert len(session) == 0
+
+
+def test_what_is_asked_for_some_time_is_asked_again_for_what_is_left_of_it(told: Told):
+    request = Request("a", [b""], "", told.extend, {"fetch": 14.0}, id="1")
+    assert [request.message(now)[0] for now in (10.0, 15.0)] == [
+        b'ZB1 {"key": "a", "id": "1", "fetch": 4.0}',
+        b'ZB1 {"key": "a", "id": "1", "fetch": 0.0}',
+    ]
+    assert not request.has_expired(15.0)
+    for_ever = Request("a", [b""], "", told.extend, {"fetch": inf}, id="1")
+    assert for_ever.message(0.0)[0] == b'ZB1 {"key": "a", "id": "1", "fetch": 1000000000.0}'
+
+
+def test_a_request_that_is_dropped_is_nobodys_any_more_and_the_broker_is_not_told(session: Session, told: Told):
+    session.submit(Request("a", [b""], "", told.extend, id="1"))
+    session.take(1, 0.0)
+    assert session.drop("1") == []
+    assert session.drop("1") is None
+    session.submit(Request("a", [b""], "", None, id="2"))
+    ((tell, (reply,)),) = session.drop("2", told.extend) or []
+    assert (tell, reply.key, reply.status, reply.id) == (told.extend, "a", CANCELLED, "2")
+    assert session.take(9, 0.0) == []
+    assert settle(session, done("a")._replace(id="1")) == 0
+    assert len(session) == 0
+
+
+def test_a_task_that_is_being_cancelled_is_not_settled_because_it_was_accepted_before(session: Session, told: Told):
+    session.submit(told.request("a"))
+    session.take(1, 0.0)
+    session.cancel("a", told.extend)
+    assert settle(session, Reply("a", ACCEPTED, 0, "", [b""])) == 0
+    assert settle(session, Reply("a", CANCELLED, 0, "", [b""])) == 1
+
+
+def test_a_cancel_whose_sender_waits_for_the_answer_is_sent_again_when_it_was_refused(session: Session, told: Told):
+    session.submit(Request("a", [b""], wire.more_fields({"cancel": True}), told.extend, id="1"))
+    session.take(1, 0.0)
+    assert settle(session, Reply("a", UNAVAILABLE, 0, "", [b""], id="1")) == 0
+    assert [request.name for request in session.take(9, session.next_due())] == ["1"]
 
 
 def test_replies_for_the_same_are_told_together_and_in_order(session: Session, told: Told):

@@ -1,10 +1,10 @@
-"""For the tests of `zmqbroker submit`: the command, started as a user does, and workers in this process."""
+"""For the tests of `zmqbroker submit` and `fetch`: the commands, as a user starts them, and workers in this process."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from conftest import Running
@@ -13,7 +13,7 @@ from library_support import working
 
 Submit = Callable[..., "subprocess.Popen[bytes]"]
 
-SUBMIT = [sys.executable, "-m", "zmqbroker", "submit"]
+SUBMIT, FETCH = ([sys.executable, "-m", "zmqbroker", command] for command in ("submit", "fetch"))
 
 
 def handle(body: bytes) -> bytes:
@@ -33,12 +33,26 @@ def shouting(running: Running) -> Iterator[Running]:
 @pytest.fixture
 def submit() -> Iterator[Submit]:
     """Return a function that starts `zmqbroker submit`; it ends with the test."""
+    with starting(SUBMIT) as start:
+        yield start
+
+
+@pytest.fixture
+def fetch() -> Iterator[Submit]:
+    """Return a function that starts `zmqbroker fetch`; it ends with the test."""
+    with starting(FETCH) as start:
+        yield start
+
+
+@contextmanager
+def starting(command: list[str]) -> Iterator[Submit]:
+    """Give a function that starts this command; what it has started ends with the `with` block."""
     with ExitStack() as stack:
 
         def start(*arguments: object, **options: object) -> "subprocess.Popen[bytes]":
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
             environment = os.environ | {"PYTHONPATH": str(TOP)}
-            process = subprocess.Popen([*SUBMIT, *map(str, arguments)], env=environment, **pipes)  # type: ignore[call-overload]
+            process = subprocess.Popen([*command, *map(str, arguments)], env=environment, **pipes)  # type: ignore[call-overload]
             stack.callback(process.wait)
             stack.callback(process.kill)
             return process

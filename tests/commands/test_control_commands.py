@@ -8,7 +8,6 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ from contextlib import ExitStack, suppress
 import pytest
 import zmq
 from conftest import Running
-from helpers import PATIENCE, TOP, wait_until
+from control_commands_support import COMMAND, ENVIRONMENT, Ran, place
+from helpers import PATIENCE, wait_until
 from library_support import Gate, working
 
 from zmqbroker import Client, TaskFailed
@@ -26,33 +26,9 @@ from zmqbroker.commands.tables import Column, Page, Row, cut, short, size, span,
 from zmqbroker.transport.control import PATIENCE as CONTROL_PATIENCE
 from zmqbroker.transport.places import ONLY_PLACE
 
-COMMAND = [sys.executable, "-m", "zmqbroker"]
-ENVIRONMENT = {"PYTHONPATH": str(TOP), "PYTHONIOENCODING": "utf-8"}
+__all__ = ["place"]  # a fixture
+
 NASTY = "w\u202e\x1b[2J\u05d0"  # a label that turns the line around and clears the screen
-
-
-class Ran:
-    """A command that was run to its end: stdout, stderr and the exit status."""
-
-    def __init__(self, *arguments: object, **environment: str) -> None:
-        command = [*COMMAND, *map(str, arguments)]
-        environment = os.environ | ENVIRONMENT | environment
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-        self.out, self.err, self.status = ran.stdout, ran.stderr, ran.returncode
-
-    @property
-    def json(self) -> dict:
-        assert (self.err, self.out.count("\n")) == ("", 1)
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def place(tmp_path_factory, monkeypatch) -> str:
-    """Have control sockets in a new directory."""
-    place = str(tmp_path_factory.mktemp("c"))
-    monkeypatch.setenv(ONLY_PLACE, place)
-    os.chmod(place, 0o700)
-    return place
 
 
 @pytest.fixture

@@ -3,19 +3,13 @@
 import argparse
 import posixpath
 import re
-from collections.abc import Callable
-from functools import partial
+from importlib import import_module
 from typing import NamedTuple
 
 from helpers import TOP
 
-from zmqbroker.commands.command_lines import GROUPS
-from zmqbroker.commands.drain import add_drain_options
+from zmqbroker.commands.command_lines import COMMANDS, GROUPS
 from zmqbroker.commands.options import Parser
-from zmqbroker.commands.serve import add_serve_options
-from zmqbroker.commands.status import add_status_options
-from zmqbroker.commands.submit import add_submit_options
-from zmqbroker.commands.work import add_work_options
 
 README = "README.md"
 PROTOCOL = "PROTOCOL.md"
@@ -82,22 +76,14 @@ def target_file(document: str, file: str) -> str:
     return posixpath.normpath(posixpath.join(posixpath.dirname(document), file)) if file else document
 
 
-ADD_OPTIONS: dict[str, Callable[[Parser], None]] = {
-    "serve": add_serve_options,
-    "work": partial(add_work_options, command_line=None),
-    "submit": add_submit_options,
-    "status": add_status_options,
-    **{
-        f"{group} {name}": entry.add_options
-        for group, (_, entries) in GROUPS.items()
-        for name, entry in entries.items()
-    },
-    "drain": add_drain_options,
+ENTRIES = COMMANDS | {
+    f"{group} {name}": entry for group, (_, entries) in GROUPS.items() for name, entry in entries.items()
 }
 
 
 def actions_of(command: str) -> list[argparse.Action]:
     """Return the options and arguments of a subcommand."""
-    parser = Parser(prog=command)
-    ADD_OPTIONS[command](parser)
+    parser, entry = Parser(prog=command), ENTRIES[command]
+    known = {"command_line": None} if command == "work" else {}
+    getattr(import_module(f"zmqbroker.commands.{entry.module}"), entry.add_options)(parser, **known)
     return parser._actions

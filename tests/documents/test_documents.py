@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ from typing import Any
 
 import pytest
 from examples_support import (
-    ADD_OPTIONS,
     DOCUMENTS,
+    ENTRIES,
     GUIDE,
     OPERATIONS,
     PROTOCOL,
@@ -108,6 +109,7 @@ def test_what_is_to_be_made_is_in_the_makefile(document):
 # Work in five minutes, and the guide
 
 OWN = "Your own work in five minutes"
+LEAVE = "Leave a task, fetch it later"
 
 
 @pytest.fixture
@@ -163,6 +165,7 @@ def test_all_python_that_is_shown_is_run():
     by_themselves = {  # tests of their own are below
         (README, "A function"),
         (GUIDE, "A worker in Python"),
+        (GUIDE, LEAVE),
         (OPERATIONS, "One task in three logs"),
     }
     shown = {
@@ -187,6 +190,27 @@ def test_the_shell_of_the_guide_prints_what_is_shown(counting):
     (lines,) = on_other_addresses([part.block("sh")], counting)
     ran = subprocess.run(["sh", "-c", lines], **CAPTURED)
     assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+
+
+def test_the_laptop_of_the_guide_may_be_closed_and_the_broker_killed(start_program: Run, zmqbroker_script: str):
+    part = section(GUIDE, LEAVE)
+    (_, *serve), *_ = commands(GUIDE, LEAVE)
+    broker = start_program(zmqbroker_script, *on_other_addresses(serve, dict.fromkeys(PORTS, "tcp://127.0.0.1:*")))
+    addresses = dict(zip(PORTS, bound_addresses(broker), strict=True))
+    leave, fetch = on_other_addresses(part.blocks["python"], addresses)
+    left = subprocess.run([sys.executable, "-c", leave], **CAPTURED)
+    broker.end(signal.SIGKILL)
+
+    broker = start_program(zmqbroker_script, *on_other_addresses(serve, addresses))
+    bound_addresses(broker)
+    Path("words.py").write_text(section(README, "A function").block("python"))
+    (_, *work), _ = commands(README, "A function")
+    start_program(zmqbroker_script, *on_other_addresses(work, addresses))
+    fetched = subprocess.run([sys.executable, "-c", fetch], **CAPTURED)
+    (lines,) = on_other_addresses(part.blocks["sh"][1:], addresses)
+    shell = subprocess.run(["sh", "-c", lines], **CAPTURED)
+    ran = [left, fetched, shell]
+    assert [(program.stdout, program.stderr) for program in ran] == [(text, "") for text in part.blocks["text"]]
 
 
 def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqbroker_script):
@@ -249,7 +273,7 @@ def test_the_three_logs_of_operations_name_a_task_and_its_worker_alike(
 # What the documents list
 
 
-@pytest.mark.parametrize("command", ADD_OPTIONS)
+@pytest.mark.parametrize("command", ENTRIES)
 def test_the_option_table_has_what_the_parser_takes_and_its_defaults(command):
     expected = {}
     for action in actions_of(command):

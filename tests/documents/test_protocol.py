@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 import zmq
-from core_support import Core
 from examples_support import PROTOCOL, actions_of, anchors, section
 from helpers import PATIENCE
 from library_support import Proxy
+from stored_support import StoredCore
 
 import zmqbroker
-from zmqbroker.broker.control import Control
 from zmqbroker.broker.counters import Counters
 from zmqbroker.wire import announced
 
@@ -93,13 +92,13 @@ def test_the_fields_that_workers_and_the_broker_tell_are_those_of_the_code():
 
 
 def test_what_the_protocol_says_is_told_by_the_control_socket_is_what_the_code_tells():
-    core = Core()
-    core.tasks("a", "b", key="a")
-    core.reject(core_task(core), "no", 1.0)
-    core.tasks("c")
-    control = Control(core, lambda worker: "", lambda: None)
-    status = control.answer({"ask": "status"}, 1.0)
-    (task,), (worker,) = (control.answer({"ask": ask}, 1.0)[ask] for ask in ("tasks", "workers"))
+    core = StoredCore()
+    core.leave("stored")
+    core.fail_next()
+    core.tasks("a")
+    core.turn()
+    status = core.inquire("status")
+    (task,), (worker,) = (core.inquire(ask)[ask] for ask in ("tasks", "workers"))
     by_the_desk = {"version", "pid", "addresses", "uptime", "state", "memory", "descriptors"}
     by_the_desk |= {"busy", "longest_turn", "sockets"}
     assert named_in("What is told of a broker") == set(status) | by_the_desk
@@ -107,22 +106,17 @@ def test_what_the_protocol_says_is_told_by_the_control_socket_is_what_the_code_t
     assert named_in("What is told of a worker") == set(worker)
     assert named_in("What is told of a task") == set(task)
     assert named_in("What is told of a failure") == set(status["failures"][0])
-    assert named_in("Questions") | named_in("Changes") == {*control._answers, "ask"}  # the title of the column
+    assert named_in("What is told of a store") == set(status["store"])
+    assert named_in("What is told of a stored task") == set(core.inquire("task", number=1)["stored"])
+    assert named_in("Questions") | named_in("Changes") == {*core.control._answers, "ask"}  # the title of the column
 
 
-def core_task(core: Core) -> bytes:
-    """Return the id of an attempt that a worker has."""
-    core.join("worker", 1)
-    ((_, task),) = core.take()
-    return task.attempt_id
-
-
-STATUSES = ("DONE", "FAILED", "CANCELLED", "EXPIRED", "INVALID", "UNAVAILABLE", "PROGRESS")
+STATUSES = ("DONE", "FAILED", "CANCELLED", "EXPIRED", "INVALID", "UNAVAILABLE", "PROGRESS", "ACCEPTED", "UNKNOWN")
 
 
 def test_the_statuses_of_the_protocol_are_those_of_the_code():
     (meaning,) = (row[1] for row in section(PROTOCOL, "REPLY with a header").rows if row[0] == "`status`")
-    statuses = {getattr(zmqbroker.wire, name) for name in STATUSES}
+    statuses = {*(getattr(zmqbroker.wire, name) for name in STATUSES), *zmqbroker.wire.UNSETTLED}
     assert set(re.findall(r"`(\w+)`: ", meaning)) == statuses
 
 

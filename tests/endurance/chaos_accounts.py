@@ -1,11 +1,24 @@
 """The accountant of `chaos.py`: reads the journals of all clients and workers, and says what does not add up."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos_tasks import DAMAGED, DONE, EXPIRED, FAILED, GAVE_UP, GOT, POISON, REJECTED, RELEASED, SENT, TOOK, WRONG
+from chaos_tasks import (
+    DAMAGED,
+    DONE,
+    EXPIRED,
+    FAILED,
+    GAVE_UP,
+    GOT,
+    POISON,
+    REJECTED,
+    RELEASED,
+    SENT,
+    TOOK,
+    WRONG,
+    read_journals,
+)
 
 # The workers that have several tasks and do one after the other. One of them may begin the next one and die before the
 # outcome of the one before has left it, or while the broker hands the next one to somebody else: then it is not counted
@@ -40,14 +53,14 @@ class Accounts:
         self.tasks: dict[str, TaskAccount] = {}
         self.totals: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
-        entries = list(_entries(journals))
-        for _, process_id, what, name, rest in entries:
+        entries = list(read_journals(journals))
+        for _, process_id, _, what, name, rest in entries:
             if what == SENT:
                 flag, tries, *kind = rest.split()
                 account = self.tasks[name] = TaskAccount(flag, int(tries), is_waited_for=process_id not in dead_clients)
                 if kind:
                     account.queue, account.may_expire = kind[0], kind[1] == EXPIRED
-        for author, _, what, name, rest in entries:
+        for author, _, _, what, name, rest in entries:
             self._enter(author, what, name, rest)
         for name, task in self.tasks.items():
             self._judge(name, task)
@@ -66,8 +79,9 @@ class Accounts:
             task.given_up = True
         elif what == TOOK:
             task.taken += 1
-            if task.queue not in (rest or "default").split(","):
-                self.violations.append(f"a worker of {rest or 'default'} got {name} of the queue {task.queue}")
+            queues, _ = rest.split()
+            if task.queue not in queues.split(","):
+                self.violations.append(f"a worker of {queues} got {name} of the queue {task.queue}")
             task.taken_unseen += any(kind in author for kind in SERIAL)
         elif what == RELEASED:
             task.released += 1
@@ -99,12 +113,3 @@ class Accounts:
         self.totals["taken by workers"] += task.taken
         self.totals["taken more than once"] += task.taken > 1
         self.totals["released"] += task.released
-
-
-def _entries(journals: Path) -> Iterator[tuple[str, int, str, str, str]]:
-    """Yield author, process id, what, name of a task, and the rest, of each line."""
-    for path in sorted(journals.glob("*.journal")):
-        process_id = int(path.suffixes[-2][1:])
-        for line in path.read_text(errors="replace").splitlines():
-            what, name, *rest = line.split(" ", 2)
-            yield path.name, process_id, what, name, "".join(rest)

@@ -4,14 +4,17 @@ A task's body is three frames: its words (`task ID FLAG`), a payload, and a chec
 and a digest that only who has the whole body can make.
 
 A journal is a file with one line for each thing that happened, written at once and in one piece, so that it is complete
-up to the death of its process. Its name says whose it is: NAME.PROCESS-ID.journal.
+up to the death of its process. A line begins with the instant, by a clock that all processes have. The file's name says
+whose it is: NAME.PROCESS-ID.journal.
 """
 
 import hashlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
 
 PLAIN = "plain"  # the flag of a task that does no harm
 POISON = "poison"  # of one that kills whoever takes it
@@ -19,8 +22,9 @@ POISON = "poison"  # of one that kills whoever takes it
 # What clients write: a task that is sent, with its flag, the limit on its attempts, its queue, and whether it expires;
 # its reply; that nobody waits for it any more.
 SENT, GOT, GAVE_UP = "sent", "got", "gave-up"
-# What workers write: a task that was taken, with the queues that were asked from; one given back; a damaged body.
-TOOK, RELEASED, REJECTED, DAMAGED = "took", "released", "rejected", "damaged"
+# What workers write: a task that was taken, with the queues that were asked from and the id of the attempt; that it was
+# done, or was to fail, before the broker is told; one given back; a damaged body.
+TOOK, ENDED, RELEASED, REJECTED, DAMAGED = "took", "ended", "released", "rejected", "damaged"
 DONE, FAILED, EXPIRED, WRONG = "done", "failed", "expired", "wrong"  # what a reply is
 
 SEED, NAME, JOURNALS = "ZMQBROKER_CHAOS_SEED", "ZMQBROKER_CHAOS_NAME", "ZMQBROKER_CHAOS_JOURNALS"
@@ -41,7 +45,32 @@ class Journal:
 
     def write(self, *words: object) -> None:
         """Write one line; it has happened when this returns, whatever becomes of the process."""
-        os.write(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
+        os.write(self._descriptor, (" ".join(map(str, (f"{monotonic():.6f}", *words))) + "\n").encode())
+
+
+class Entry(NamedTuple):
+    """A line of a journal."""
+
+    author: str  # the name of the file
+    process_id: int
+    at: float  # when
+    what: str
+    name: str  # of the task
+    rest: str
+
+
+def read_journals(journals: Path) -> Iterator[Entry]:
+    """Yield what all processes of a run have written."""
+    for path in sorted(journals.glob("*.journal")):
+        yield from read_entries(path, path.read_bytes())
+
+
+def read_entries(path: Path, lines: bytes) -> Iterator[Entry]:
+    """Yield what there is in some lines of a journal."""
+    process_id = int(path.suffixes[-2][1:])
+    for line in lines.decode(errors="replace").splitlines():
+        at, what, name, *rest = line.split(" ", 3)
+        yield Entry(path.name, process_id, float(at), what, name, "".join(rest))
 
 
 def randomness(*names: object) -> random.Random:

@@ -4,7 +4,7 @@ import json
 import random
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
@@ -14,10 +14,12 @@ from helpers import Program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library_support import working
+from stored_support import StoredCore
 
 from zmqbroker import Client
-from zmqbroker.broker.control import Control, RefusedError
+from zmqbroker.broker.control import Control
 from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.questions import RefusedError
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.control import ControlSocket
 from zmqbroker.transport.greeting import GREETING
@@ -30,8 +32,8 @@ from zmqbroker.wire.control import (
     question_message,
 )
 
-ASKS = ["status", "queues", "workers", "tasks", "task", "failures", "pause", "resume", "limit", "cancel"]
-FIELDS = ["queue", "state", "order", "worker", "most", "after", "key", "number", "running", "waiting"]
+ASKS = ["status", "queues", "workers", "tasks", "task", "failures", "pause", "resume", "limit", "cancel", "failed"]
+FIELDS = ["queue", "state", "order", "worker", "most", "after", "key", "number", "running", "waiting", "reason", "all"]
 DEEP = b'{"zmqbroker":1,"ask":' + b"[" * 5000 + b"]" * 5000 + b"}"
 HOSTILE = [
     b"",
@@ -58,9 +60,12 @@ values = st.one_of(
     st.integers(-(2**70), 2**70),
     st.floats(),
     st.text(max_size=20),
-    st.sampled_from(["default", "gpu", "running", "slowest", "mine", ""]),
+    st.sampled_from(["default", "gpu", "running", "slowest", "mine", "", "newest", "*", "[z-a]", "[[]"]),
 )
 questions = st.fixed_dictionaries({"ask": st.sampled_from(ASKS)}, optional=dict.fromkeys(FIELDS, values))
+changes = st.fixed_dictionaries(
+    {"ask": st.sampled_from([*ASKS, "retry", "forget"])}, optional=dict.fromkeys(FIELDS, values)
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,25 @@ def test_a_question_with_any_fields_is_answered_or_refused(core: Dispatcher, que
         return
     message = answer_message([b"asker", b"7", b"ZB1 {}"], answer)
     assert parse_answer(message[1:]) == (b"7", {"zmqbroker": 1, "ok": True, **answer})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def stored_core() -> StoredCore:
+    core = StoredCore()
+    for number in range(10):
+        core.leave(f"{number}", b"body", priority=-number)
+        if number % 2:
+            core.fail_next("no")
+    return core
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(question=changes)
+def test_a_question_with_any_fields_is_answered_or_refused_by_a_broker_with_a_store(
+    stored_core: StoredCore, question: dict[str, Any]
+):
+    with suppress(RefusedError):
+        answer_message([], stored_core.inquire(question.pop("ask"), 1.0, **question))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -132,6 +132,26 @@ def test_a_header_may_say_what_kind_of_work_a_task_is(fields: dict[str, Any]):
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"durable": True},
+        {"detach": True, "keep": 0.5},
+        {"durable": True, "detach": True, "keep": 1e9, "timeout": 5, "queue": "a"},
+        {"durable": False, "detach": False},
+        {"fetch": 0},
+        {"fetch": 1e9, "body": False, "id": "1"},
+        {"fetch": 2.5, "forget": True},
+        {"fetch": 2.5, "body": True, "forget": False, "cancel": False},
+        {"forget": True},
+    ],
+)
+def test_a_header_may_leave_a_task_and_ask_about_one(fields: dict[str, Any]):
+    header = wire.Header(key="k", **fields)
+    assert parse_header(json.dumps(fields | {"key": "k"}).encode()) == header
+    assert header.is_stored == ("keep" in fields or fields.get("durable", False))
+
+
+@pytest.mark.parametrize(
     "key", ["0af-1", "k", " ~!#[]", 'a"b', r"a\b", "a\nb", "\x7f", "\u20ac", "k" * wire.LONGEST_KEY]
 )
 def test_a_header_with_a_key_alone_is_read_the_same_in_any_form_of_json(key: str):
@@ -200,6 +220,24 @@ def test_no_other_frame_of_an_envelope_is_looked_at(envelope: list[bytes]):
         (b'{"retry_factor": NaN}', "retry_factor must be a number from 1 to 1000"),
         (b'{"retry_factor": true}', "retry_factor must be a number from 1 to 1000"),
         (b'{"retry_most": 1e10}', "retry_most must be seconds from 0"),
+        (b'{"durable": 1, "key": "k"}', "durable must be true or false"),
+        (b'{"detach": null, "key": "k"}', "detach must be true or false"),
+        (b'{"body": 0, "key": "k", "fetch": 0}', "body must be true or false"),
+        (b'{"forget": "yes", "key": "k"}', "forget must be true or false"),
+        (b'{"fetch": true, "key": "k"}', "fetch must be seconds from 0"),
+        (b'{"fetch": -1, "key": "k"}', "fetch must be seconds from 0"),
+        (b'{"keep": 0, "key": "k", "detach": true}', "keep must be seconds above 0"),
+        (b'{"keep": 5, "key": "k"}', "keep goes with detach or durable"),
+        (b'{"keep": 5, "key": "k", "durable": false}', "keep goes with detach or durable"),
+        (b'{"durable": true}', "durable needs the key of a task"),
+        (b'{"detach": true}', "detach needs the key of a task"),
+        (b'{"fetch": 0}', "fetch needs the key of a task"),
+        (b'{"forget": true}', "forget needs the key of a task"),
+        (b'{"fetch": 0, "key": "k", "detach": true}', "fetch is about a task that there is already, and .* no detach"),
+        (b'{"cancel": true, "key": "k", "durable": true}', "cancel is about a task .* no durable"),
+        (b'{"cancel": true, "key": "k", "fetch": 0}', "cancel goes with no fetch"),
+        (b'{"cancel": true, "key": "k", "forget": true}', "cancel goes with no forget"),
+        (b'{"body": false, "key": "k", "forget": true}', "body goes with fetch"),
     ],
 )
 def test_a_bad_header_says_which_field_is_wrong(text: bytes, reason: str):
@@ -248,13 +286,13 @@ def test_the_header_of_a_reply_is_what_a_client_reads():
 @pytest.mark.parametrize("key", [None, "k", r"a\b", "\u20ac"])
 @pytest.mark.parametrize("number", [None, 7, 10**18])
 @pytest.mark.parametrize("id", [None, "", 'i"'])
-@pytest.mark.parametrize("status", [wire.DONE, wire.FAILED, wire.PROGRESS])
+@pytest.mark.parametrize("status", [wire.DONE, wire.FAILED, wire.PROGRESS, wire.ACCEPTED, wire.UNKNOWN, "waiting"])
 def test_a_reply_tells_the_number_of_its_task_and_the_id_of_its_request(
     key: str | None, number: int | None, id: str | None, status: str
 ):
     header = wire.reply_header(key, status, 2, "", number, id)
     assert wire.parse_reply([header, b"", b"a"]) == wire.Reply(key, status, 2, "", [b"a"], number, id)
-    assert (b"reason" in header) == (status == wire.FAILED)
+    assert (b"reason" in header) == (status in (wire.FAILED, wire.UNKNOWN))
 
 
 def test_progress_is_the_json_object_of_a_reply():
@@ -302,6 +340,8 @@ def test_a_reply_that_cannot_be_read_is_malformed(message: list[bytes]):
 def test_a_request_and_its_header_go_there_and_back():
     message = wire.request_message([b"a", b"b"], "k", wire.more_fields({"tries": 1}))
     assert wire.parse_request([b"id", *message]) == ([b"id"], [b"a", b"b"], wire.Header(key="k", tries=1))
+    message = wire.request_message([b"a"], "k", wire.more_fields({"fetch": 5}), "7")
+    assert wire.parse_request([b"id", *message]) == ([b"id"], [b"a"], wire.Header(key="k", id="7", fetch=5))
 
 
 @pytest.mark.parametrize("name", [wire.FAIL, wire.REJECT, wire.RELEASE, wire.TOUCH])
@@ -322,3 +362,17 @@ def test_messages_to_workers_and_clients():
 def test_the_header_of_a_task_is_json(key: str | None, timeout: float | None):
     fields = {"number": 7, "key": key, "queue": "a/b.c_D-1", "attempt": 2, "tries": 0, "timeout": timeout}
     assert task_header(7, key, "a/b.c_D-1", 2, 0, timeout) == b"ZB1 " + json.dumps(fields).encode()
+
+
+@pytest.mark.parametrize("key", ["k", "0123456789abcdef-17", "two words, {braces} and 'quotes'", "k" * 256])
+def test_a_header_with_only_a_key_is_the_same_however_it_is_written(key: str):
+    usual = wire.parse_request([b"id", b'ZB1 {"key": "%s"}' % key.encode(), b"", b"body"])
+    other = wire.parse_request([b"id", b'ZB1 {"key":"%s"}' % key.encode(), b"", b"body"])
+    assert usual == other == ([b"id"], [b"body"], wire.Header(key))
+    assert type(usual[2]) is wire.OnlyKey
+    assert type(other[2]) is wire.Header
+
+
+@pytest.mark.parametrize("key", ["two words, {braces} and 'quotes'", "k" * 256])
+def test_the_header_of_a_usual_reply_is_what_any_reply_would_have(key: str):
+    assert wire.done_header(key, 2, 17) == wire.reply_header(key, wire.DONE, 2, "", 17)

@@ -7,10 +7,16 @@ from itertools import islice
 from typing import Any
 
 from zmqbroker.broker.queues import Queue
-from zmqbroker.broker.statistics import Failure, Times
+from zmqbroker.broker.statistics import BOUNDS, Failure, Times
+from zmqbroker.broker.store.gate import Store
+from zmqbroker.broker.store.journal import Journal
+from zmqbroker.broker.store.outcomes import FailedTask
+from zmqbroker.broker.store.rows import StoredTask
 from zmqbroker.broker.task import RUNNING, Task, Worker
+from zmqbroker.wire import Frames
 
 MOST_POOLS = 1000  # of a queue, whose workers are counted: there are so many only if their lists of queues all differ
+MOST_SHOWN = 300  # bytes of a stored body
 
 Answer = dict[str, Any]
 
@@ -91,6 +97,61 @@ def about_failure(failure: Failure, now: float) -> Answer:
     """Tell of a task that came to a bad end."""
     fields = failure._asdict()
     return fields | {"age": round(now - fields.pop("at"), 3)}
+
+
+def about_failed(failed: FailedTask, now: float) -> Answer:
+    """Tell of a stored task that has failed or expired."""
+    state = failed.state
+    return {
+        "number": failed.number,
+        "key": failed.key,
+        "queue": failed.queue,
+        "status": state.status,
+        "reason": state.reason,
+        "worker": state.worker,
+        "attempts": state.attempts,
+        "bytes": failed.size,
+        "kept": round(failed.until - now, 3),
+    }
+
+
+def about_stored(stored: StoredTask, offset: float, now: float) -> Answer:
+    """Tell of a stored task that is settled, with the beginning of its body where that was read."""
+    request, body = stored.request, stored.body
+    return about_failed(FailedTask.of(stored, offset), now) | {
+        "group": request.group,
+        "priority": request.priority,
+        "age": round(now + offset - request.accepted, 3),
+        "hand_outs": stored.state.hand_outs,
+        "frames": None if body is None else len(body),
+        "body": None if body is None else _beginning(body).decode(errors="backslashreplace"),
+    }
+
+
+def about_store(store: Store, journal: Journal) -> Answer:
+    """Tell of the store."""
+    outcomes = journal.outcomes
+    return {
+        "path": store.path,
+        "bytes": store.size,
+        "free": store.free,
+        "floor": store.floor,
+        "refusing": journal.is_low or journal.has_failed,
+        "outcomes": len(outcomes),
+        "failed": len(outcomes.failed),
+        "dropped": outcomes.dropped,
+        "damaged": len(journal.damaged),
+        "commits": _about_times(store.commits),
+        "bounds": BOUNDS,
+    }
+
+
+def _beginning(body: Frames) -> bytes:
+    """Return the first bytes of a body, its frames in a row."""
+    beginning = b""
+    for frame in body:
+        beginning += bytes(frame[: MOST_SHOWN - len(beginning)])  # type: ignore[index]  # frames can be sliced
+    return beginning
 
 
 def _about_times(times: Times) -> Answer:

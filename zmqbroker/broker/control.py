@@ -6,19 +6,33 @@ had in a bounded number of steps is in the next page.
 
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
 
-from zmqbroker.broker.about import Answer, about_failure, about_queue, about_task, about_worker
+from zmqbroker.broker.about import Answer, about_failure, about_queue, about_store, about_task, about_worker
 from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.questions import (
+    LARGEST_NUMBER,
+    Later,
+    Question,
+    RefusedError,
+    called,
+    choice,
+    number,
+    page,
+    page_size,
+    queue_name,
+    text,
+    which,
+)
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BOUNDS, MOST_FAILURES, Failure
+from zmqbroker.broker.store.gate import Store
+from zmqbroker.broker.stored import StoredTasks
 from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Task
-from zmqbroker.wire import LARGEST_COUNT, is_queue
+from zmqbroker.wire import LARGEST_COUNT
 
-LARGEST_PAGE = 50  # workers, tasks or failures: as many as take a millisecond
-QUEUES_IN_PAGE = 25  # in a page, for the same reason
-LAST_PLACE = 50_000  # in a list that has to be walked from its beginning
+QUEUES_IN_PAGE = 25  # as many as take a millisecond
 MOST_COMPARED = 500  # queues, for those that `status` names
 MOST_LOOKED_AT = 1000  # queues, for those that no worker asks from
 MOST_STEPS = 1000  # in looks for the oldest tasks of queues, in one answer
@@ -27,31 +41,37 @@ SLOWEST_NAMED = 10
 FAILURES_NAMED = 10
 STATES = (WAITING, DELAYED, RUNNING)
 ORDERS = OLDEST, SLOWEST = ("oldest", "slowest")
-LARGEST_NUMBER = 2**63 - 1  # of a task
-
-Question = dict[str, Any]
-Thing = TypeVar("Thing")
-
-
-class RefusedError(Exception):
-    """A question that makes no sense; its text says why."""
 
 
 class Control:
     """What can be asked of a broker, and told."""
 
-    def __init__(self, dispatcher: Dispatcher, address_of: Callable[[Sized], str], drain: Callable[[], None]) -> None:
-        """Prepare; `address_of` tells where a worker's connection comes from, `drain` begins the end."""
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        address_of: Callable[[Sized], str],
+        drain: Callable[[], None],
+        store: Store | None = None,
+    ) -> None:
+        """Prepare; `address_of` tells where a worker's connection comes from, `drain` begins the end.
+
+        `store` is only looked at; None: there is none.
+        """
         self._dispatcher = dispatcher
         self._address_of = address_of
         self._drain = drain
-        self._answers: dict[str, Callable[[Question, float], Answer]] = {
+        self._store = store
+        self._stored = StoredTasks(dispatcher)
+        self._answers: dict[str, Callable[[Question, float], Answer | Later]] = {
             "status": self._status,
             "queues": self._queues,
             "workers": self._workers,
             "tasks": self._tasks,
             "task": self._task,
             "failures": self._failures,
+            "failed": self._stored.failed,
+            "retry": self._stored.retry,
+            "forget": self._stored.forget,
             "pause": self._pause,
             "resume": self._resume,
             "limit": self._limit,
@@ -59,7 +79,7 @@ class Control:
             "drain": self._begin_drain,
         }
 
-    def answer(self, question: Question, now: float) -> Answer:
+    def answer(self, question: Question, now: float) -> Answer | Later:
         """Return the answer to a question, or do what it says; raises RefusedError when that cannot be."""
         ask = question.get("ask")
         answer = self._answers.get(ask) if isinstance(ask, str) else None
@@ -86,8 +106,9 @@ class Control:
             "totals": asdict(dispatcher.counters),
             "total_queues": len(dispatcher.queues),
             "queues": _about_queues(named, now),
-            "slowest": [about_task(task, now) for task in islice(dispatcher.in_hand, SLOWEST_NAMED)],
+            "slowest": [about_task(task, now) for task in islice(dispatcher.in_hand.values(), SLOWEST_NAMED)],
             "failures": [about_failure(failure, now) for failure in failures],
+            "store": None if self._store is None else about_store(self._store, dispatcher.journal),
         }
 
     def _queues(self, question: Question, now: float) -> Answer:
@@ -96,26 +117,26 @@ class Control:
         if "queue" in question:
             found, cursor = [self._queue(question)], None
         else:
-            found, cursor = _page(queues, question, QUEUES_IN_PAGE)
+            found, cursor = page(queues, question, QUEUES_IN_PAGE)
         return {"queues": _about_queues(found, now), "total": len(queues), "cursor": cursor, "bounds": BOUNDS}
 
     def _workers(self, question: Question, now: float) -> Answer:
         workers = self._dispatcher.workers
-        found, cursor = _page(workers, question)
+        found, cursor = page(workers, question)
         about = [about_worker(worker, self._address_of(worker.id), now) for worker in found]
         return {"workers": about, "total": len(workers), "cursor": cursor}
 
     def _tasks(self, question: Question, now: float) -> Answer:
         """Return unsettled tasks, the oldest first; or those in hand, the longest first."""
-        order = _choice(question, "order", ORDERS) or OLDEST
-        state = _choice(question, "state", STATES)
-        queue = _queue_name(question) if "queue" in question else None
-        worker = _text(question, "worker")
+        order = choice(question, "order", ORDERS) or OLDEST
+        state = choice(question, "state", STATES)
+        queue = queue_name(question) if "queue" in question else None
+        worker = text(question, "worker")
         tasks: Iterable[Task]
         if order == SLOWEST:
-            tasks, cursor = _page(self._dispatcher.in_hand, question)
+            tasks, cursor = page(self._dispatcher.in_hand.values(), question)
         else:
-            tasks, cursor = self._dispatcher.ledger.after(_number(question, "after", 0, LARGEST_NUMBER))
+            tasks, cursor = self._dispatcher.ledger.after(number(question, "after", 0, LARGEST_NUMBER))
         wanted = (
             task
             for task in tasks
@@ -123,7 +144,7 @@ class Control:
             and queue in (None, task.queue.name)
             and (worker is None or (task.status is RUNNING and worker in task.worker.name))
         )
-        most = _page_size(question)
+        most = page_size(question)
         found = list(islice(wanted, most + 1))
         if len(found) > most:
             found = found[:most]
@@ -134,10 +155,13 @@ class Control:
             "cursor": cursor,
         }
 
-    def _task(self, question: Question, now: float) -> Answer:
+    def _task(self, question: Question, now: float) -> Answer | Later:
         task = self._find(question)
         if task is not None:
             return {"task": about_task(task, now)}
+        return self._stored.show(question, partial(self._failure, question, now), now)
+
+    def _failure(self, question: Question, now: float) -> Answer:
         failure = self._find_failure(question)
         if failure is not None:
             return {"failure": about_failure(failure, now)}
@@ -145,7 +169,7 @@ class Control:
 
     def _failures(self, question: Question, now: float) -> Answer:
         failures = self._dispatcher.failures
-        found, cursor = _page(reversed(failures), question)
+        found, cursor = page(reversed(failures), question)
         return {
             "failures": [about_failure(failure, now) for failure in found],
             "total": len(failures),
@@ -155,19 +179,19 @@ class Control:
     # Changes
 
     def _pause(self, question: Question, now: float) -> Answer:
-        self._dispatcher.queues.pause(_queue_name(question))
+        self._dispatcher.queues.pause(queue_name(question))
         return self._changed(question, now)
 
     def _resume(self, question: Question, now: float) -> Answer:
-        self._dispatcher.queues.resume(_queue_name(question))
+        self._dispatcher.queues.resume(queue_name(question))
         return self._changed(question, now)
 
     def _limit(self, question: Question, now: float) -> Answer:
-        name = _queue_name(question)
+        name = queue_name(question)
         if not {"running", "waiting"} & question.keys():
             raise RefusedError("limit needs running, waiting, or both: whole numbers from 0 up (0: no limit)")
-        running = _number(question, "running", 0, LARGEST_COUNT)
-        waiting = _number(question, "waiting", 0, LARGEST_COUNT)
+        running = number(question, "running", 0, LARGEST_COUNT)
+        waiting = number(question, "waiting", 0, LARGEST_COUNT)
         if "running" in question:
             self._dispatcher.queues.set_limit(name, running or None)
         if "waiting" in question:
@@ -188,14 +212,14 @@ class Control:
 
     def _changed(self, question: Question, now: float) -> Answer:
         """Tell of a queue that was changed; None: it has been forgotten, as there is nothing to know of it."""
-        self._dispatcher.note_settings(_queue_name(question))
-        queue = self._dispatcher.queues.get(_queue_name(question))
+        self._dispatcher.note_settings(queue_name(question))
+        queue = self._dispatcher.queues.get(queue_name(question))
         return {"queue": None if queue is None else about_queue(queue, MOST_STEPS, now)}
 
     # How things are found
 
     def _queue(self, question: Question) -> Queue:
-        name = _queue_name(question)
+        name = queue_name(question)
         queue = self._dispatcher.queues.get(name)
         if queue is None:
             raise RefusedError(f"there is no queue {name}: no tasks, no workers, no settings")
@@ -203,12 +227,8 @@ class Control:
 
     def _find(self, question: Question) -> Task | None:
         """Return the unsettled task with a key or a number; None: there is none."""
-        if ("key" in question) == ("number" in question):
-            raise RefusedError("say which task, by its key or its number")
-        key = _text(question, "key")
-        if key is not None:
-            return self._dispatcher.with_key(key)
-        return self._dispatcher.ledger.get(_number(question, "number", 0, LARGEST_NUMBER))
+        key, numbered = which(question)
+        return self._dispatcher.ledger.get(numbered) if key is None else self._dispatcher.with_key(key)
 
     def _find_failure(self, question: Question) -> Failure | None:
         """Return the last failure with a key or a number; None: none is remembered."""
@@ -228,45 +248,4 @@ def _about_queues(queues: list[Queue], now: float) -> list[Answer]:
 
 
 def _no_task(question: Question) -> str:
-    which = f"key {question['key']:.50}" if "key" in question else f"number {question['number']}"
-    return f"there is no unsettled task with the {which}"
-
-
-def _queue_name(question: Question) -> str:
-    name = question.get("queue")
-    if not is_queue(name):
-        raise RefusedError(f"queue must be the name of one, not {name!r:.50}")
-    return str(name)
-
-
-def _text(question: Question, field: str) -> str | None:
-    text = question.get(field)
-    if field in question and not isinstance(text, str):
-        raise RefusedError(f"{field} must be text, not {text!r:.50}")
-    return text
-
-
-def _choice(question: Question, field: str, choices: tuple[str, ...]) -> str | None:
-    chosen = _text(question, field)
-    if chosen is not None and chosen not in choices:
-        raise RefusedError(f"{field} must be one of {', '.join(choices)}, not {chosen!r:.50}")
-    return chosen
-
-
-def _number(question: Question, field: str, default: int, most: int, least: int = 0) -> int:
-    number = question.get(field, default)
-    if type(number) is not int or not least <= number <= most:
-        raise RefusedError(f"{field} must be a whole number from {least} to {most}, not {number!r:.50}")
-    return number
-
-
-def _page_size(question: Question) -> int:
-    return _number(question, "most", LARGEST_PAGE, LARGEST_PAGE, 1)
-
-
-def _page(things: Iterable[Thing], question: Question, most: int = LARGEST_PAGE) -> tuple[list[Thing], int | None]:
-    """Return a page of things, and after how many of them to go on; None: there are no more, or it goes no further."""
-    after = _number(question, "after", 0, LAST_PLACE)
-    end = after + min(_page_size(question), most)
-    found = list(islice(things, after, end + 1))
-    return found[: end - after], end if len(found) > end - after and end <= LAST_PLACE else None
+    return f"there is no unsettled task with {called(question)}"

@@ -3,20 +3,24 @@
 import os
 import resource
 from collections.abc import Callable, Sized
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import zmq
 
 from zmqbroker import __version__
-from zmqbroker.broker.control import Control, RefusedError
+from zmqbroker.broker.about import Answer
+from zmqbroker.broker.control import Control
 from zmqbroker.broker.dispatch import Dispatcher
+from zmqbroker.broker.questions import Later, RefusedError
 from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.sockets import Sockets
+from zmqbroker.broker.store.gate import Store
 from zmqbroker.broker.traffic import CONTROL, Traffic
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.messages import Inbox, send
-from zmqbroker.wire import MOST_FRAMES, MalformedError
+from zmqbroker.wire import MOST_FRAMES, Frames, MalformedError
 from zmqbroker.wire.control import QuestionError, answer_message, error_message, parse_question
 
 MOST_ANSWERED = 1  # questions, in one turn
@@ -35,14 +39,18 @@ class Desk:
         shutdown: Shutdown,
         traffic: Traffic,
         drain: Callable[[], None],
+        store: Store | None,
         count_malformed: Callable[[MalformedError], None],
     ) -> None:
-        """Prepare; there must be a control socket. `drain` begins the end, `count_malformed` is told what is wrong."""
+        """Prepare; there must be a control socket.
+
+        `drain` begins the end, `store` is looked at (None: there is none), `count_malformed` is told what is wrong.
+        """
         self._count_malformed = count_malformed
         self._sockets = sockets
         self._shutdown = shutdown
         self._traffic = traffic
-        self._control = Control(dispatcher, self._address_of, drain)
+        self._control = Control(dispatcher, self._address_of, drain, store)
         self._began = monotonic()
         self.socket: zmq.Socket[bytes] | None = sockets.control
         self.due = self._began  # when a question is answered though there is something else to do
@@ -53,10 +61,12 @@ class Desk:
         """Answer a few questions."""
         began = monotonic()
         for message in self._inbox.batch(MOST_ANSWERED):
-            answer = self._answer(message, now)
-            if answer is not None and self.socket is not None:
-                send(self.socket, answer)  # who does not read them gets no more
+            self._send(self._answer(message, now))
         self._traffic.charge(CONTROL)
+        self._let_others(began)
+
+    def _let_others(self, began: float) -> None:
+        """Have others come first for a while, after an answer that was begun at this instant."""
         ended = monotonic()
         self.due = ended + min(OTHERS_SHARE * (ended - began), LONGEST_WAIT)
 
@@ -73,9 +83,25 @@ class Desk:
             answer = self._control.answer(question, now)
         except RefusedError as refusal:
             return error_message(envelope, str(refusal))
+        if isinstance(answer, Later):
+            answer.then = partial(self._answer_later, envelope, monotonic())
+            return None
         if question["ask"] == "status":
             answer = self._about_broker(now) | answer
         return answer_message(envelope, answer)
+
+    def _answer_later(self, envelope: Frames, began: float, answer: Answer | RefusedError) -> None:
+        """Answer when the store has done its part, which counts as time that the answer took."""
+        self._let_others(began)
+        if isinstance(answer, RefusedError):
+            self._send(error_message(envelope, str(answer)))
+        else:
+            self._send(answer_message(envelope, answer))
+
+    def _send(self, answer: Frames | None) -> None:
+        """Send an answer, if there is one; who does not read them gets no more."""
+        if answer is not None and self.socket is not None:
+            send(self.socket, answer)
 
     def _about_broker(self, now: float) -> dict[str, Any]:
         """Return what is known of the process and its sockets."""

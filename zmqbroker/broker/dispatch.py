@@ -104,14 +104,23 @@ class Dispatcher(Intake):
             self._workers.withdraw(worker, number)
             self._tell(worker, announced.WITHDRAWN, b"%d" % number)
 
-    def answered(self, worker_id: Sized, attempt_id: bytes, asks: int, now: float) -> None:
+    def answer(self, worker_id: Sized, attempt_id: bytes, asks: int, body: Frames, now: float) -> None:
+        """Take in the result of an attempt from an announced worker, which asks for so many more tasks."""
+        task = self.answered(worker_id, attempt_id, asks, now)
+        if task is None or task.attempt_id != attempt_id:
+            self.result(attempt_id, body, now)
+        else:  # as nearly always: then the task need not be looked for
+            self._succeed(task, body, now)
+
+    def answered(self, worker_id: Sized, attempt_id: bytes, asks: int, now: float) -> Task | None:
         """Note that an announced worker told the outcome of an attempt, and asks for so many more tasks.
 
-        What became of the attempt is told by `result`, `fail`, `reject` or `release`, after this.
+        What became of the attempt is told by `result`, `fail`, `reject` or `release`, after this. Returns the task as
+        the worker has held it; None when it did not.
         """
         worker = self._workers.announced(worker_id)
         if worker is None:
-            return
+            return None
         held = worker.held
         was_first = next(iter(held), None) == attempt_id
         task = held.pop(attempt_id, None)
@@ -121,16 +130,19 @@ class Dispatcher(Intake):
             worker.slots.extend([[worker.id]] * asks)
         if was_first:
             self._begin_first(worker, now)
-        self._workers.place(worker)
+        if worker.line is None or not held:  # else it stands where it belongs, with others that have something
+            self._workers.place(worker)
+        return task
 
     def result(self, attempt_id: Sized, body: Frames, now: float) -> None:
         """Settle the task with the result of any of its attempts."""
-        task = self._find(attempt_id)
-        if task is not None:
-            if task.attempt_id != attempt_id:
-                task.queue.statistics.overtaken += 1
-            elif task.worker.record is not None or task.failed_at:
-                self._records.succeeded(task, now)
+        task = self.in_hand.get(attempt_id) or self._find(attempt_id)
+        if task is None:
+            return
+        if task.attempt_id == attempt_id:
+            self._succeed(task, body, now)
+        else:
+            task.queue.statistics.overtaken += 1
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
@@ -198,16 +210,26 @@ class Dispatcher(Intake):
         """
         while (pair := self._matching.next()) is not None:
             task, worker = pair
-            attempt_id = worker.attempt_behind(task) if task.holders else None
-            if attempt_id is None:
+            if not task.holders or not self._is_behind(task, worker):
                 envelope = worker.slots.pop()
                 self._start_running(task, worker, envelope, now)
                 return envelope, task
-            self._run_again(task, worker, attempt_id)  # behind what it has in hand; it does not know that it waited
-            if worker.due is None:
-                self._timers.set(worker, worker.since + HELD)
-            self._matching.put_back(worker)
         return None
+
+    def _is_behind(self, task: Task, worker: Worker) -> bool:
+        """Have a task run where it lies behind what the worker has in hand, which does not know that it waited.
+
+        False when the worker does not have it; others that do are told not to begin it.
+        """
+        attempt_id = worker.attempt_behind(task)
+        if attempt_id is None:
+            self._drop_behind(task)
+            return False
+        self._run_again(task, worker, attempt_id)
+        if worker.due is None:
+            self._timers.set(worker, worker.since + HELD)
+        self._matching.put_back(worker)
+        return True
 
     def begin(self, hand_out: HandOut, now: float) -> bool:
         """Note that a hand-out is stored, and sent now; False: it does not stand any more."""
@@ -310,6 +332,12 @@ class Dispatcher(Intake):
             self._fail(task, f"the broker ended {task.deaths} times while a worker had it", now)
         else:
             self._lose_attempt(task, BY_LOSS, _ended(task), now)
+
+    def _succeed(self, task: Task, body: Frames, now: float) -> None:
+        """Settle a task with the result of its running attempt."""
+        if task.worker.record is not None or task.failed_at:
+            self._records.succeeded(task, now)
+        self._settle(task, DONE, body, now)
 
     # What serial workers have
 

@@ -9,7 +9,7 @@ from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.store.journal import UNSTORED, Journal, header_of, request_of
 from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
 from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
-from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header
+from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey
 
 DEFAULT_TRIES = 3
 DEFAULT_RECLAIM = 30.0  # seconds in which a worker may tell of a task that it had when an earlier run ended
@@ -45,15 +45,15 @@ class Intake(Known):
         self.back_off = back_off
         self._is_fair = is_fair
         self._reclaim_within = reclaim
-        self._refusing = ""  # why there are no new tasks; empty: there are
+        self.refusing = ""  # why there are no new tasks; empty: there are
         self._next_number = count(self.journal.highest + 1).__next__
 
     def submit(self, envelope: Frames, body: Frames, now: float, header: Header | None = None) -> None:
         """Take in a request: a new task, or what its header says."""
         if header is not None and header.key is not None and self._is_about_known(header.key, envelope, header, now):
             return
-        if self._refusing:
-            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self._refusing)
+        if self.refusing:
+            self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self.refusing)
             return
         queue = self._queues.default if header is None or header.queue is None else self._queues.find(header.queue)
         if queue.limit_waiting is not None and queue.waiting + queue.delayed >= queue.limit_waiting:
@@ -84,6 +84,8 @@ class Intake(Known):
 
     def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, number: int, now: float) -> Task:
         """Make a task as its client wants it."""
+        if type(header) is OnlyKey:
+            return Task(envelope, body, queue, self.tries, self.timeout, self.back_off, header, number, now)
         tries = self.tries if header.tries is None else header.tries
         timeout = self.timeout if header.timeout is None else header.timeout or None
         task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header, number, now)
@@ -122,14 +124,6 @@ class Intake(Known):
             most if header.retry_most is None else header.retry_most or inf,
         )
 
-    def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
-        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
-        if status is INVALID:
-            self.counters.malformed += 1
-        else:
-            self.counters.refused += 1
-        self._answer(envelope, header, status, reason)
-
     # What the store has from before
 
     def restore(self, stored: StoredTask | DamagedTask, has_ended_well: bool, now: float) -> None:
@@ -159,7 +153,38 @@ class Intake(Known):
                 settings = QueueSettings(name, queue.limit, queue.limit_waiting, queue.is_paused)
             self.journal.set_queue(settings)
 
+    def retry(self, stored: StoredTask, now: float) -> None:
+        """Have a task wait again that was settled without a result, as if it had just come; only hand-outs count on."""
+        request, state, _, _ = stored
+        accepted = now + self.journal.offset
+        expires = None if request.expires is None else accepted + request.expires - request.accepted
+        request = request._replace(accepted=accepted, expires=expires)
+        state = state._replace(attempts=0, deaths=0, reason="")
+        self.journal.renew(request)
+        task = self._task_of(stored._replace(request=request, state=state), now)
+        self.counters.accepted += 1
+        self.ledger.insert(task.number, task)
+        self.journal.note(task)
+        self._matching.put(task, now)
+        self._set_due(task, inf)
+
     def _restore_task(self, stored: StoredTask, has_ended_well: bool, now: float) -> None:
+        state = stored.state
+        task = self._task_of(stored, now)
+        self.counters.restored += 1
+        self.ledger.add(task.number, task)
+        if state.status == RUNNING:
+            task.deaths += not has_ended_well
+            self._resume(task, now)
+        elif state.due is not None:
+            self._delay(task, state.due - self.journal.offset)
+        else:
+            self._matching.put(task, now)
+            if task.expires_at < inf:
+                self._set_due(task, inf)
+
+    def _task_of(self, stored: StoredTask, now: float) -> Task:
+        """Return a task that was stored; it is known by its key, and neither waits nor runs yet."""
         request, state, body, size = stored
         offset = self.journal.offset
         header = header_of(request)
@@ -172,19 +197,9 @@ class Intake(Known):
             task.rank -= 1
             task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
             task.reason = state.reason
-        self.counters.restored += 1
         queue.statistics.accepted += 1
-        self.ledger.add(task.number, task)
         self._by_key[request.key] = task
-        if state.status == RUNNING:
-            task.deaths += not has_ended_well
-            self._resume(task, now)
-        elif state.due is not None:
-            self._delay(task, state.due - offset)
-        else:
-            self._matching.put(task, now)
-            if task.expires_at < inf:
-                self._set_due(task, inf)
+        return task
 
     def _resume(self, task: Task, now: float) -> None:
         """Have a task run at a worker that has not told of it yet since the broker has begun anew."""
@@ -226,7 +241,7 @@ class Intake(Known):
 
     def stop_accepting(self, reason: str) -> None:
         """Take in no new tasks from now on; what is said of those that there are still counts."""
-        self._refusing = reason
+        self.refusing = reason
 
     def abandon(self, reason: str, now: float) -> None:
         """Give up every unsettled task: it fails, unless its client can be told to send it again.

@@ -17,6 +17,7 @@ from zmqbroker.wire import (
     UNKNOWN,
     Frames,
     Header,
+    OnlyKey,
     is_same,
 )
 
@@ -27,12 +28,17 @@ class Known(Tasks):
     def _is_about_known(self, key: str, envelope: Frames, header: Header, now: float) -> bool:
         """Deal with a request that is about a task, or whose key is known; False when it is a new task."""
         task = self._by_key.get(key)
-        if header.cancel:
-            self._cancel(task, envelope, header, now)
-            return True
-        if header.fetch is not None or header.forget:
-            self._look_up(task, key, Waiter(envelope, header), now)
-            return True
+        if type(header) is not OnlyKey:
+            if header.cancel:
+                self._cancel(task, envelope, header, now)
+                return True
+            if header.fetch is not None or header.forget:
+                self._look_up(task, key, Waiter(envelope, header), now)
+                return True
+            if (header.detach or header.durable) and task is not None and not task.is_durable:
+                why = "there is an unsettled task with this key, which was not to be stored"
+                self.refuse(envelope, header, INVALID, why)
+                return True
         if task is not None:
             self._join_or_accept(task, Waiter(envelope, header))
         elif self.has_store and self.journal.has_settled(key):
@@ -49,13 +55,7 @@ class Known(Tasks):
 
     def _join_or_accept(self, task: Task, waiter: Waiter) -> None:
         """Have the reply go to this one as well; or tell it that the task is stored, if that is what it wants."""
-        header = waiter.header
-        if header is None or not (header.detach or header.durable):
-            self._join(task, waiter)
-        elif not task.is_durable:
-            why = "there is an unsettled task with this key, which was not to be stored"
-            self._answer(waiter.envelope, header, INVALID, why)
-        elif header.detach:
+        if waiter.header is not None and waiter.header.detach:
             self._accept(task.number, waiter)
         else:
             self._join(task, waiter)
@@ -112,9 +112,11 @@ class Known(Tasks):
             if header.forget:
                 self._kept.forget(key)
         else:
-            status = UNKNOWN if self.journal.is_whole else UNAVAILABLE
             self.counters.refused += 1
-            self._answer(envelope, header, status, "there is no task with this key, and no outcome of one")
+            if self.journal.is_whole:
+                self._answer(envelope, header, UNKNOWN, "there is no task with this key, and no outcome of one")
+            else:
+                self._answer(envelope, header, UNAVAILABLE, "the broker is shutting down, and may have left it stored")
             return
         self.counters.joined += 1
 
@@ -143,13 +145,13 @@ class Known(Tasks):
     def _answer_stored(self, key: str, waiter: Waiter) -> None:
         """Have an outcome read from the store for somebody, or told that it is there, if that will do."""
         header = waiter.header
-        outcome = self.journal.outcomes.find(key)
+        number = self.journal.number_of(key)
         if header is not None and header.detach:
-            self._accept(self.journal.damaged[key] if outcome is None else outcome.number, waiter)
-        elif outcome is None:
-            self._answer_found(key, waiter, DamagedTask(self.journal.damaged[key], key))
+            self._accept(number, waiter)
+        elif self.journal.outcomes.find(key) is None:
+            self._answer_found(key, waiter, DamagedTask(number, key))
         else:
-            self.journal.want(outcome.number, partial(self._answer_found, key, waiter))
+            self.journal.want(number, partial(self._answer_found, key, waiter))
 
     def _answer_found(self, key: str, waiter: Waiter, found: Found) -> None:
         """Tell somebody what was found in the store."""
@@ -177,6 +179,14 @@ class Known(Tasks):
 
     # How answers are made
 
+    def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
+        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
+        if status is INVALID:
+            self.counters.malformed += 1
+        else:
+            self.counters.refused += 1
+        self._answer(envelope, header, status, reason)
+
     def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> Task:
         """Answer a request that is no task."""
         answer = self._make_answer(envelope, header, status, reason)
@@ -192,7 +202,7 @@ class Known(Tasks):
 
     def _make_answer(self, envelope: Frames, header: Header | None, status: str, reason: str = "") -> Task:
         answer = Task(envelope, [], self._queues.default, header=header)
-        answer.status, answer.reason = status, reason
+        answer.status, answer.reason, answer.is_answer = status, reason, True
         return answer
 
 

@@ -71,7 +71,7 @@ class Loop:
         self._wake_by = self._now  # for that look, if for nothing else
         self._manager = ServiceManager()
         self._garbage: Garbage | None = None
-        self._desk = None if sockets.control is None else self._open_desk(sockets)
+        self._desk = None if sockets.control is None else self._open_desk(sockets, store)
         self._serve = self._servers(sockets)
 
     def run(self, manager: ServiceManager, owns_process: bool) -> None:
@@ -211,9 +211,9 @@ class Loop:
     def _receive_requests(self, now: float) -> None:
         self._receiver.receive_requests(self._room(), now)
 
-    def _open_desk(self, sockets: Sockets) -> Desk:
+    def _open_desk(self, sockets: Sockets, store: Store | None) -> Desk:
         count_malformed = partial(self._receiver.count_malformed, CONTROL)
-        return Desk(sockets, self._dispatcher, self._shutdown, self._traffic, self._drain, count_malformed)
+        return Desk(sockets, self._dispatcher, self._shutdown, self._traffic, self._drain, store, count_malformed)
 
     def _answer_questions(self, desk: Desk, now: float) -> None:
         """Answer some where that is due, or nothing else is to be done."""

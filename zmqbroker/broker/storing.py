@@ -110,8 +110,10 @@ class Storing:
             self._send(hand_out, now)
         dispatcher.settled.extend(turn.replies)
         for number, found in finished.found.items():
-            for then in turn.wanted[number]:
-                then(found)
+            for tell in turn.wanted[number]:
+                tell(found)
+        for then in turn.then:
+            then()
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -132,8 +134,10 @@ class Storing:
                 dispatcher.recall(reply, STORE_FAILED)
             dispatcher.settled.extend(turn.replies)
             for callers in turn.wanted.values():
-                for then in callers:
-                    then(None)
+                for tell in callers:
+                    tell(None)
+            for then in turn.then:
+                then()
         self._pending.clear()
 
 

@@ -80,8 +80,8 @@ class Tasks:
         self.progressed: dict[Task, Sized] = {}  # how far tasks have come, to be passed on; the caller clears it
         self.moves: list[Move] = []  # workers that have come or left; the caller clears it
         self.delayed = 0
-        self.ledger = Ledger()  # the unsettled ones
-        self.in_hand: dict[Task, bool] = {}  # running ones that a worker is at, the longest first
+        self.ledger: Ledger[Task] = Ledger()  # the unsettled ones
+        self.in_hand: dict[Sized, Task] = {}  # those that a worker is at, by attempt id, the longest first
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
         self._run = run
         self._ids = AttemptIds(run, random_bytes)
@@ -182,8 +182,6 @@ class Tasks:
         queue.running += 1
         if queue.limit is not None:
             queue.update()
-        if task.holders:
-            self._drop_behind(task)
         is_first = not worker.held
         worker.held[attempt_id] = task
         if is_first:
@@ -236,12 +234,13 @@ class Tasks:
 
     def _take_in_hand(self, task: Task, now: float) -> None:
         """Charge the running attempt: its worker has it in hand from now on."""
-        if task.charged != task.attempt_id:
-            task.charged = task.attempt_id
+        attempt_id = task.attempt_id
+        if task.charged != attempt_id:
+            task.charged = attempt_id
             task.attempts += 1
         task.queue.statistics.waited.add(now - task.since)
         task.since = now
-        self.in_hand[task] = True  # the last one: who was in hand has left
+        self.in_hand[attempt_id] = task  # the last one: who was in hand has left
         if task.timeout is None:
             task.deadline = None
             return
@@ -270,11 +269,11 @@ class Tasks:
             worker.held.pop(task.attempt_id, None)
         elif task.attempt_id in worker.held:
             task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
-        task.attempt_id = b""
         if task.is_durable:
             self.journal.note(task)
-        if self.in_hand.pop(task, False):
+        if self.in_hand.pop(task.attempt_id, None):
             queue.statistics.ran.add(now - task.since)
+        task.attempt_id = b""
         self._timers.clear(task)
 
     def _lose_attempt(self, task: Task, ending: str, reason: str, now: float) -> None:
@@ -334,15 +333,16 @@ class Tasks:
             self._count_undone(task, now)
         if not queue.pools:  # it has workers as a rule
             self._queues.forget_if_empty(queue)
-        if task.header is not None and task.header.key is not None:
-            del self._by_key[task.header.key]
+        key = None if task.header is None else task.header.key
+        if key is not None:
+            del self._by_key[key]
             if task.fetches:
                 self._end_fetches(task)
             if task.is_durable:
                 self._settle_stored(task, now)
                 return
             if status is not UNAVAILABLE:
-                self._kept.add(task.header.key, task, now)
+                self._kept.add(key, task, now)
         self.settled.append(task)
 
     def _settle_stored(self, task: Task, now: float) -> None:

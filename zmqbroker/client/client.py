@@ -1,34 +1,38 @@
-"""A client: sends tasks from any thread, and turns their replies into futures. What it sends goes by a `Link`."""
+"""A client: sends tasks from any thread, and turns their replies into futures. What it sends goes by a `Link`.
+
+options    what is said of tasks beyond their bodies
+asking     what a thread asks and waits for itself, and questions about tasks
+mapping    any number of tasks through a window
+futures    what becomes of a task, as its client sees it
+"""
 
 import atexit
 import itertools
-import sys
 import uuid
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
-from math import inf, isnan
-from numbers import Integral, Real
-from queue import Empty, SimpleQueue
-from threading import TIMEOUT_MAX
+from math import inf
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
 import zmq
 
-from zmqbroker import wire
-from zmqbroker.client import mapping
-from zmqbroker.client.futures import OnProgress, TaskFailed, TaskFuture, outcome_of
+from zmqbroker.client import asking, mapping
+from zmqbroker.client.asking import ask, question
+from zmqbroker.client.futures import OnProgress, TaskFuture, outcome_of
 from zmqbroker.client.link import Link
 from zmqbroker.client.mapping import Sender
+from zmqbroker.client.options import Options, positive, until
 from zmqbroker.client.session import Request, Settle
 from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.wire import Frames, Reply, frames_of, is_list
+from zmqbroker.wire import Frames, frames_of, is_list
 from zmqbroker.wire.chunks import Body
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
+ANSWER = 30.0  # seconds that a broker has to answer a `fetch`, in addition to those that it may wait
 
 
 class Client:
@@ -54,6 +58,7 @@ class Client:
         ConnectionError, and at an address for others they do so at once; None: they wait for it. Raises ValueError for
         what is no address, OSError without descriptors.
         """
+        self._next_id = map(str, itertools.count(1)).__next__  # of requests whose key another one may have too
         self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
         self._link = Link(requests, context, keep_alive, connect_timeout)
         self._check_can_wait = self._link.check_can_wait  # one for all futures: the collector has less to look at
@@ -76,6 +81,10 @@ class Client:
         self,
         body: Body,
         *,
+        key: str | None = None,
+        durable: bool | None = None,
+        detach: bool | None = None,
+        keep: float | None = None,
         timeout: float | None = None,
         tries: int | None = None,
         delay: float | None = None,
@@ -94,13 +103,22 @@ class Client:
         seconds; None leaves it to the broker. In a `queue` the tasks of each `group` take turns with the others. The
         future raises TaskFailed. A result of several frames is a list in any case. `on_progress` is called, in the
         thread that receives replies, with what the worker says of how far it has come, which is the future's `progress`
-        then; None: that is not asked for. One that raises is logged, and not called again. Raises ValueError for what
-        no broker would take and for what is no function, RuntimeError when the client is closed.
+        then; None: that is not asked for. One that raises is logged, and not called again.
+
+        `key` is text that names the task, for whoever asks about it, and joins one that there is; None: one that is
+        made up. A `durable` task outlives the broker, and with `detach` the future's result is its key, as soon as the
+        broker has stored it; `keep` says for how many seconds after its end its outcome is had by `fetch`. Raises
+        ValueError for what no broker would take and for what is no function, RuntimeError when the client is closed.
         """
-        if on_progress is not None and not callable(on_progress):
-            raise ValueError(f"on_progress must be a function, not {on_progress!r:.50}")
+        if on_progress is not None and (detach or not callable(on_progress)):
+            what = "goes with no detach" if detach else f"must be a function, not {on_progress!r:.50}"
+            raise ValueError(f"on_progress {what}")
         asks = None if on_progress is None else True
-        options = _Options(
+        options = Options(
+            key=key,
+            durable=durable,
+            detach=detach,
+            keep=keep,
             timeout=timeout,
             tries=tries,
             delay=delay,
@@ -114,8 +132,10 @@ class Client:
             progress=asks,
         )
         future = TaskFuture(is_list(body), self._check_can_wait, on_progress)
-        key = future.key = self._send(options, frames_of(body), future.settle, future.hear if asks else None)
-        future.on_cancel.append(partial(self._link.cancel, key))
+        request = self._task(options, frames_of(body), future.settle, future.hear if asks else None)
+        future.key = request.key
+        self._link.submit([request])
+        future.on_cancel.append(partial(self._link.cancel, request.name))
         return future
 
     def call(
@@ -123,6 +143,9 @@ class Client:
         body: Body,
         wait: float | None = None,
         *,
+        key: str | None = None,
+        durable: bool | None = None,
+        keep: float | None = None,
         timeout: float | None = None,
         tries: int | None = None,
         delay: float | None = None,
@@ -138,8 +161,11 @@ class Client:
 
         Raises TimeoutError after `wait` seconds (None: never), when the task is cancelled; else as the future does.
         """
-        wait = None if wait is None else _seconds("wait", wait)
-        options = _Options(
+        at_last = until("wait", wait, monotonic())
+        options = Options(
+            key=key,
+            durable=durable,
+            keep=keep,
             timeout=timeout,
             tries=tries,
             delay=delay,
@@ -151,26 +177,10 @@ class Client:
             retry_factor=retry_factor,
             retry_most=retry_most,
         )
-        until = inf if wait is None else monotonic() + wait
-        # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
-        arrived: SimpleQueue[list[Reply]] = SimpleQueue()
-        request = options.request(self._next_key(), frames_of(body), arrived.put)
-        try:
-            self._link.call(request, until)
-            self._check_can_wait()
-            replies = arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))
-        except Empty:
-            self._check_can_wait()
-            if self._link.cancel(request.key):
-                raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled") from None
-            replies = arrived.get()  # it has come just now
-        except BaseException:
-            self._link.cancel(request.key)
-            raise
-        outcome = outcome_of(replies[0], as_list=is_list(body))
-        if isinstance(outcome, TaskFailed):
-            raise outcome
-        return outcome
+        reply = ask(self._link, self._task(options, frames_of(body)), at_last, self._link.cancel)
+        if reply is None:
+            raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled")
+        return _value(outcome_of(reply, as_list=is_list(body)))
 
     def map(
         self,
@@ -180,6 +190,7 @@ class Client:
         chunk: int = 1,
         ordered: bool = True,
         return_failures: bool = False,
+        durable: bool | None = None,
         timeout: float | None = None,
         tries: int | None = None,
         delay: float | None = None,
@@ -199,8 +210,9 @@ class Client:
 
         With `chunk`, so many bodies travel as one task, for workers that understand it: see chunks.py.
         """
-        window, chunk = _positive("window", window), _positive("chunk", chunk)
-        options = _Options(
+        window, chunk = positive("window", window), positive("chunk", chunk)
+        options = Options(
+            durable=durable,
             timeout=timeout,
             tries=tries,
             delay=delay,
@@ -212,9 +224,92 @@ class Client:
             retry_factor=retry_factor,
             retry_most=retry_most,
         )
-        sender = Sender(partial(self._send, options), self._link.cancel, self._check_can_wait)
+        sender = Sender(partial(self._task, options), self._link.submit, self._link.cancel, self._check_can_wait)
         outcomes = mapping.outcomes(sender, bodies, chunk, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
+
+    def send(
+        self,
+        body: Body,
+        *,
+        key: str | None = None,
+        keep: float | None = None,
+        timeout: float | None = None,
+        tries: int | None = None,
+        delay: float | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        group: str | None = None,
+        expires: float | None = None,
+        retry_delay: float | None = None,
+        retry_factor: float | None = None,
+        retry_most: float | None = None,
+    ) -> str:
+        """Leave a task with the broker, and return its key when that has stored it; see `submit` for the options.
+
+        Raises TaskFailed when it cannot be left there. One whose sending is interrupted is cancelled.
+        """
+        options = Options(
+            key=key,
+            detach=True,
+            keep=keep,
+            timeout=timeout,
+            tries=tries,
+            delay=delay,
+            priority=priority,
+            queue=queue,
+            group=group,
+            expires=expires,
+            retry_delay=retry_delay,
+            retry_factor=retry_factor,
+            retry_most=retry_most,
+        )
+        reply = ask(self._link, self._task(options, frames_of(body)), inf, self._link.cancel)
+        return str(_value(None if reply is None else outcome_of(reply, as_list=False)))
+
+    def fetch(self, key: str, wait: float | None = 0.0) -> Any:
+        """Return the result of the task with this key, of whichever client: bytes, or a list of several frames.
+
+        It may come within `wait` seconds (None: whenever it comes). Raises TimeoutError when it does not, or when no
+        broker has answered ANSWER seconds later, KeyError for a task that is not known, and TaskFailed for one that has
+        no result.
+        """
+        at_last = until("wait", wait, monotonic())
+        request = question(key, self._next_id(), None, {"fetch": at_last})
+        reply = ask(self._link, request, at_last + ANSWER, self._link.drop)
+        if reply is None:
+            raise TimeoutError(f"the broker has not answered within {wait:g} and {ANSWER:g} s")
+        return _value(outcome_of(reply, as_list=False))
+
+    def outcome(self, key: str, wait: float | None = 0.0) -> TaskFuture:
+        """Return a future of what `fetch` returns or raises, but for how long the broker takes to answer.
+
+        Cancelling that leaves the task alone.
+        """
+        future = TaskFuture(False, self._check_can_wait)
+        request = question(key, self._next_id(), future.settle, {"fetch": until("wait", wait, monotonic())})
+        future.key = request.key
+        self._link.submit([request])
+        future.on_cancel.append(partial(self._link.drop, request.name))
+        return future
+
+    def cancel(self, key: str) -> None:
+        """Cancel the task with this key, of whichever client, waiting or running.
+
+        Raises KeyError when there is none, or it has its outcome already; TaskFailed when the client was closed.
+        """
+        request = question(key, self._next_id(), None, cancel=True)
+        reply = ask(self._link, request, inf, self._link.drop)
+        if reply is not None:
+            asking.check_cancelled(key, reply)
+
+    def forget(self, *keys: str) -> None:
+        """Have the broker drop the outcomes of the tasks with these keys, if it has any; returns when that is done.
+
+        Raises concurrent.futures.InvalidStateError when some have none yet: cancel those first. All others are
+        forgotten then.
+        """
+        asking.forget(self._link, [question(key, self._next_id(), None, forget=True) for key in keys])
 
     def close(self) -> None:
         """Fail what is outstanding, and disconnect. The broker goes on with the tasks it has.
@@ -225,10 +320,12 @@ class Client:
         atexit.unregister(self._link.close)
         self._link.close()
 
-    def _send(self, options: "_Options", body: Frames, settle: Settle, on_progress: Settle | None = None) -> str:
-        key = self._next_key()
-        self._link.submit(options.request(key, body, settle, on_progress))
-        return key
+    def _task(
+        self, options: Options, body: Frames, settle: Settle | None = None, on_progress: Settle | None = None
+    ) -> Request:
+        if options.key is None:
+            return options.request(self._next_key(), body, settle, on_progress)
+        return options.request(options.key, body, settle, on_progress, self._next_id())
 
 
 def _let_go(link: Link) -> None:
@@ -239,50 +336,8 @@ def _let_go(link: Link) -> None:
         warnings.warn(text, ResourceWarning, stacklevel=2)
 
 
-class _Options:
-    """What is said of tasks beyond their bodies, once for all that share it."""
-
-    def __init__(self, **options: float | str | None) -> None:
-        """Take it; None is as good as not said. Raises ValueError for what no broker would take."""
-        fields = {name: _plain(value) for name, value in options.items() if value is not None}
-        wire.check_fields(fields)
-        self._delay = fields.pop("delay", None)  # of each from its own submission on, however often it is sent
-        self._expires = fields.pop("expires", None)  # the same
-        self._fields = wire.more_fields(fields)
-
-    def request(self, key: str, body: Frames, settle: Settle, on_progress: Settle | None = None) -> Request:
-        """Make a task's request."""
-        if self._delay is None and self._expires is None:
-            return Request(key, body, self._fields, settle, None, on_progress)
-        now = monotonic()
-        not_before = None if self._delay is None else now + self._delay
-        expires_at = None if self._expires is None else now + self._expires
-        return Request(key, body, self._fields, settle, not_before, on_progress, expires_at)
-
-
-def _plain(value: Any) -> Any:
-    """Return a number or text of any kind, numpy's or an enumeration's say, as Python's own; anything else as it is."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    return _number(value)
-
-
-def _number(value: Any) -> Any:
-    """Return a number of any kind as Python's own; what is none as it is."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
-
-
-def _positive(name: str, value: Any) -> int:
-    number = _number(value)
-    if type(number) is not int or not 1 <= number <= sys.maxsize:
-        raise ValueError(f"{name} must be a whole number, 1 or more, not {value!r:.50}")
-    return number
-
-
-def _seconds(name: str, value: Any) -> float:
-    number = _number(value)
-    if type(number) not in (int, float) or isnan(number):
-        raise ValueError(f"{name} must be a number of seconds, not {value!r:.50}")
-    return float(number)
+def _value(outcome: Any) -> Any:
+    """Return a result, and raise what says why there is none."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

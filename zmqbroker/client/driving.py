@@ -84,12 +84,12 @@ class Driving:
 
     # Without it
 
-    def drive(self, key: str, bell: Alarm, until: float) -> None:
-        """Receive until the task has its reply, another thread has the socket, or the instant `until` has come."""
+    def drive(self, name: str, bell: Alarm, until: float) -> None:
+        """Receive until a request has its reply, another thread has the socket, or the instant `until` has come."""
         shared = self._shared
         while not shared.is_forked():  # by a signal handler
             with shared.lock:
-                if shared.bell is not bell or not shared.session.only_waits_for(key):
+                if shared.bell is not bell or not shared.session.only_waits_for(name):
                     return
                 message = self._receive()
                 descriptor = shared.connection.descriptor

@@ -10,7 +10,7 @@ from typing import Any
 from zmqbroker import wire
 from zmqbroker.client.session import Settle
 from zmqbroker.transport.limited_log import log_safely, printable, task_name
-from zmqbroker.wire import DONE, FAILED, Frames, Reply
+from zmqbroker.wire import ACCEPTED, DONE, FAILED, UNKNOWN, UNSETTLED, Frames, Reply
 
 OnProgress = Callable[[dict[str, Any]], object]
 
@@ -50,7 +50,7 @@ class Unreachable(TaskFailed, ConnectionError):  # noqa: N818 (it is a kind of T
 
 
 class TaskFuture(Future[Any]):
-    """The result of a task to come. Cancelling it cancels the task, waiting or running."""
+    """The result of a task to come. Cancelling it cancels the task, waiting or running, if it was submitted by it."""
 
     def __init__(
         self, as_list: bool, check_can_wait: Callable[[], None], on_progress: OnProgress | None = None
@@ -62,11 +62,12 @@ class TaskFuture(Future[Any]):
         self._on_progress = on_progress
         self._as_list = as_list
         self._check_can_wait = check_can_wait
-        # What cancels the task, and gives the answer to whom it is called with; empty once that is done.
+        # What cancels the task, or waits for it no longer, and gives the answer to whom it is called with; empty once
+        # that is done.
         self.on_cancel: list[Callable[[Settle | None], object]] = []
 
     def cancel(self) -> bool:
-        """Cancel the task; False when it has its reply already."""
+        """Cancel the task, or leave it alone if only its outcome was asked for; False when it has its reply already."""
         if not super().cancel():
             return False
         try:
@@ -124,7 +125,7 @@ class TaskFuture(Future[Any]):
         self.number = replies[0].number
         outcome = outcome_of(replies[0], self._as_list)
         with suppress(InvalidStateError):
-            if isinstance(outcome, TaskFailed):
+            if isinstance(outcome, Exception):
                 self.set_exception(outcome)
             else:
                 self.set_result(outcome)
@@ -142,10 +143,24 @@ def _call(callback: "Callable[[Future[Any]], object]", future: TaskFuture) -> No
 
 
 def outcome_of(reply: Reply, as_list: bool) -> Any:
-    """Return what a reply means: the result's body, in a list if wanted, or a TaskFailed."""
+    """Return what a reply means: the result's body, in a list if wanted, or the exception that says why there is none.
+
+    A task that was left has its key for a result. That there is no outcome yet is a TimeoutError, and that there is no
+    such task a KeyError.
+    """
     if reply.status != DONE:
-        return failure_of(reply, reply.reason, reply.status)
+        return _other_outcome(reply)
     return body_of(reply.body, as_list)
+
+
+def _other_outcome(reply: Reply) -> Any:
+    if reply.status == ACCEPTED:
+        return reply.key
+    if reply.status == UNKNOWN:
+        return KeyError(reply.key)
+    if reply.status in UNSETTLED:
+        return TimeoutError(f"it has no outcome yet: {reply.status}")
+    return failure_of(reply, reply.reason, reply.status)
 
 
 def failure_of(reply: Reply, reason: str, status: str = FAILED) -> TaskFailed:

@@ -14,6 +14,7 @@ middle of a message is wait for a reply.
 """
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -30,7 +31,10 @@ from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.patience import Patience
+from zmqbroker.wire import Reply
 from zmqbroker.wire.header import CLIENTS_BELONG
+
+End = Callable[[str, Settle | None], list[tuple[Settle, list[Reply]]] | None]  # of a request, as a session does it
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
 DESCRIPTORS = 16  # that one takes: two alarms, ZeroMQ's own, a connection, and some to spare
@@ -75,15 +79,17 @@ class Link:
         shared = self._shared
         return f"{shared.address}, {'closed' if shared.closed else f'{len(shared.session)} tasks outstanding'}"
 
-    def submit(self, request: Request) -> None:
-        """Send a task; its reply is given to whom it says.
+    def submit(self, requests: list[Request]) -> None:
+        """Send tasks; the reply of each is given to whom it says.
 
         Raises RuntimeError when this is closed, and in a process that was forked since.
         """
         self._check_process()
         with self._shared.lock:
             self._check_open()
-            self._shared.enqueue(request)
+            for request in requests:
+                self._shared.session.submit(request)
+            self._shared.wake()
 
     def call(self, request: Request, until: float) -> None:
         """Send a task as `submit` does, and wait for its reply in this thread, if no other task is without one.
@@ -103,21 +109,28 @@ class Link:
                 else:
                     self._shared.enqueue(request)
             if bell is not None:
-                self._driving.drive(request.key, bell, until)
+                self._driving.drive(request.name, bell, until)
         finally:
             if bell is not None:
                 self._driving.stop(bell)
 
-    def cancel(self, key: str, settle: Settle | None = None) -> bool:
+    def cancel(self, name: str, settle: Settle | None = None) -> bool:
         """Cancel a task, and have the answer given to `settle`.
 
         False when the task has its reply, or belongs to another process.
         """
+        return self._end(self._shared.session.cancel, name, settle)
+
+    def drop(self, name: str, settle: Settle | None = None) -> bool:
+        """Wait for the answer to a question no longer, and have `settle` told so; False as `cancel` says it."""
+        return self._end(self._shared.session.drop, name, settle)
+
+    def _end(self, end: End, name: str, settle: Settle | None) -> bool:
         shared = self._shared
         if shared.is_forked():
             return False
         with shared.lock:
-            settled = shared.session.cancel(key, settle)
+            settled = end(name, settle)
             shared.wake()
         tell(settled or ())
         return settled is not None

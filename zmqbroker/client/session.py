@@ -4,39 +4,59 @@
                   ^           |
                   +-----------+  the connection was lost, or the broker takes nothing now
 
-Requests go in by `submit` and `cancel`; `take` says what is to be sent, `receive` what a reply settles. Each request
-has a key: when the connection is lost, every one without an answer is sent again under its key. The broker runs no task
-twice for that, and a new broker on the same address gets them all. A request that the broker answers with UNAVAILABLE
-is sent again by the next connection, or by this one after a pause that grows. What has expired by the time that it is
-to be sent is settled here. Time comes in as `now`, float seconds of a monotonic clock.
+Requests go in by `submit` and `cancel`; `take` says what is to be sent, `receive` what a reply settles. Each has the
+key of a task: when the connection is lost, every request without an answer is sent again under its key. The broker runs
+no task twice for that, and a new broker on the same address gets them all. A request that the broker answers with
+UNAVAILABLE is sent again by the next connection, or by this one after a pause that grows. What has expired by the time
+that it is to be sent is settled here, unless the broker may have it in its store: then its outcome is asked for. Time
+comes in as `now`, float seconds of a monotonic clock.
+
+Several requests may have one key: tasks that their user gave the same, and questions about a task. Such have an id too,
+which comes back in their replies. So the *name* of a request is its id, or else its key.
 
 Who drives this sees to it that only one thread is here at a time. A signal handler of that thread, or what the garbage
 collector ends, may come in between any two steps, though, and submit or cancel something else.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
 from zmqbroker import wire
-from zmqbroker.wire import CANCELLED, EXPIRED, PROGRESS, UNAVAILABLE, Frames, Reply
+from zmqbroker.wire import (
+    ACCEPTED,
+    CANCELLED,
+    DONE,
+    EXPIRED,
+    FAILED,
+    LONGEST_SPAN,
+    PROGRESS,
+    UNAVAILABLE,
+    UNKNOWN,
+    UNSETTLED,
+    Frames,
+    Reply,
+)
 
 FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same connection; doubled each time
 LONGEST_PAUSE = 10.0  # seconds
 MANY_CUTS = 3  # connections in a row that ended without a reply; from here on that is worth saying
 FIRST_SILENCE = 10.0  # seconds between saying so and saying so again; doubled each time
 LONGEST_SILENCE = 600.0  # seconds
-CANCEL = wire.more_fields({"cancel": True})
+DURABLE, DETACH = "durable", "detach"  # fields of what the broker stores
+STORED = (*UNSETTLED, DONE, FAILED, CANCELLED, EXPIRED)  # what a broker says of that
+CANCEL = wire.more_fields({"cancel": True})  # of a cancel that takes the place of its task; that is told by identity
 
 Settle = Callable[[list[Reply]], None]  # takes all that came for it at once: one of a `map` has many
 
 
 class Request:
-    """A task that has no answer yet, or a cancel of one."""
+    """A task that has no answer yet, a cancel that has taken its place, or a question about a task."""
 
-    __slots__ = ("body", "expires_at", "fields", "key", "not_before", "on_progress", "pause", "sent", "settle")
+    __slots__ = ("body", "fields", "id", "instants", "key", "name", "on_progress", "pause", "sent", "settle", "stored")
 
     def __init__(
         self,
@@ -44,49 +64,59 @@ class Request:
         body: Frames,
         fields: str,
         settle: Settle | None,
-        not_before: float | None = None,
+        instants: dict[str, float] | None = None,
         on_progress: Settle | None = None,
-        expires_at: float | None = None,
+        id: str | None = None,
+        stored: str = "",
     ) -> None:
-        self.key = key
+        self.key = key  # of the task that it is, or is about
+        self.id = id  # None: no other request has its key
+        self.name = id or key
         self.body = body
-        self.fields = fields  # of its header, but for the key and what counts from now on: see `wire.more_fields`
+        self.fields = fields  # of its header, but for key, id and what counts from now on: see `wire.more_fields`
         self.settle = settle  # whom to tell; None: nobody
-        self.not_before = not_before  # the instant of its first attempt; None: as soon as can be
-        self.expires_at = expires_at  # the instant at which its result is not wanted any more; None: it always is
+        self.instants = instants  # of those fields of its header that are seconds from when it is sent; None: no such
         self.on_progress = on_progress  # whom to tell how far it has come; None: nobody
+        self.stored = stored  # DURABLE or DETACH; empty: the broker does not store it
         self.pause = 0.0  # seconds since it was refused last; 0: it was not
         self.sent = 0  # how often; 0: the broker cannot know it
 
     @property
     def is_cancel(self) -> bool:
-        """Tell whether it cancels a task."""
+        """Tell whether it has taken the place of a task that it cancels."""
         return self.fields is CANCEL
+
+    @property
+    def expires_at(self) -> float:
+        """The instant at which its result is not wanted any more; inf: it always is."""
+        return inf if self.instants is None else self.instants.get("expires", inf)
 
     def has_expired(self, now: float) -> bool:
         """Tell whether no result can come in time any more."""
-        if self.expires_at is None:
+        if self.instants is None or "expires" not in self.instants:
             return False
-        delay = 0.0 if self.not_before is None else max(self.not_before - now, 0.0)
-        return self.expires_at - now <= delay
+        return self.expires_at - now <= max(self.instants.get("delay", now) - now, 0.0)
+
+    def ask_instead(self) -> None:
+        """Become a question: the broker may have stored this, and tells others another outcome than `expired`."""
+        self.body, self.instants = [wire.EMPTY], None
+        self.fields = wire.more_fields({"fetch": LONGEST_SPAN if self.stored == DURABLE else 0.0})
+        if self.settle is not None:
+            self.settle = partial(_settle_stored, self.settle, self.stored)
 
     def message(self, now: float) -> Frames:
-        """Build what is sent now: with what is left of a delay, and of the time in which its result is wanted."""
-        if self.not_before is None and self.expires_at is None:
-            return wire.request_message(self.body, self.key, self.fields)
-        left = {}
-        if self.not_before is not None:
-            left["delay"] = max(self.not_before - now, 0.0)
-        if self.expires_at is not None:
-            left["expires"] = self.expires_at - now
-        return wire.request_message(self.body, self.key, self.fields + wire.more_fields(left))
+        """Build what is sent now: with what is left of a delay, and of the time in which its outcome is wanted."""
+        if self.instants is None:
+            return wire.request_message(self.body, self.key, self.fields, self.id)
+        left = {name: min(max(instant - now, 0.0), LONGEST_SPAN) for name, instant in self.instants.items()}
+        return wire.request_message(self.body, self.key, self.fields + wire.more_fields(left), self.id)
 
 
 class Session:
     """The requests of a client that have no answer, and which of them are to be sent."""
 
     def __init__(self) -> None:
-        self._unanswered: dict[str, Request] = {}  # by key
+        self._unanswered: dict[str, Request] = {}  # by name
         self._outbox: deque[Request] = deque()  # to be sent, unless it is unanswered no more
         self._refused: list[tuple[float, int, Request]] = []  # a heap: when to send it again
         self.expired: list[tuple[Settle, list[Reply]]] = []  # whom to tell so by which reply; the caller clears it
@@ -105,34 +135,39 @@ class Session:
         """Tell whether there may be something to send."""
         return bool(self._outbox)
 
-    def only_waits_for(self, key: str) -> bool:
+    def only_waits_for(self, name: str) -> bool:
         """Tell whether the reply to this one is all that is left to do."""
-        return key in self._unanswered and not self._outbox and not self._refused
+        return name in self._unanswered and not self._outbox and not self._refused
 
     def submit(self, request: Request) -> None:
         """Take in a request that is to be sent."""
         self._outbox.append(request)
-        self._unanswered[request.key] = request
+        self._unanswered[request.name] = request
 
     def expect(self, request: Request) -> None:
         """Take in a request that the caller sends itself."""
         request.sent = 1
-        self._unanswered[request.key] = request
+        self._unanswered[request.name] = request
 
-    def cancel(self, key: str, settle: Settle | None = None) -> list[tuple[Settle, list[Reply]]] | None:
+    def cancel(self, name: str, settle: Settle | None = None) -> list[tuple[Settle, list[Reply]]] | None:
         """Forget a task that was never sent, and have the broker told of another.
 
         Returns whom to tell of it now, if it is `settle` that wants the answer; None when the task has its own.
         """
-        request = self._unanswered.get(key)
+        request = self._unanswered.get(name)
+        if request is None or not request.sent:
+            return self.drop(name, settle, "cancelled before it was sent")
+        self.submit(Request(request.key, [wire.EMPTY], CANCEL, settle, id=request.id))
+        return []
+
+    def drop(
+        self, name: str, settle: Settle | None = None, reason: str = ""
+    ) -> list[tuple[Settle, list[Reply]]] | None:
+        """Forget a request, whatever becomes of it at the broker; returns as `cancel` does."""
+        request = self._unanswered.pop(name, None)
         if request is None:
             return None
-        if request.sent:
-            self.submit(Request(key, [wire.EMPTY], CANCEL, settle))
-            return []
-        del self._unanswered[key]
-        reply = Reply(key, CANCELLED, 0, "cancelled before it was sent", [])
-        return [] if settle is None else [(settle, [reply])]
+        return [] if settle is None else [(settle, [Reply(request.key, CANCELLED, 0, reason, [], id=request.id)])]
 
     def next_due(self) -> float:
         """Return the instant at which there is more to send by itself; inf: there is none."""
@@ -141,29 +176,30 @@ class Session:
     def take(self, most: int, now: float) -> list[Request]:
         """Take up to `most` requests that are to be sent now; from here on they count as sent.
 
-        Those that have expired are `expired`, and not sent.
+        Those that have expired are `expired`, and not sent; what is stored is asked for instead.
         """
         while self._refused and self._refused[0][0] <= now:
             self._outbox.append(heappop(self._refused)[2])
         taken: list[Request] = []
         while self._outbox and len(taken) < most:
             request = self._outbox.popleft()
-            if self._unanswered.get(request.key) is not request:
+            if self._unanswered.get(request.name) is not request:
                 continue
-            if request.has_expired(now):
-                self._expire(request)
-                continue
+            if request.instants is not None and request.has_expired(now):
+                if not request.stored:
+                    self._expire(request)
+                    continue
+                request.ask_instead()
             request.sent += 1
             taken.append(request)
         return taken
 
     def _expire(self, request: Request) -> None:
         """Settle a task that is not worth sending."""
-        del self._unanswered[request.key]
-        again = " again" if request.sent or request.pause else ""
-        reply = Reply(request.key, EXPIRED, 0, f"no result came in time: it could not be sent{again} before", [])
+        del self._unanswered[request.name]
         if request.settle is not None:
-            self.expired.append((request.settle, [reply]))
+            again = " again" if request.sent or request.pause else ""
+            self.expired.append((request.settle, [_expired(request.key, request.id, again)]))
 
     def put_back(self, requests: list[Request]) -> None:
         """Undo a part of `take`: these could not be sent."""
@@ -171,11 +207,10 @@ class Session:
             request.sent -= 1
             self._outbox.appendleft(request)
 
-    def receive(self, replies: Iterable[Reply], now: float) -> list[tuple[Settle, list[Reply]]]:
+    def receive(self, replies: Sequence[Reply], now: float) -> list[tuple[Settle, list[Reply]]]:
         """Take in replies, and return whom to tell of which: of those to cancels and to what is not known, nobody."""
         told: dict[Settle, list[Reply]] = {}
         for reply in replies:
-            self._cuts, self._say_cuts = 0, MANY_CUTS
             settle = self._take_in(reply, now)
             if settle is None:
                 continue
@@ -183,30 +218,29 @@ class Session:
                 told[settle].append(reply)
             else:
                 told[settle] = [reply]
+        if replies:
+            self._cuts, self._say_cuts = 0, MANY_CUTS
         return list(told.items())
 
     def _take_in(self, reply: Reply, now: float) -> Settle | None:
         """Return whom to tell of a reply; None: nobody."""
-        key = reply.key or ""
-        if reply.status == PROGRESS:
-            request = self._unanswered.get(key)
-            return None if request is None else request.on_progress
-        request = self._unanswered.pop(key, None)
-        if request is None:
-            return None
-        if reply.status == UNAVAILABLE and request.settle is not None and not request.is_cancel:
-            self._send_later(request, now)
-            self._refusal = reply.reason
-            return None
-        return request.settle
+        name = reply.id or reply.key or ""
+        if reply.status != DONE and (request := self._unanswered.get(name)) is not None:
+            if reply.status == PROGRESS:
+                return request.on_progress
+            if reply.status == ACCEPTED and request.is_cancel:  # it has crossed with that, which has an answer yet
+                return None
+            if reply.status == UNAVAILABLE and request.settle is not None and not request.is_cancel:
+                self._send_later(request, now)
+                self._refusal = reply.reason
+                return None
+        request = self._unanswered.pop(name, None)
+        return None if request is None else request.settle
 
     def _send_later(self, request: Request, now: float) -> None:
-        self._unanswered[request.key] = request
         request.sent = 0
         request.pause = min(max(2 * request.pause, FIRST_PAUSE), LONGEST_PAUSE)
-        due = now + request.pause
-        if request.expires_at is not None and due > request.expires_at:
-            due = request.expires_at
+        due = min(now + request.pause, request.expires_at)
         heappush(self._refused, (due, self._next_number(), request))
 
     def complaint(self, now: float) -> str:
@@ -234,17 +268,33 @@ class Session:
             request.pause = 0.0
 
     def give_up(self, status: str, reason: str) -> list[tuple[Settle, list[Reply]]]:
-        """Give up every task, and return whom to tell so by which reply; cancels are still to be sent."""
+        """Give up every request, and return whom to tell so by which reply; cancels are still to be sent."""
         given_up: list[tuple[Settle, list[Reply]]] = []
         for request in list(self._unanswered.values()):
             if request.settle is None:
                 continue
-            given_up.append((request.settle, [Reply(request.key, status, 0, reason, [])]))
+            given_up.append((request.settle, [Reply(request.key, status, 0, reason, [], id=request.id)]))
             request.settle = None
             if not request.is_cancel:
-                self._unanswered.pop(request.key, None)
+                self._unanswered.pop(request.name, None)
         return given_up
 
     def forget_cancels(self) -> None:
         """Forget what is left when every task was given up."""
         self._unanswered.clear()
+
+
+def _settle_stored(settle: Settle, stored: str, replies: list[Reply]) -> None:
+    """Tell somebody the outcome that the broker has stored; or that there is one, if that is what was wanted."""
+    told = []
+    for reply in replies:
+        if reply.status == UNKNOWN:
+            reply = _expired(reply.key, reply.id, " again")
+        elif stored == DETACH and reply.status in STORED:
+            reply = reply._replace(status=ACCEPTED, body=[])
+        told.append(reply)
+    settle(told)
+
+
+def _expired(key: str | None, id: str | None, again: str) -> Reply:
+    return Reply(key, EXPIRED, 0, f"no result came in time: it could not be sent{again} before", [], id=id)

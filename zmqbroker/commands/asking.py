@@ -18,6 +18,10 @@ STATUSES = (
     "Exit status: 0 if it was done; 1 if the broker refused it; 2 for bad options, or unless just one broker answers."
 )
 NOBODY = "no broker of this user answers on this machine; give the address that it printed as `control`"
+CONTROL_HELP = (
+    "address of the broker's control socket, which it prints at its start (default: that of the only broker "
+    "of this user on this machine)"
+)
 
 MOST_IN_PAGE = 50  # things that may be asked for at once
 
@@ -29,14 +33,19 @@ Tell = Callable[[Answer], list[str]]  # returns lines for people
 def add_control(parser: argparse.ArgumentParser, epilog: str = STATUSES) -> None:
     """Declare which broker is asked, and that its answer may be printed as it comes."""
     parser.epilog = epilog
+    add_json(parser)
+    parser.add_argument("control", nargs="?", metavar="CONTROL", help=CONTROL_HELP)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Declare that the broker's answer may be printed as it comes."""
     parser.add_argument("--json", action="store_true", help="print the broker's answer as JSON")
-    parser.add_argument(
-        "control",
-        nargs="?",
-        metavar="CONTROL",
-        help="address of the broker's control socket, which it prints at its start (default: that of the only broker "
-        "of this user on this machine)",
-    )
+
+
+def task_named(task: str, is_key: bool) -> dict[str, Any]:
+    """Return the field of a question that says which task is meant: its number, unless it is a key."""
+    is_number = task.isascii() and task.isdecimal() and not is_key
+    return {"number": int(task)} if is_number else {"key": task}
 
 
 def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, ask: Ask, tell: Tell) -> int:

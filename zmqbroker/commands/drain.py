@@ -6,8 +6,6 @@ from zmqbroker.commands.asking import Answer, add_control, ask_one
 from zmqbroker.commands.tables import counted
 from zmqbroker.transport.control import ControlSocket
 
-DRAIN = "have a broker finish what it has accepted, and end, as a first SIGTERM does"
-
 
 def add_drain_options(parser: argparse.ArgumentParser) -> None:
     """Declare what `drain` takes."""

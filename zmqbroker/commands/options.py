@@ -13,11 +13,24 @@ from zmqbroker.commands import streams
 from zmqbroker.wire import LARGEST_FACTOR, QUEUE_NAME, is_queue, queue_list
 
 USAGE_ERROR = 2  # exit status
+LISTED = ("files", "keys")  # arguments of which there may be any number, at the end
 ANY_PORT = re.compile(r"tcp://.*:[*0]|ipc://\*")  # an address that is another one each time
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and whose help is not lost."""
+    """An argument parser whose errors are one line, and whose help is not lost.
+
+    It can be told what it takes when it is used for the first time.
+    """
+
+    fill: Callable[[], None] | None = None  # what tells it; None: it knows
+
+    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
+        """Do so, once it knows what it takes."""
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill()
+        return super().parse_known_args(*arguments, **more)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, and exit with status 2."""
@@ -29,16 +42,19 @@ class Parser(argparse.ArgumentParser):
         streams.print_out(self.format_help())
 
     def take_rest(self, options: argparse.Namespace, rest: Sequence[str]) -> None:
-        """Take as files what stands after an option that came after an address; exit at anything else."""
-        if "files" in options:
-            end = rest.index("--") if "--" in rest else len(rest)  # whatever follows is a file
-            options.files += [*filter(_is_file, rest[:end]), *rest[end + 1 :]]
-            rest = [argument for argument in rest[:end] if not _is_file(argument)]
+        """Take as files or keys what stands after an option that came after an address; exit at anything else."""
+        for name in LISTED:
+            if name not in options:
+                continue
+            end = rest.index("--") if "--" in rest else len(rest)  # whatever follows is no option
+            listed = [*filter(_is_listed, rest[:end]), *rest[end + 1 :]]
+            setattr(options, name, [*getattr(options, name), *listed])
+            rest = [argument for argument in rest[:end] if not _is_listed(argument)]
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
 
 
-def _is_file(argument: str) -> bool:
+def _is_listed(argument: str) -> bool:
     return argument == streams.STDIN_NAME or not argument.startswith("-")
 
 

@@ -8,11 +8,6 @@ from zmqbroker.commands.options import number, queue_name
 from zmqbroker.commands.tables import RED, YELLOW, Column, Row, counted, cut, short, span, squeeze
 from zmqbroker.transport.control import ControlSocket
 
-QUEUE = "list queues, pause or resume one, or limit it"
-LIST = "list the queues that have tasks, workers or settings"
-PAUSE = "hand out no tasks of a queue until it is resumed; what runs goes on"
-RESUME = "hand out the tasks of a queue again"
-LIMIT = "limit how many tasks of a queue may run at once, or wait"
 COLUMNS = (
     Column("QUEUE", cut_by=squeeze),
     Column("WAITING", is_number=True),

@@ -22,6 +22,7 @@ from zmqbroker.commands.tables import (
 )
 
 MOST_COUNTED = 1000  # queues that no worker asks from: a broker looks for no more
+NEAR_FLOOR = 2  # times the floor of a store; with less room on its disk something is to be done
 SLOWEST = (
     Column("RUNNING", is_number=True),
     Column("KEY", cut_by=squeeze),
@@ -48,8 +49,13 @@ class Section(NamedTuple):
 
 
 def is_healthy(status: Answer) -> bool:
-    """Tell whether there are workers for all queues where tasks wait."""
-    return not status["unserved"]
+    """Tell whether there are workers for all queues where tasks wait, and room for what is to be stored."""
+    return not status["unserved"] and not _is_disk_low(status.get("store"))
+
+
+def _is_disk_low(store: Answer | None) -> bool:
+    """Tell whether new tasks are not stored, or soon will not be; None: there is no store."""
+    return store is not None and (store["refusing"] or store["free"] < NEAR_FLOOR * store["floor"])
 
 
 def picture(page: Page, status: Answer, found: Answer, before: Answer | None, height: int) -> list[str]:
@@ -116,16 +122,52 @@ def _head(page: Page, status: Answer, before: Answer | None) -> list[str]:
         page.line(f"{', '.join(settled)}; {odd}"),
         page.line(_loop(status, before)),
         page.line(f"messages: {', '.join(_came(where, came) for where, came in status['sockets'].items())}"),
+        *([] if status.get("store") is None else _store(page, status["store"])),
     ]
 
 
+def _store(page: Page, store: Answer) -> list[str]:
+    """Return the lines that tell of a store."""
+    room = f": {size(store['bytes'])}, {size(store['free'])} free (floor {size(store['floor'])})"
+    odd = "".join(f", {number(store[name])} {name}" for name in ("dropped", "damaged") if store[name])
+    kept = f"{counted(store['outcomes'], 'outcome', 'outcomes')}, {number(store['failed'])} failed{odd}"
+    counts = store["commits"]["counts"]
+    times = "".join(f", p{share} {_within(share / 100, counts, store['bounds'])}" for share in (50, 99))
+    commits = f"{counted(sum(counts), 'commit', 'commits')}{times if sum(counts) else ''}"
+    path = squeeze(page.escape(store["path"]), page.width - len(f"store {room}"))
+    return [page.line(f"store {path}{room}"), page.line(f"stored: {kept}; {commits}")]
+
+
+def _within(share: float, counts: list[int], bounds: list[float]) -> str:
+    """Return in what time so large a share of what was counted was done, as far as the buckets tell."""
+    for place, bound in enumerate(bounds):
+        if sum(counts[: place + 1]) >= share * sum(counts):
+            return f"< {1000 * bound:.3g} ms" if bound < 1 else f"< {span(bound)}"
+    return f"> {span(bounds[-1])}"
+
+
 def _alarms(page: Page, status: Answer) -> list[str]:
-    """Return the line that says what is wrong, if something is."""
-    if is_healthy(status):
-        return []
+    """Return the lines that say what is wrong, if something is."""
+    return [page.line(text, RED) for text in (_unserved(status), _low(status.get("store"))) if text]
+
+
+def _unserved(status: Answer) -> str:
+    """Say that tasks wait in vain; empty: none do."""
+    if not status["unserved"]:
+        return ""
     where = counted(status["unserved"], "queue that no worker asks", "queues that no worker asks")
     least = "at least " if status["unserved"] == MOST_COUNTED else ""
-    return [page.line(f"tasks wait in {least}{where} from", RED)]
+    return f"tasks wait in {least}{where} from"
+
+
+def _low(store: Answer | None) -> str:
+    """Say that the disk of the store is full, or nearly; empty: it is not."""
+    if store is None or not _is_disk_low(store):
+        return ""
+    free, floor = size(store["free"]), size(store["floor"])
+    if store["refusing"]:
+        return f"new tasks are not stored: {free} are free on the store's disk, the floor is {floor}"
+    return f"the store's disk is nearly full: {free} are free, and below {floor} new tasks are not stored"
 
 
 def _rate(status: Answer, before: Answer | None) -> str:

@@ -21,7 +21,6 @@ from zmqbroker.transport.stderr_log import log_to_stderr
 SERVE_EXAMPLE = """\
 example:
   zmqbroker serve -t 3 -T 60 "tcp://*:4161" "tcp://*:4162" "tcp://*:4163\""""
-SERVE = "hand out the tasks of clients to the workers that ask for them"
 STDOUT_PATIENCE = 1.0  # seconds for a stdout that takes nothing
 NO_CONTROL = "none"
 STORE_ERROR = 1  # exit status
@@ -31,6 +30,8 @@ log = logging.getLogger("zmqbroker.serve")
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
     """Declare what the broker takes."""
+    if parser.prog != "broker.py":  # which is called by another name
+        parser.epilog, parser.formatter_class = SERVE_EXAMPLE, argparse.RawDescriptionHelpFormatter
     count, seconds, add = number(int, "no limit"), number(float, "none"), parser.add_argument
     add(
         "-t",

@@ -13,10 +13,10 @@ from zmqbroker.transport.control import PATIENCE, ControlSocket, NoAnswerError, 
 from zmqbroker.wire import MalformedError
 from zmqbroker.wire.control import ControlError
 
-STATUS = "show what a broker does: queues, workers, the slowest tasks, the last failures"
 EXIT_STATUS = """\
-Exit status: 0 if all is well; 1 if tasks wait in a queue that no worker asks from, or one of several brokers does not
-answer; 2 for bad options, and if no broker answers. With several brokers it lists them."""
+Exit status: 0 if all is well; 1 if tasks wait in a queue that no worker asks from, the disk of the broker's store is
+full or nearly, or one of several brokers does not answer; 2 for bad options, and if no broker answers. With several
+brokers it lists them."""
 HEALTHY, UNHEALTHY = 0, 1  # exit statuses
 MOST_WORKERS = 50  # asked for
 WATCHED_PATIENCE = 2.0  # seconds for an answer, in a watch

@@ -1,75 +1,44 @@
-"""The shell client: each line is a task, and each reply a line.
+"""The shell client: each line is a task, or the key of one, and each reply a line.
 
-Four threads share the work. One reads lines and submits them, never more than a window ahead of what was printed; the
+Four threads share the work. One reads lines and sends them, never more than a window ahead of what was printed; the
 client's own receives replies; a third prints them. So a line that comes slowly does not hold up the replies to those
 before it. The main thread waits for the end, or for a signal: whoever reads or writes elsewhere may block us, not that.
 """
 
-import io
 import logging
-import os
-import stat
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from zmqbroker.client.client import Client
-from zmqbroker.client.futures import TaskFailed, TaskFuture
+from zmqbroker.client.futures import OnProgress, TaskFailed, TaskFuture
 from zmqbroker.commands import streams
+from zmqbroker.commands.lines import Output
 from zmqbroker.commands.progress import Progress
 from zmqbroker.wire import CANCELLED, DONE, EXPIRED, FAILED
-from zmqbroker.wire.chunks import Body
 
-CHUNK = 1 << 20  # bytes read at once
-BUFFERED = 1 << 16  # bytes of output that wait for more, while there is more
 COMING = -1
 LAST_ANSWERS = 1.0  # seconds for the broker to say what became of the tasks that are to be cancelled
 
+Send = Callable[[int, Any, OnProgress | None], TaskFuture]  # sends the one with this number: a task's body, or a key
 
-class Input(NamedTuple):
-    """Where tasks come from."""
 
-    names: Sequence[str]  # of files, or streams.STDIN_NAME
-    whole: bool  # each file is one task, else each line
+class Source(Protocol):
+    """Where what is to be sent comes from."""
 
-    def tasks(self) -> Iterator[tuple[str, bytes]]:
-        """Yield each task's place, for people, and its body; raises OSError for what cannot be read."""
-        number = 0
-        for name in self.names:
-            with _open(name) as file:
-                if self.whole:
-                    yield name, file.read()
-                    continue
-                for number_in_file, line in enumerate(file, 1):
-                    number += 1
-                    place = f"line {number}" if len(self.names) == 1 else f"{name}, line {number_in_file}"
-                    yield place, line[:-1] if line.endswith(b"\n") else line
+    def tasks(self) -> Iterator[tuple[str, Any]]:
+        """Yield the place of each, for people, and what is to be sent."""
+        ...
 
-    def total(self) -> int | None:
-        """Return the number of tasks; None if that cannot be told before all is read."""
-        if self.whole:
-            return len(self.names)
-        total = 0
-        for name in self.names:
-            if name == streams.STDIN_NAME or not os.path.isfile(name):  # what is no file can be read only once
-                return None
-            with _open(name) as file:
-                last = b"\n"
-                while chunk := file.read(CHUNK):
-                    total += chunk.count(b"\n")
-                    last = chunk[-1:]
-                total += last != b"\n"
-        return total
 
-    def check(self) -> None:
-        """Raise OSError for the first file that cannot be opened; a FIFO is not tried, its writer would be cut off."""
-        for name in self.names:
-            if name == streams.STDIN_NAME or not stat.S_ISFIFO(os.stat(name).st_mode):
-                _open(name).close()
+class Words(NamedTuple):
+    """What is said of those that came to a good end, and of those that were left at a signal."""
+
+    done: str
+    left: str
 
 
 class Outcome(NamedTuple):
@@ -86,49 +55,19 @@ class Pending(NamedTuple):
     future: TaskFuture
 
 
-class Output:
-    """How replies are printed."""
-
-    def __init__(self, ordered: bool, whole: bool) -> None:
-        """Print in order, or (not `ordered`) each reply after its number; of `whole` files, or of lines."""
-        self.ordered = ordered
-        self.written = 0  # bytes so far
-        self._whole = whole
-        self._waiting = bytearray()
-
-    def add(self, number: int, body: Body) -> None:
-        """Print a reply, with a newline where it lacks one, soon; of a whole file, only text is given one."""
-        text = body if isinstance(body, bytes) else b"".join(body)
-        if not self.ordered:
-            self._waiting += b"%d\t" % number
-        self._waiting += text
-        if not text.endswith(b"\n") and not (self._whole and streams.is_binary(text)):
-            self._waiting += b"\n"
-        if len(self._waiting) >= BUFFERED:
-            self.flush()
-
-    def flush(self) -> None:
-        """Print what waits; raises as `streams.write_out` does."""
-        waiting, self._waiting = memoryview(self._waiting), bytearray()
-        for start in range(0, len(waiting), streams.PIECE):
-            piece = waiting[start : start + streams.PIECE]
-            streams.write_out(piece)
-            self.written += len(piece)
-
-
 class Submission:
     """Tasks on their way, and what came of them."""
 
     def __init__(
-        self, client: Client, tasks: Input, output: Output, window: int, options: dict[str, Any], progress: Progress
+        self, send: Send, tasks: Source, output: Output, window: int, words: Words, progress: Progress
     ) -> None:
-        """Prepare to submit tasks with these options of `Client.submit`, at most `window` ahead of what is printed."""
+        """Prepare to send tasks, or what is asked about them, at most `window` ahead of what is printed."""
         self.counts: Counter[str] = Counter()  # by DONE, FAILED and CANCELLED
         self.is_printing = True
-        self._client = client
+        self.words = words
+        self._send = send
         self._tasks = tasks
         self._output = output
-        self._options = options
         self._progress = progress
         self._room = threading.Semaphore(window)
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
@@ -145,7 +84,7 @@ class Submission:
         return self._output.written
 
     def start(self, tell: Callable[[Exception | None], object]) -> None:
-        """Submit everything and print every reply, in threads.
+        """Send everything and print every reply, in threads.
 
         Tells of what ended that, such as OSError or OutputError, and with None that all is printed.
         """
@@ -178,7 +117,7 @@ class Submission:
                     if self._is_cancelled:
                         return
                     on_progress = self._hear if number == 1 and self._progress.is_shown else None
-                    future = self._client.submit(body, on_progress=on_progress, **self._options)
+                    future = self._send(number, body, on_progress)
                     self._pending[number] = Pending(place, future)
                     self._submitted = number
                 future.add_done_callback(partial(self._settle, number))
@@ -244,7 +183,7 @@ class Submission:
                 gaps.append(place)
                 continue
             for gap in gaps:
-                self.complain(f"{gap}: cancelled")
+                self.complain(f"{gap}: {self.words.left}")
             gaps.clear()
             self._print(early[number])
 
@@ -267,7 +206,7 @@ class Submission:
             self.complain(_failure(place, outcome.result))
         else:
             self._progress.clear(streams.STDOUT)
-            self._output.add(outcome.number, outcome.result)
+            self._output.add(outcome.number, place, outcome.result)
 
     def complain(self, text: str) -> None:
         """Print a line on stderr."""
@@ -289,11 +228,9 @@ class Complaints(logging.Handler):
 
 def _failure(place: str, error: BaseException) -> str:
     """Say why the task from a place has no result, and which one it is in the broker's log."""
+    if isinstance(error, KeyError):
+        return f"{place}: there is no such task, nor an outcome of one"
     if not isinstance(error, TaskFailed):
         return f"{place}: {error}"
     which = "" if error.number is None else f", task {error.number}"
     return f"{place}{which}: {error.reason}"
-
-
-def _open(name: str) -> io.BufferedReader:
-    return io.BufferedReader(streams.Source(name), CHUNK)

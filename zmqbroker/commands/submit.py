@@ -1,36 +1,34 @@
 """`zmqbroker submit`: its options, and what it does with them."""
 
 import argparse
-import logging
 import os
-import signal
-from contextlib import suppress
-from queue import Empty
+import uuid
+from typing import Any
 
 from zmqbroker import wire
 from zmqbroker.client.client import DEFAULT_WINDOW, Client
-from zmqbroker.commands import streams
-from zmqbroker.commands.events import Events
-from zmqbroker.commands.options import USAGE_ERROR, add_connect_timeout, factor, number, queue_name, whole_number
+from zmqbroker.client.futures import OnProgress, TaskFuture
+from zmqbroker.commands import finishing, streams
+from zmqbroker.commands.lines import Input, Output
+from zmqbroker.commands.options import add_connect_timeout, factor, number, queue_name, whole_number
 from zmqbroker.commands.progress import Progress
-from zmqbroker.commands.submission import Complaints, Input, Output, Submission
-from zmqbroker.transport import signals
-from zmqbroker.wire import CANCELLED, DONE, FAILED
+from zmqbroker.commands.submission import Send, Submission, Words
 
-SUBMIT = "submit each line of files or of stdin as a task, and print the replies"
 DESCRIPTION = """\
 Submit each line of the files, or of stdin, as a task. The replies go to stdout in order, each with a newline where it
 lacks one; a failure goes to stderr, with its line's number and the reason, and prints no line on stdout. With --whole
-each file is a task, and only a result that is text gets a newline."""
+each file is a task, and only a result that is text gets a newline. With --detach the tasks are left with the broker,
+and their keys are printed, for `zmqbroker fetch`."""
 EXAMPLES = """\
 examples:
   seq 1000 | zmqbroker submit tcp://localhost:4161
   zmqbroker submit --whole -T 60 tcp://localhost:4161 *.svg > all
+  seq 1000 | zmqbroker submit --detach tcp://localhost:4161 > keys
 
-Exit status: 0 if all tasks were done; 1 if any failed; 2 for bad options, a file that cannot be read, output that
-cannot be written, a wrong address, or no broker within --connect-timeout; 130 after Ctrl-C, 143 after SIGTERM and 129
-after SIGHUP, which print what is finished; 141 when nobody reads the output any more. What is left of the tasks is
-cancelled in each of these cases."""
+Exit status: 0 if all tasks were done, or accepted with --detach; 1 if any failed; 2 for bad options, a file that cannot
+be read, output that cannot be written, a wrong address, or no broker within --connect-timeout; 130 after Ctrl-C, 143
+after SIGTERM and 129 after SIGHUP, which print what is finished; 141 when nobody reads the output any more. What is
+left of the tasks is cancelled in each of these cases, but for those that were accepted with --detach."""
 OF_TASKS = (  # the options that are Client.submit's too
     "tries",
     "timeout",
@@ -42,9 +40,12 @@ OF_TASKS = (  # the options that are Client.submit's too
     "retry_delay",
     "retry_factor",
     "retry_most",
+    "durable",
+    "detach",
+    "keep",
 )
-Event = int | Exception | None  # a signal, an error, or that all is printed
-LAST_WORDS = 2.0  # seconds, at the end, for whoever takes nothing of what is printed
+LONGEST_PREFIX = 200  # characters, so that there is room for what follows
+WAITED_FOR, LEFT = Words("tasks done", "cancelled"), Words("tasks accepted", "cancelled")
 
 
 def add_submit_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +84,7 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
         "(default: any)",
     )
     _add_retry_options(parser)
+    _add_store_options(parser)
     add(
         "--window",
         type=number(int, "not possible"),
@@ -128,6 +130,42 @@ def _add_retry_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_store_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--detach",
+        action="store_true",
+        default=None,
+        help="leave the tasks with the broker, which needs a store, and print the key of each when it is accepted",
+    )
+    add(
+        "--durable",
+        action="store_true",
+        default=None,
+        help="have the tasks outlive the broker, which needs a store, though their replies are waited for",
+    )
+    add(
+        "--keep",
+        type=number(float, "not possible"),
+        metavar="SECONDS",
+        help="time for which the outcomes of such tasks are kept (default: with --detach as the broker was told, "
+        "else 60)",
+    )
+    add(
+        "--key-prefix",
+        type=_key_prefix,
+        metavar="TEXT",
+        help="what the keys of the tasks begin with; 32 random characters and the number of the line follow "
+        "(default: nothing)",
+    )
+
+
+def _key_prefix(text: str) -> str:
+    if not text.isprintable() or len(text) > LONGEST_PREFIX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not up to {LONGEST_PREFIX} printable characters")
+    return text
+
+
 def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Submit tasks and print their replies; return the exit status."""
     if options.window < 1:
@@ -139,56 +177,24 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         tasks.check()
         client = Client(options.requests, connect_timeout=options.connect_timeout or None)
     except OSError as error:
-        parser.error(_describe(error))
+        parser.error(finishing.describe(error))
     except ValueError as error:
         parser.error(str(error))
     shown = os.isatty(streams.STDERR) and not options.quiet
     progress = Progress(shown, tasks.total() if shown else None)
     output = Output(not options.unordered, options.whole)
-    submission = Submission(client, tasks, output, options.window, fields, progress)
-    logging.getLogger("zmqbroker").addHandler(Complaints(submission))
-    events: Events[Event] = Events()
-    with client, events.woken_by_signals():
-        return _finish(submission, events, progress)
+    send = _send_with(client, fields, options.key_prefix)
+    submission = Submission(send, tasks, output, options.window, LEFT if options.detach else WAITED_FOR, progress)
+    return finishing.run(parser.prog, client, submission, progress)
 
 
-def _finish(submission: Submission, events: Events[Event], progress: Progress) -> int:
-    """Run a submission to its end, whichever that is."""
-    handled = signals.on_signals(events.put)
-    submission.start(events.put)
-    ended_by = events.get()
-    if ended_by is not None:
-        submission.cancel()
-        _wait_for_printing(submission, events)
-    signals.ignore(handled)
-    counts = submission.counts
-    if not submission.is_printing:
-        progress.close(counts[DONE], counts[FAILED])
-    if ended_by is None:
-        return int(counts[FAILED] > 0)
-    if isinstance(ended_by, streams.NobodyReadsError):
-        return signals.INTERRUPTED + signal.SIGPIPE
-    if isinstance(ended_by, int):
-        text = f"{counts[DONE]} tasks done, {counts[FAILED]} failed, {counts[CANCELLED]} cancelled"
-        streams.complain(f"interrupted: {text}", LAST_WORDS)
-        return signals.INTERRUPTED + ended_by
-    streams.complain(f"zmqbroker submit: {_describe(ended_by)}", LAST_WORDS)
-    return USAGE_ERROR
+def _send_with(client: Client, fields: dict[str, Any], key_prefix: str | None) -> Send:
+    """Return what submits a task with these fields; no two runs make the same key."""
+    run = uuid.uuid4().hex
 
+    def send(number: int, body: Any, on_progress: OnProgress | None) -> TaskFuture:
+        key = None if key_prefix is None else f"{key_prefix}{run}-{number}"
+        hook = None if fields.get("detach") else on_progress  # who leaves tasks hears no more of them
+        return client.submit(body, key=key, on_progress=hook, **fields)
 
-def _wait_for_printing(submission: Submission, events: Events[Event]) -> None:
-    """Let what is finished be printed, while somebody reads it; another signal ends that."""
-    before = -1
-    while submission.is_printing and submission.written > before:
-        before = submission.written
-        with suppress(Empty):
-            if isinstance(events.get_within(LAST_WORDS), int):
-                break
-    if submission.is_printing:
-        streams.complain("not all that was finished is printed: nobody reads it", LAST_WORDS)
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"cannot read {error.filename}: {error.strerror}"
-    return str(error)
+    return send

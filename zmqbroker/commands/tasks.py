@@ -1,18 +1,15 @@
-"""`zmqbroker task`: which tasks there are, one of them, and an end to one."""
+"""`zmqbroker task list`, `show` and `cancel`: which tasks there are, one of them, and an end to one."""
 
 import argparse
 from functools import partial
 from typing import Any
 
-from zmqbroker.commands.asking import Answer, add_control, ask_one, list_all
+from zmqbroker.commands.asking import Answer, add_control, ask_one, list_all, task_named
 from zmqbroker.commands.options import number, queue_name
+from zmqbroker.commands.stored import REASON, list_failed
 from zmqbroker.commands.tables import NONE, Column, Page, Row, span, squeeze
 from zmqbroker.commands.tables import number as with_commas
 
-TASK = "list tasks, show one, or cancel one"
-LIST = "list the tasks that wait or run, the oldest first"
-SHOW = "show a task that waits or runs, or one of the last that failed"
-CANCEL = "cancel a task, whether it waits or runs"
 STATES = ("waiting", "delayed", "running")
 DEFAULT_MOST = 100  # tasks listed
 COLUMNS = (
@@ -34,6 +31,9 @@ def add_task_list_options(parser: argparse.ArgumentParser) -> None:
     add("--queue", type=queue_name, metavar="NAME", help="only tasks of this queue")
     add("--worker", metavar="TEXT", help="only tasks at workers with this in their names")
     add("--slowest", action="store_true", help="only tasks that workers have in hand, the longest first")
+    add("--failed", action="store_true", help="instead, tasks in the broker's store that have failed or expired")
+    add("--reason", metavar="PATTERN", help=f"with --failed: {REASON}")
+    add("--newest", action="store_true", help="with --failed: those first that were accepted last")
     add(
         "--most",
         type=number(int, "all"),
@@ -53,6 +53,12 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
 
 def list_tasks(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """List tasks; return the exit status."""
+    if options.failed:
+        if options.state or options.worker or options.slowest:
+            parser.error("--state, --worker and --slowest are for tasks that wait or run, and not for --failed")
+        return list_failed(options, parser)
+    if options.reason is not None or options.newest:
+        parser.error("--reason and --newest are for --failed only")
     wishes = {"state": options.state, "queue": options.queue, "worker": options.worker}
     fields: dict[str, Any] = {name: wish for name, wish in wishes.items() if wish is not None}
     if options.slowest:
@@ -72,7 +78,7 @@ def show_task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     """Show a task; return the exit status."""
 
     def tell(answer: Answer) -> list[str]:
-        about = answer.get("task") or answer["failure"]
+        about = answer.get("task") or answer.get("stored") or answer["failure"]
         page = Page()
         return [f"{name:9} {page.escape(_text(name, value))}" for name, value in about.items()]
 
@@ -91,8 +97,7 @@ def cancel_task(options: argparse.Namespace, parser: argparse.ArgumentParser) ->
 
 
 def _which(options: argparse.Namespace) -> dict[str, Any]:
-    is_number = options.task.isascii() and options.task.isdecimal() and not options.key
-    return {"number": int(options.task)} if is_number else {"key": options.task}
+    return task_named(options.task, options.key)
 
 
 def _cells(task: dict[str, Any]) -> list[str]:
@@ -114,4 +119,4 @@ def _text(name: str, value: Any) -> str:
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return span(value) if name in ("age", "since", "due") else str(value)
+    return span(value) if name in ("age", "since", "due", "kept") else str(value)

@@ -4,7 +4,6 @@ import argparse
 import os
 import shlex
 import signal
-from collections.abc import Sequence
 from functools import partial
 from math import inf
 
@@ -21,7 +20,6 @@ from zmqbroker.worker.supervisor import CannotStartError, Supervisor
 
 LABELLED = "%(asctime)s {}: %(message)s"  # its log, of workers that have a label
 LONGEST_WAIT = 1_000_000  # seconds; a poll takes milliseconds, in 31 bits
-WORK = "run a function of yours, or a command, on tasks"
 USAGE = """zmqbroker work [options] READY MODULE:FUNCTION
        zmqbroker work [options] READY -- COMMAND [ARG ...]"""
 DESCRIPTION = """\
@@ -40,18 +38,6 @@ examples:
 
 SIGTERM, SIGHUP or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one, more than half a
 second later, ends them at once. SIGUSR1 has it log what the processes have done so far."""
-
-
-def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Return the arguments of `zmqbroker`, and the command that follows `--` in those of `zmqbroker work`, if any.
-
-    argparse drops the `--`, and could not tell a command from a function.
-    """
-    given = list(arguments)
-    if given[:1] != ["work"] or "--" not in given:
-        return given, None
-    end = given.index("--")
-    return given[:end], given[end + 1 :]
 
 
 def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | None) -> None:

@@ -6,8 +6,6 @@ from typing import Any
 from zmqbroker.commands.asking import add_control, list_things
 from zmqbroker.commands.tables import NONE, YELLOW, Column, Row, cut, short, span, squeeze
 
-WORKER = "list workers"
-LIST = "list the workers, and what they are at"
 COLUMNS = (
     Column("WORKER", cut_by=squeeze),
     Column("QUEUES", cut_by=squeeze),

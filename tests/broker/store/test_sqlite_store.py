@@ -175,9 +175,44 @@ def test_a_file_has_what_the_simulated_store_has(tmp_path_factory, seed, lives):
                 batch.want(number)
             store.start(batch)
             (finished,) = store.finished()
-            assert finished.found == {number: story.disk.find(number) for number in batch.wanted}
+            assert finished.found == {number: story.disk.find(number, most) for number, most in batch.wanted.items()}
         store.close()
         assert load_again(path) == load(SimulatedStore(story.disk))
+
+
+def test_a_task_that_begins_anew_has_another_request_and_the_same_body(path):
+    first, batch = stored(1, b"body", expires=5.0, priority=3), Batch()
+    batch.renew(first.request._replace(accepted=100.0, expires=105.0))
+    batch.change(1, State("waiting", None, 4))
+    store_all(path, batch_of(first, stored(2)), batch)
+    (task, _) = load_again(path)
+    assert task == StoredTask(first.request._replace(accepted=100.0, expires=105.0), State(hand_outs=4), [b"body"], 4)
+
+
+def test_what_begins_anew_and_is_forgotten_in_the_same_turn_is_forgotten(path):
+    batch = Batch()
+    batch.renew(stored(1).request)
+    batch.forget(1)
+    store_all(path, batch_of(stored(1)), batch)
+    assert load_again(path) == []
+
+
+def test_a_large_body_of_a_settled_task_may_be_left_where_it_is(path):
+    store = opened(path)
+    store.start(batch_of(stored(1, b"x" * 10), stored(2, b"x" * 10)))
+    batch = Batch()
+    batch.change(1, State(FAILED, until=LATER))
+    for number in (1, 2):
+        batch.want(number, 9)
+    store.start(batch)
+    first, second = store.finished()[-1].found.values()
+    assert (first.body, first.size, second.body) == (None, 10, [b"x" * 10])
+    batch = Batch()
+    batch.want(1, 9)
+    batch.want(1)
+    store.start(batch)
+    assert store.finished()[-1].found[1].body == [b"x" * 10]
+    store.close()
 
 
 def test_text_from_outside_that_is_none_is_stored_as_far_as_it_can_be(path):

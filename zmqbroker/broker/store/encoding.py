@@ -29,9 +29,14 @@ STATE_TYPES = {(str, due, int, int, int, str, str, until) for due in INSTANTS fo
 def encode(task: StoredTask) -> Row:
     """Return the row of a task, in the order of the table."""
     request, state, body, _ = task
+    return encode_request(request) + encode_state(state) + encode_body(body or [])
+
+
+def encode_request(request: Request) -> Row:
+    """Return the columns of what was asked for, and its sum."""
     wishes = request[PLAIN:]
     asked: Row = request[:PLAIN] + (PLAIN_WISHES if wishes == NO_WISHES else (_text_of(wishes),))
-    return asked + (crc32(dumps(asked, FORMAT)),) + encode_state(state) + encode_body(body or [])  # noqa: RUF005 (half as dear)
+    return asked + (crc32(dumps(asked, FORMAT)),)  # noqa: RUF005 (half as dear)
 
 
 def encode_state(state: State) -> Row:

@@ -14,7 +14,7 @@ from copy import copy
 from typing import NamedTuple, Protocol
 
 from zmqbroker.broker.statistics import Times
-from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask
+from zmqbroker.broker.store.rows import LARGEST_BODY, DamagedTask, QueueSettings, Request, State, StoredTask
 from zmqbroker.wire import FAILED, Frames
 
 DAMAGED = "damaged in the store"  # the reason of an outcome that cannot be relied on
@@ -31,8 +31,11 @@ class Batch:
         self.new: dict[int, StoredTask] = {}  # by number, as all of these
         self.states: dict[int, State] = {}  # of tasks whose body stays
         self.results: dict[int, tuple[State, Frames]] = {}  # of tasks whose result replaces their body
+        self.renewed: dict[int, Request] = {}  # of tasks that begin anew
         self.forgotten: set[int] = set()
-        self.wanted: list[int] = []  # tasks to be read, as they are after this batch
+        self.wanted: dict[
+            int, int
+        ] = {}  # tasks to be read, as they are after this batch: bytes of their bodies, at most
         self.queues: dict[str, QueueSettings | None] = {}  # by name; None: nothing is set any more
         self.size = 0  # bytes of bodies, at most
 
@@ -42,7 +45,7 @@ class Batch:
     @property
     def changes_anything(self) -> bool:
         """Tell whether there is something to be stored."""
-        return bool(self.new or self.states or self.results or self.forgotten or self.queues)
+        return bool(self.new or self.states or self.results or self.renewed or self.forgotten or self.queues)
 
     def add(self, task: StoredTask) -> None:
         """Store a new task; its number is higher than that of any other one in the store."""
@@ -66,16 +69,21 @@ class Batch:
         else:
             self.states[number] = state
 
+    def renew(self, request: Request) -> None:
+        """Store another request in the place of that of a task with the same number and key."""
+        self.renewed[request.number] = request
+
     def forget(self, number: int) -> None:
         """Drop a task from the store."""
+        self.renewed.pop(number, None)
         self.states.pop(number, None)
         self.results.pop(number, None)
         if self.new.pop(number, None) is None:
             self.forgotten.add(number)
 
-    def want(self, number: int) -> None:
-        """Have a task read, with its body."""
-        self.wanted.append(number)
+    def want(self, number: int, most: int = LARGEST_BODY) -> None:
+        """Have a task read, with its body unless that has more bytes than `most` and the task is settled."""
+        self.wanted[number] = max(most, self.wanted.get(number, 0))
 
     def set_queue(self, name: str, settings: QueueSettings | None) -> None:
         """Store what is set of a queue; None: nothing is any more."""
@@ -120,6 +128,7 @@ class Finished(NamedTuple):
 class Store(Protocol):
     """Where durable tasks are. Whatever is called may raise StoreError."""
 
+    path: str  # where it is, for people
     run: bytes  # starts the id of each attempt, as it did in earlier lives of the broker
     has_ended_well: bool  # the broker's life before this one: what ran then was not in hand when it ended
     highest: int  # number of a task that there was when it was opened; 0: there was none

@@ -10,9 +10,18 @@ from typing import NamedTuple
 
 from zmqbroker.broker.store.gate import Batch
 from zmqbroker.broker.store.outcomes import MOST_EXPIRED, FailedTask, Outcome, Outcomes
-from zmqbroker.broker.store.rows import NO_WISHES, PLAIN, DamagedTask, QueueSettings, Request, State, StoredTask
+from zmqbroker.broker.store.rows import (
+    LARGEST_BODY,
+    NO_WISHES,
+    PLAIN,
+    DamagedTask,
+    QueueSettings,
+    Request,
+    State,
+    StoredTask,
+)
 from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Task, Worker
-from zmqbroker.wire import DEFAULT_QUEUE, DONE, EXPIRED, FAILED, Frames, Header, plain_header
+from zmqbroker.wire import DONE, EXPIRED, FAILED, Frames, Header, plain_header
 
 DEFAULT_KEEP = 86_400.0  # seconds: a day
 DEFAULT_KEEP_FAILED = 604_800.0  # a week
@@ -41,9 +50,10 @@ class Turn:
         self.hand_outs: list[HandOut] = []
         self.replies: list[Task] = []
         self.wanted: dict[int, list[Callable[[Found], None]]] = {}  # whom to tell what is stored of a task, by number
+        self.then: list[Callable[[], None]] = []  # whom to tell that it is stored
 
     def __bool__(self) -> bool:
-        return bool(self.batch or self.hand_outs or self.replies)
+        return bool(self.batch or self.hand_outs or self.replies or self.then)
 
 
 class Journal:
@@ -121,8 +131,9 @@ class Journal:
         self.answer(task)
 
     def leave(self, task: Task) -> None:
-        """Leave a task in the store as it is there: the broker ends."""
+        """Leave a task in the store as it is there: the broker ends, and knows of it no more."""
         self._changed.pop(task, None)
+        self.is_whole = False
 
     def kept_for(self, task: Task) -> float:
         """Return for how many seconds the outcome of a settled task is kept."""
@@ -154,12 +165,27 @@ class Journal:
         """Tell whether there is an outcome for a key, or a task that cannot be relied on any more."""
         return self.outcomes.find(key) is not None or key in self.damaged
 
-    def want(self, number: int, then: Callable[[Found], None]) -> None:
-        """Have somebody told what is stored of a task, as it is after this turn."""
-        callers = self._turn.wanted.setdefault(number, [])
-        if not callers:
-            self._turn.batch.want(number)
-        callers.append(then)
+    def number_of(self, key: str) -> int:
+        """Return the number of the task of which there is an outcome for a key, or that cannot be relied on."""
+        outcome = self.outcomes.find(key)
+        return self.damaged[key] if outcome is None else outcome.number
+
+    def want(self, number: int, then: Callable[[Found], None], most: int = LARGEST_BODY) -> None:
+        """Have somebody told what is stored of a task, as it is after this turn; None where the store has failed.
+
+        The body of a settled task may be left out where it has more bytes than `most`.
+        """
+        self._turn.batch.want(number, most)
+        self._turn.wanted.setdefault(number, []).append(then)
+
+    def after(self, then: Callable[[], None]) -> None:
+        """Have somebody told when this turn is stored, or the store has failed."""
+        self._turn.then.append(then)
+
+    def renew(self, request: Request) -> None:
+        """Have a task that is settled begin anew, as it is at the end of this turn."""
+        self.outcomes.forget(request.key)
+        self._turn.batch.renew(request)
 
     def forget(self, key: str, number: int) -> None:
         """Drop the outcome of a task, or a damaged one, from the store, unless that was done before."""
@@ -174,6 +200,13 @@ class Journal:
     def _number_of(self, key: str) -> int | None:
         outcome = self.outcomes.find(key)
         return None if outcome is None else outcome.number
+
+    def forget_number(self, number: int, key: str | None) -> None:
+        """Drop a settled task from the store, and what is known of it by its key, if that is really its own."""
+        if key is not None and self.has_settled(key) and self.number_of(key) == number:
+            self.forget(key, number)
+        else:
+            self._turn.batch.forget(number)
 
     def expire(self, now: float) -> None:
         """Drop outcomes that were kept for long enough, from time to time."""
@@ -199,14 +232,11 @@ class Journal:
 
     def restore(self, stored: StoredTask) -> None:
         """Take in an outcome that the store has."""
-        request, state, _, size = stored
-        until = (state.until or 0.0) - self.offset
+        request, state, _, _ = stored
         if state.status in (FAILED, EXPIRED):
-            self._add_failed(
-                FailedTask(request.number, request.key, request.queue or DEFAULT_QUEUE, state, size, until)
-            )
+            self._add_failed(FailedTask.of(stored, self.offset))
         else:
-            self.outcomes.add(Outcome(until, request.number, request.key))
+            self.outcomes.add(Outcome((state.until or 0.0) - self.offset, request.number, request.key))
 
     def _state(self, task: Task) -> State:
         """Return how far a task has come: what a worker has counts as an attempt, also if it lies behind another."""

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from zmqbroker.broker.store.rows import State
+from zmqbroker.broker.ledger import Ledger
+from zmqbroker.broker.store.rows import State, StoredTask
+from zmqbroker.wire import DEFAULT_QUEUE
 
 MOST_FAILED = 100_000  # tasks without a result that are kept; the oldest make room
 MOST_FAILED_BYTES = 1 << 30  # bytes of their bodies
@@ -34,13 +36,20 @@ class FailedTask(NamedTuple):
     size: int  # bytes of its body
     until: float  # the instant until which it is kept
 
+    @classmethod
+    def of(cls, stored: StoredTask, offset: float) -> "FailedTask":
+        """Return what is known of a task as it is stored; `offset`: seconds from the broker's clock to the wall's."""
+        request, state, _, size = stored
+        queue = request.queue or DEFAULT_QUEUE
+        return cls(request.number, request.key, queue, state, size, (state.until or 0.0) - offset)
+
 
 class Outcomes:
     """Outcomes by key."""
 
     def __init__(self, most_failed: int = MOST_FAILED, most_bytes: int = MOST_FAILED_BYTES) -> None:
         """Start without any. The bounds are those of tasks without a result, in number and in bytes of bodies."""
-        self.failed: OrderedDict[int, FailedTask] = OrderedDict()  # by number, the first to have failed first
+        self.failed: Ledger[FailedTask] = Ledger(OrderedDict())  # the first to have failed comes first
         self.dropped = 0  # of those, for want of room
         self._failed_bytes = 0
         self._most_failed = most_failed
@@ -60,7 +69,7 @@ class Outcomes:
     def add_failed(self, failed: FailedTask) -> None:
         """Take in one that has no result."""
         self.add(Outcome(failed.until, failed.number, failed.key))
-        self.failed[failed.number] = failed
+        self.failed.insert(failed.number, failed)
         self._failed_bytes += failed.size
 
     def forget(self, key: str) -> Outcome | None:
@@ -68,8 +77,9 @@ class Outcomes:
         outcome = self._by_key.pop(key, None)
         if outcome is None:
             return None
-        failed = self.failed.pop(outcome.number, None)
+        failed = self.failed.get(outcome.number)
         if failed is not None:
+            self.failed.remove(outcome.number)
             self._failed_bytes -= failed.size
         if len(self._ends) > 2 * len(self._by_key) + STALE_KEPT:
             self._ends = [entry for entry in self._ends if self._by_key.get(entry.key) is entry]
@@ -88,7 +98,7 @@ class Outcomes:
         """Forget those without a result that there is no room for, and yield them."""
         while len(self.failed) > self._most_failed or self._failed_bytes > self._most_bytes:
             self.dropped += 1
-            yield self._pop(next(iter(self.failed.values())).key)
+            yield self._pop(next(iter(self.failed)).key)
 
     def next_due(self) -> float | None:
         """Return the instant at which the first has been kept for long enough; None: there are none."""

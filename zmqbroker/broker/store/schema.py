@@ -20,6 +20,7 @@ TABLES = [
 ]
 
 INSERT = f"INSERT INTO task VALUES ({', '.join('?' * len([*ASKED, 'crc', *TOLD, *BODY]))})"
+SET_REQUEST = f"UPDATE task SET {', '.join(f'{name} = ?' for name in [*ASKED[1:], 'crc'])} WHERE number = ?"
 SET_STATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in TOLD)} WHERE number = ?"
 SET_RESULT = f"UPDATE task SET {', '.join(f'{name} = ?' for name in [*TOLD, *BODY])} WHERE number = ?"
 DELETE = "DELETE FROM task WHERE number = ?"
@@ -28,7 +29,10 @@ DELETE_QUEUE = "DELETE FROM queue WHERE name = ?"
 SET_SETTING = "INSERT OR REPLACE INTO setting VALUES (?, ?)"
 
 _COLUMNS = ", ".join([*ASKED, "crc", *TOLD, *BODY[:2]])
-READ = f"SELECT {_COLUMNS}, body FROM task WHERE number = ?"
+READ = (  # a large body may stay in the store
+    f"SELECT {_COLUMNS}, CASE WHEN until IS NULL OR length(body) <= ? THEN body ELSE length(body) END FROM task"
+    " WHERE number = ?"
+)
 READ_SOME = (  # results stay in the store
     f"SELECT {_COLUMNS}, CASE WHEN until IS NULL THEN body ELSE length(body) END FROM task"
     " WHERE number > ? AND number <= ? ORDER BY number LIMIT ?"

@@ -16,7 +16,7 @@ from typing import Any
 from zmqbroker.broker.statistics import Times
 from zmqbroker.broker.store import schema
 from zmqbroker.broker.store.disk import Reserve, free_bytes
-from zmqbroker.broker.store.encoding import decode, encode, encode_body, encode_state
+from zmqbroker.broker.store.encoding import decode, encode, encode_body, encode_request, encode_state
 from zmqbroker.broker.store.gate import Batch, Finished, StoreError, unfit
 from zmqbroker.broker.store.opening import ERRORS, NOT_TEXT, FullError, damaged, end, open_file, store_error
 from zmqbroker.broker.store.rows import LARGEST_BODY, DamagedTask, QueueSettings, StoredTask
@@ -38,6 +38,7 @@ class SqliteStore:
     def __init__(self, path: Path, floor: int = DEFAULT_FLOOR, reserve: int = RESERVE) -> None:
         """Open it, or make it. `floor` and `reserve` are in bytes, 0: none. Raises StoreError."""
         self._path = Path(os.path.realpath(path))
+        self.path = str(self._path)
         self.floor = floor
         self.commits = Times()
         self._finished: list[Finished] = []
@@ -83,7 +84,7 @@ class SqliteStore:
             except StoreError as error:
                 raise self._fail(error) from None
             self.commits.add(monotonic() - began)
-        found = {number: self._find(number) for number in batch.wanted}
+        found = {number: self._find(number, most) for number, most in batch.wanted.items()}
         self._finished.append(finished._replace(found=found))
 
     def fileno(self) -> None:
@@ -193,6 +194,9 @@ class SqliteStore:
             results = batch.results.items()
             rows = [(*encode_state(state), *encode_body(body), number) for number, (state, body) in results]
             self._check(many(schema.SET_RESULT, rows), rows)
+        if batch.renewed:
+            rows = [(*encode_request(request)[1:], number) for number, request in batch.renewed.items()]
+            self._check(many(schema.SET_REQUEST, rows), rows)
         if batch.forgotten:
             many(schema.DELETE, [(number,) for number in batch.forgotten])
         for name, settings in batch.queues.items():
@@ -251,8 +255,8 @@ class SqliteStore:
     def _set(self, name: str, value: bytes | int) -> None:
         self._connection.execute(schema.SET_SETTING, (name, value))
 
-    def _find(self, number: int) -> StoredTask | DamagedTask | None:
-        rows = self._read(schema.READ, number)
+    def _find(self, number: int, most: int) -> StoredTask | DamagedTask | None:
+        rows = self._read(schema.READ, most, number)
         return decode(rows[0]) if rows else None
 
     def _read(self, statement: str, *values: Any) -> list[Any]:

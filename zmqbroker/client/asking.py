@@ -1,0 +1,80 @@
+"""What a thread asks of the broker and waits for itself, and what it may ask about a task that is there already."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import InvalidStateError
+from math import inf
+from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX
+from time import monotonic
+from typing import Any
+
+from zmqbroker import wire
+from zmqbroker.client.futures import CLOSED, UNREACHABLE, failure_of
+from zmqbroker.client.link import Link
+from zmqbroker.client.options import plain
+from zmqbroker.client.session import Request, Settle
+from zmqbroker.wire import CANCELLED, INVALID, UNKNOWN, UNSETTLED, Reply
+
+
+def ask(link: Link, request: Request, until: float, leave: Callable[[str], bool]) -> Reply | None:
+    """Send a request, and wait for its answer; None: it was left without one, at the instant `until` (inf: never).
+
+    To leave it is what `leave` does with its name, and is done as well when this is interrupted.
+    """
+    # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
+    arrived: SimpleQueue[list[Reply]] = SimpleQueue()
+    request.settle = arrived.put
+    try:
+        link.call(request, until)
+        link.check_can_wait()
+        return arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))[0]
+    except Empty:
+        link.check_can_wait()
+        return None if leave(request.name) else arrived.get()[0]  # which has come just now
+    except BaseException:
+        leave(request.name)
+        raise
+
+
+def question(
+    key: str, id: str, settle: Settle | None, instants: dict[str, float] | None = None, **fields: Any
+) -> Request:
+    """Make a request about the task with this key; raises ValueError for what is no key."""
+    key = plain(key)
+    wire.check_fields({"key": key})
+    return Request(key, [wire.EMPTY], wire.more_fields(fields), settle, instants, id=id)
+
+
+def check_cancelled(key: str, reply: Reply) -> None:
+    """Raise KeyError when there was nothing to cancel, TaskFailed when the broker was not there to do it."""
+    if reply.status in (INVALID, UNKNOWN):
+        raise KeyError(key)
+    if reply.status != CANCELLED:
+        raise failure_of(reply, reply.reason, reply.status)
+
+
+def forget(link: Link, requests: Iterable[Request]) -> None:
+    """Send all of these, which forget outcomes, and wait for the answers.
+
+    Raises InvalidStateError when tasks have none yet, TaskFailed when the broker was not there.
+    """
+    arrived: SimpleQueue[list[Reply]] = SimpleQueue()
+    names, unsettled = set(), []
+    try:
+        for request in requests:
+            request.settle = arrived.put
+            names.add(request.name)
+            link.submit([request])
+        while names:
+            link.check_can_wait()
+            for reply in arrived.get():
+                names.discard(reply.id or "")
+                if reply.status in (CLOSED, UNREACHABLE, INVALID):
+                    raise failure_of(reply, reply.reason, reply.status)
+                if reply.status in UNSETTLED:
+                    unsettled.append(f"{reply.key} is {reply.status}")
+    finally:
+        for name in names:
+            link.drop(name)
+    if unsettled:
+        raise InvalidStateError(f"not settled yet, so not forgotten: {', '.join(unsettled)}")
