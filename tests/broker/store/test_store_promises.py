@@ -178,9 +178,9 @@ class Promises(RuleBasedStateMachine):
         if header is not None and header.forget:
             self.forgetters.add(header.key or "")
         self.asked[address] = key, what
-        before = set(self.dispatcher.ledger._tasks)
+        before = {task.number for task in self.dispatcher.ledger}
         self.dispatcher.submit([address], [body], self.now, header)
-        for number in set(self.dispatcher.ledger._tasks) - before:
+        for number in {task.number for task in self.dispatcher.ledger} - before:
             task = self.dispatcher.ledger.get(number)
             assert number > self.highest, "a number that the store has already"
             self.highest = number
