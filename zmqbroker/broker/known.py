@@ -83,10 +83,7 @@ class Known(Tasks):
         if any(_is_told(waiter, envelope, header) for waiter in task.waiters):
             return
         answer = self._make_answer(envelope, header, CANCELLED, task.reason)  # who cancels wants an answer too
-        if task.is_durable:
-            self.journal.answer(answer)
-        else:
-            self.settled.append(answer)
+        self._send(answer, task.is_durable)
 
     def cancel(self, task: Task, reason: str, now: float) -> None:
         """Settle a task that is not wanted any more."""
@@ -145,37 +142,39 @@ class Known(Tasks):
 
     def _answer_stored(self, key: str, waiter: Waiter) -> None:
         """Have an outcome read from the store for somebody, or told that it is there, if that will do."""
-        envelope, header = waiter
+        header = waiter.header
         number = self.journal.number_of(key)
         if header is not None and header.detach:
             self._accept(number, waiter)
         elif self.journal.outcomes.find(key) is None:
-            self._answer(envelope, header, FAILED, DAMAGED)
-            if header is not None and header.forget:
-                self.journal.forget(key)
+            self._answer_found(key, waiter, DamagedTask(number, key))
         else:
             self.journal.want(number, partial(self._answer_found, key, waiter))
 
     def _answer_found(self, key: str, waiter: Waiter, found: Found) -> None:
         """Tell somebody what was found in the store."""
         envelope, header = waiter
-        is_fetch = header is not None and (header.fetch is not None or header.forget)
+        is_wanted = header is not None and header.fetch is not None  # then it is not dropped before it is sent
+        is_question = is_wanted or (header is not None and header.forget)
         if found is None:  # it was forgotten in this very turn: who wants it done sends it again
             has_failed = self.journal.has_failed
-            status = UNKNOWN if is_fetch and not has_failed else UNAVAILABLE
+            status = UNKNOWN if is_question and not has_failed else UNAVAILABLE
             self._answer(envelope, header, status, STORE_FAILED if has_failed else "it has just been forgotten")
             return
         if isinstance(found, DamagedTask):
-            self._answer(envelope, header, FAILED, DAMAGED).number = found.number
+            answer = self._make_answer(envelope, header, FAILED, DAMAGED)
+            answer.number = found.number
         else:
             state = found.state
             status = SETTLED[SETTLED.index(state.status)]  # the very object: they are told apart by identity
-            answer = self._answer(envelope, header, status, state.reason)
+            answer = self._make_answer(envelope, header, status, state.reason)
             answer.attempts, answer.number = state.attempts, found.request.number
             if answer.status is DONE and _wants_body(header):
                 answer.body = found.body or []
-        if header is not None and header.forget:
+        is_forgotten = header is not None and header.forget
+        if is_forgotten:
             self.journal.forget(key)
+        self._send(answer, is_forgotten and not is_wanted)
 
     # How answers are made
 
@@ -184,6 +183,13 @@ class Known(Tasks):
         answer = self._make_answer(envelope, header, status, reason)
         self.settled.append(answer)
         return answer
+
+    def _send(self, answer: Task, is_to_be_stored: bool) -> None:
+        """Have an answer sent, once what it says is stored if that is to be."""
+        if is_to_be_stored:
+            self.journal.answer(answer)
+        else:
+            self.settled.append(answer)
 
     def _make_answer(self, envelope: Frames, header: Header | None, status: str, reason: str = "") -> Task:
         answer = Task(envelope, [], self._queues.default, header=header)
