@@ -1,11 +1,25 @@
 """A dispatcher as tests use it, with workers that announce themselves, and times that are literal."""
 
+from hypothesis import strategies as st
+
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.task import Record, Task, Worker
 from zmqbroker.wire import Announce, Header
 
+UNSTORED = {  # fields of a header that has nothing to do with a store
+    "durable": st.just(False),
+    "detach": st.just(False),
+    "keep": st.none(),
+    "fetch": st.none(),
+    "body": st.just(True),
+    "forget": st.just(False),
+}
+
 SERIAL = Announce(label="serial", serial=True)
 PARALLEL = Announce(label="parallel")
+NOT_STORED = {  # for strategies of headers that want nothing of a store
+    name: st.just(Header._field_defaults[name]) for name in ("durable", "detach", "keep", "fetch", "body", "forget")
+}
 
 
 class Core(Dispatcher):
@@ -31,8 +45,7 @@ class Core(Dispatcher):
         return pairs
 
     def done(self, worker: str, attempt_id: bytes, now: float, asks: int = 0) -> None:
-        self.answered(worker.encode(), attempt_id, asks, now)
-        self.result(attempt_id, [b"result"], now)
+        self.answer(worker.encode(), attempt_id, asks, [b"result"], now)
 
     def failed(self, worker: str, attempt_id: bytes, now: float, asks: int = 0) -> None:
         self.answered(worker.encode(), attempt_id, asks, now)

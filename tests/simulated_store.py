@@ -1,7 +1,7 @@
 """A store in memory that dies when it is told to, between any two steps; and what a batch does to what is stored."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from math import inf
 
 from zmqbroker.broker.statistics import Times
@@ -21,13 +21,14 @@ class SimulatedDisk:
         self.is_full = False  # new tasks are refused
         self.room = inf  # bytes for the results of a batch: the largest are left out
 
-    def apply(self, batch: Batch) -> frozenset[int]:
-        """Store a batch, all of it at once; return the new tasks that were refused."""
+    def apply(self, batch: Batch, refused: Set[int] = frozenset()) -> frozenset[int]:
+        """Store a batch, all of it at once, but for what was refused before; return the new tasks that are now."""
         if not self.is_full:
             self.tasks |= batch.new
-        for number, state in batch.states.items():
-            self.tasks[number] = self.tasks[number]._replace(state=state)
-        for number, (state, result) in batch.results.items():
+        for number in batch.states.keys() - refused:
+            self.tasks[number] = self.tasks[number]._replace(state=batch.states[number])
+        for number in batch.results.keys() - refused:
+            state, result = batch.results[number]
             self.tasks[number] = StoredTask(self.tasks[number].request, state, result, size(result))
         for number, request in batch.renewed.items():
             self.tasks[number] = self.tasks[number]._replace(request=request)
@@ -70,6 +71,7 @@ class SimulatedStore:
         self.commits = Times()
         self.started: deque[Batch] = deque()  # and not yet on the disk
         self._slice_length = slice_length
+        self._refused: set[int] = set()  # new tasks
         self._finished: list[Finished] = []
         self._is_dead = False
 
@@ -97,7 +99,8 @@ class SimulatedStore:
         batch = self.started.popleft()
         left = unfit(batch.results, self.disk.room)
         fitting = batch.without_results(left)
-        refused = self.disk.apply(fitting)
+        refused = self.disk.apply(fitting, self._refused)
+        self._refused |= refused
         found = {number: self.disk.find(number, most) for number, most in batch.wanted.items()}
         self._finished.append(Finished(batch, refused, {number: fitting.states[number] for number in left}, found))
         return True

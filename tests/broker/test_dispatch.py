@@ -321,7 +321,7 @@ def test_ids_of_an_earlier_run_match_nothing():
     assert (dispatcher.running, dispatcher.counters.late) == (1, 1)
 
 
-@pytest.mark.parametrize("attempt_id", [b"", b"x", b"x" * 15, b"x" * 16, b"x" * 1000, bytearray(16)])
+@pytest.mark.parametrize("attempt_id", [b"", b"x", b"x" * 15, b"x" * 16, b"x" * 1000, memoryview(bytes(16))])
 def test_a_made_up_attempt_id_is_counted_and_changes_nothing(attempt_id: bytes):
     dispatcher = Dispatcher()
     submit(dispatcher, "a")

@@ -1,22 +1,28 @@
 """Control of tasks that have failed and are in the store: a dispatcher, its journal, and a store that is slow."""
 
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import zmq
+from conftest import Peers
 from core_support import SERIAL, Core
 from stored_support import StoredCore
 
-from zmqbroker.broker import stored
+from zmqbroker.broker import desk, stored
 from zmqbroker.broker.about import MOST_SHOWN, Answer
 from zmqbroker.broker.control import Control
 from zmqbroker.broker.ledger import MOST_NUMBERS
 from zmqbroker.broker.questions import Later, RefusedError
+from zmqbroker.broker.shutdown import Shutdown
 from zmqbroker.broker.store.gate import StoreError
 from zmqbroker.broker.store.journal import STORE_FAILED
 from zmqbroker.broker.store.outcomes import FailedTask
 from zmqbroker.broker.store.rows import State
+from zmqbroker.broker.traffic import Traffic
 from zmqbroker.wire import Header
+from zmqbroker.wire.control import parse_answer, question_message
 
 
 @pytest.fixture
@@ -408,6 +414,26 @@ def test_a_store_that_fails_is_the_answer(core: StoredCore, ask: str):
     core.storing.turn(0.0)
     assert isinstance(core.storing.failure, StoreError)
     assert [str(answer) for answer in told] == [STORE_FAILED]
+
+
+def test_an_answer_of_the_store_comes_later_and_others_come_first_for_as_long_as_that_took(
+    core: StoredCore, monkeypatch
+):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(desk, "monotonic", lambda: clock.now)
+    failed(core, "key")
+    with Peers() as peers, peers.context.socket(zmq.ROUTER) as control:
+        control.bind("inproc://control")
+        asker = peers.open(zmq.DEALER, "inproc://control")
+        sockets: Any = SimpleNamespace(control=control)
+        served = desk.Desk(sockets, core, Shutdown(0.0), Traffic(core.counters, 0.0), print, core.store, print)
+        asker.send_multipart(question_message(b"1", "retry", key="key"))
+        served.serve(0.0)
+        assert (asker.poll(0), served.due) == (0, 100.0)
+        clock.now = 100.01
+        core.turn()
+        assert parse_answer(asker.recv_multipart())[1]["retried"] == 1
+        assert served.due == pytest.approx(100.21)
 
 
 # The status

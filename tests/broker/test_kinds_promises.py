@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 from unittest.mock import patch
 
-from core_support import entries
+from core_support import NOT_STORED, entries
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -45,6 +45,7 @@ HEADERS = st.builds(
     retry_delay=st.sampled_from([None, 0.0, 0.25]),
     retry_factor=st.sampled_from([None, 1, 3]),
     retry_most=st.sampled_from([None, 0.5]),
+    **NOT_STORED,
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from unittest.mock import patch
 
-from core_support import entries, places
+from core_support import NOT_STORED, entries, places
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -37,6 +37,7 @@ HEADERS = st.builds(
     retry_delay=st.sampled_from([None, 0.0, 0.5]),
     retry_factor=st.none(),
     retry_most=st.none(),
+    **NOT_STORED,
 )
 
 

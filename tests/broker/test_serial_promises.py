@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import ExitStack
 from unittest.mock import patch
 
-from core_support import due
+from core_support import NOT_STORED, due
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -37,6 +37,7 @@ HEADERS = st.builds(
     retry_delay=st.none(),
     retry_factor=st.none(),
     retry_most=st.none(),
+    **NOT_STORED,
 )
 
 

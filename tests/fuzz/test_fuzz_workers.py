@@ -12,6 +12,7 @@ from zmqbroker import Broker
 from zmqbroker.wire import EMPTY, HEADER, MalformedError, announced
 from zmqbroker.wire.announced import (
     COUNTED,
+    DONE,
     MOST_ASKED,
     NAMED,
     OUTCOMES,
@@ -70,6 +71,17 @@ def test_a_word_comes_out_as_it_went_in(verb: bytes, asks: int, attempt_id: byte
     assert parse_word(outcome_message(verb, asks, attempt_id, [b"body"])[1]) == Word(verb, asks, attempt_id)
     assert parse_word(counted_message(b"ready", asks)[1]) == Word(b"ready", asks, b"")
     assert parse_word(named_message(b"touch", attempt_id, b"")[1]) == Word(b"touch", 0, attempt_id)
+
+
+@examples(200)
+@given(st.sampled_from(OUTCOMES), st.integers(-1, 99), st.binary(max_size=150), st.sampled_from([b"", b" ", b"0"]))
+def test_a_result_that_is_read_in_one_step_is_the_word_that_it_says(verb: bytes, asks: int, id: bytes, more: bytes):
+    message = [b"worker", b"", b"ZB1 %s %s%d %s" % (verb, more, asks, id), b"body"]
+    done = announced.match_done(message)
+    if done is not None:
+        assert parse_word(message[2]) == Word(DONE, int(done[0]), done[1])
+    else:
+        assert verb != DONE or not 0 <= asks <= MOST_ASKED or not 0 < len(id) <= 100 or more
 
 
 @examples(100)

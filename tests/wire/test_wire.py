@@ -362,3 +362,17 @@ def test_messages_to_workers_and_clients():
 def test_the_header_of_a_task_is_json(key: str | None, timeout: float | None):
     fields = {"number": 7, "key": key, "queue": "a/b.c_D-1", "attempt": 2, "tries": 0, "timeout": timeout}
     assert task_header(7, key, "a/b.c_D-1", 2, 0, timeout) == b"ZB1 " + json.dumps(fields).encode()
+
+
+@pytest.mark.parametrize("key", ["k", "0123456789abcdef-17", "two words, {braces} and 'quotes'", "k" * 256])
+def test_a_header_with_only_a_key_is_the_same_however_it_is_written(key: str):
+    usual = wire.parse_request([b"id", b'ZB1 {"key": "%s"}' % key.encode(), b"", b"body"])
+    other = wire.parse_request([b"id", b'ZB1 {"key":"%s"}' % key.encode(), b"", b"body"])
+    assert usual == other == ([b"id"], [b"body"], wire.Header(key))
+    assert type(usual[2]) is wire.OnlyKey
+    assert type(other[2]) is wire.Header
+
+
+@pytest.mark.parametrize("key", ["two words, {braces} and 'quotes'", "k" * 256])
+def test_the_header_of_a_usual_reply_is_what_any_reply_would_have(key: str):
+    assert wire.done_header(key, 2, 17) == wire.reply_header(key, wire.DONE, 2, "", 17)

@@ -62,7 +62,7 @@ class Process:
 
     @property
     def can_begin(self) -> bool:
-        return self.session.in_hand is None and self.session.has_tasks
+        return self.session.in_hand is None and bool(self.session.tasks)
 
     @property
     def can_finish(self) -> bool:

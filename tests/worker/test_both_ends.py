@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from both_ends_support import REJECTED, BothEnds, Pipe, Process, number_of
-from core_support import due
+from core_support import NOT_STORED, due
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -44,6 +44,7 @@ HEADERS = st.builds(
     retry_delay=st.sampled_from([None, 0.0, 1.0]),
     retry_factor=st.sampled_from([None, 2.0]),
     retry_most=st.sampled_from([None, 0.0, 1.5]),
+    **NOT_STORED,
 )
 
 

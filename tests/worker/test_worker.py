@@ -461,7 +461,7 @@ def test_a_worker_that_is_stopped_at_a_long_task_gives_back_the_others_at_once(b
     for number, body in enumerate((b"long", b"short")):
         bare.give(asking, b"%d" % number, body)
     gate.wait_for(b"long")
-    wait_until(lambda: worker._session.has_tasks)
+    wait_until(lambda: bool(worker._session.tasks))
     worker.stop()
     assert bare.said()[1] == Outcome(b"release", b"1")
     gate.open(b"long")
@@ -699,7 +699,7 @@ def test_what_lies_behind_a_long_task_is_done_by_another_worker_and_by_it_alone(
         with working(running.addresses.ready, quick):
             assert [future.result(PATIENCE) for future in short] == [b"%d" % number for number in range(7)]
         assert not long.done()
-        wait_until(lambda: not stuck._session.has_tasks)  # it has been told to drop them
+        wait_until(lambda: not stuck._session.tasks)  # it has been told to drop them
         slow.open(b"long")
         assert long.result(PATIENCE) == b"LONG"
     assert slow.counts == {b"long": 1}

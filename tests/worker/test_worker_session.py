@@ -159,7 +159,7 @@ def test_who_stops_takes_back_what_was_asked_for_and_gives_back_what_lies_behind
     assert one(session.finish(DONE, [b"r"], 1.0)) == "done 0 a r"
     assert said(session.receive(Given(b"c", [b"crossed"]))) == ["release 0 c"]
     assert session.asked == 0
-    assert not session.has_tasks
+    assert not session.tasks
 
 
 def test_withdrawn_ends_the_wait_for_tasks(session: Session):

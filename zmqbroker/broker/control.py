@@ -106,7 +106,7 @@ class Control:
             "totals": asdict(dispatcher.counters),
             "total_queues": len(dispatcher.queues),
             "queues": _about_queues(named, now),
-            "slowest": [about_task(task, now) for task in islice(dispatcher.in_hand, SLOWEST_NAMED)],
+            "slowest": [about_task(task, now) for task in islice(dispatcher.in_hand.values(), SLOWEST_NAMED)],
             "failures": [about_failure(failure, now) for failure in failures],
             "store": None if self._store is None else about_store(self._store, dispatcher.journal),
         }
@@ -134,7 +134,7 @@ class Control:
         worker = text(question, "worker")
         tasks: Iterable[Task]
         if order == SLOWEST:
-            tasks, cursor = page(self._dispatcher.in_hand, question)
+            tasks, cursor = page(self._dispatcher.in_hand.values(), question)
         else:
             tasks, cursor = self._dispatcher.ledger.after(number(question, "after", 0, LARGEST_NUMBER))
         wanted = (

@@ -63,6 +63,10 @@ class Desk:
         for message in self._inbox.batch(MOST_ANSWERED):
             self._send(self._answer(message, now))
         self._traffic.charge(CONTROL)
+        self._let_others(began)
+
+    def _let_others(self, began: float) -> None:
+        """Have others come first for a while, after an answer that was begun at this instant."""
         ended = monotonic()
         self.due = ended + min(OTHERS_SHARE * (ended - began), LONGEST_WAIT)
 
@@ -80,13 +84,15 @@ class Desk:
         except RefusedError as refusal:
             return error_message(envelope, str(refusal))
         if isinstance(answer, Later):
-            answer.then = partial(self._answer_later, envelope)
+            answer.then = partial(self._answer_later, envelope, monotonic())
             return None
         if question["ask"] == "status":
             answer = self._about_broker(now) | answer
         return answer_message(envelope, answer)
 
-    def _answer_later(self, envelope: Frames, answer: Answer | RefusedError) -> None:
+    def _answer_later(self, envelope: Frames, began: float, answer: Answer | RefusedError) -> None:
+        """Answer when the store has done its part, which counts as time that the answer took."""
+        self._let_others(began)
         if isinstance(answer, RefusedError):
             self._send(error_message(envelope, str(answer)))
         else:

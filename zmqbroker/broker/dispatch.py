@@ -19,6 +19,7 @@ from math import inf
 from zmqbroker.broker.intake import Intake
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BY_FAIL, BY_LOSS, BY_REJECT, BY_RELEASE, BY_TIMEOUT
+from zmqbroker.broker.store.journal import HandOut
 from zmqbroker.broker.task import (
     DELAYED,
     EARLIER,
@@ -103,14 +104,23 @@ class Dispatcher(Intake):
             self._workers.withdraw(worker, number)
             self._tell(worker, announced.WITHDRAWN, b"%d" % number)
 
-    def answered(self, worker_id: Sized, attempt_id: bytes, asks: int, now: float) -> None:
+    def answer(self, worker_id: Sized, attempt_id: bytes, asks: int, body: Frames, now: float) -> None:
+        """Take in the result of an attempt from an announced worker, which asks for so many more tasks."""
+        task = self.answered(worker_id, attempt_id, asks, now)
+        if task is None or task.attempt_id != attempt_id:
+            self.result(attempt_id, body, now)
+        else:  # as nearly always: then the task need not be looked for
+            self._succeed(task, body, now)
+
+    def answered(self, worker_id: Sized, attempt_id: bytes, asks: int, now: float) -> Task | None:
         """Note that an announced worker told the outcome of an attempt, and asks for so many more tasks.
 
-        What became of the attempt is told by `result`, `fail`, `reject` or `release`, after this.
+        What became of the attempt is told by `result`, `fail`, `reject` or `release`, after this. Returns the task as
+        the worker has held it; None when it did not.
         """
         worker = self._workers.announced(worker_id)
         if worker is None:
-            return
+            return None
         held = worker.held
         was_first = next(iter(held), None) == attempt_id
         task = held.pop(attempt_id, None)
@@ -120,16 +130,19 @@ class Dispatcher(Intake):
             worker.slots.extend([[worker.id]] * asks)
         if was_first:
             self._begin_first(worker, now)
-        self._workers.place(worker)
+        if worker.line is None or not held:  # else it stands where it belongs, with others that have something
+            self._workers.place(worker)
+        return task
 
     def result(self, attempt_id: Sized, body: Frames, now: float) -> None:
         """Settle the task with the result of any of its attempts."""
-        task = self._find(attempt_id)
-        if task is not None:
-            if task.attempt_id != attempt_id:
-                task.queue.statistics.overtaken += 1
-            elif task.worker.record is not None or task.failed_at:
-                self._records.succeeded(task, now)
+        task = self.in_hand.get(attempt_id) or self._find(attempt_id)
+        if task is None:
+            return
+        if task.attempt_id == attempt_id:
+            self._succeed(task, body, now)
+        else:
+            task.queue.statistics.overtaken += 1
             self._settle(task, DONE, body, now)
 
     def fail(self, attempt_id: Sized, reason: str, now: float) -> None:
@@ -166,11 +179,16 @@ class Dispatcher(Intake):
             self._wait(task, now)
 
     def touch(self, attempt_id: Sized, seconds: float | None, now: float) -> None:
-        """Move the running attempt's deadline to `now` + `seconds` (None: + its timeout, if there is one)."""
+        """Move the running attempt's deadline to `now` + `seconds` (None: + its timeout, if there is one).
+
+        One of an earlier run of the broker, that nobody else has told of, always has one.
+        """
         task = self._find_running(attempt_id)
         if task is None or task.worker.lost or task.charged != task.attempt_id:
             return
         seconds = task.timeout if seconds is None else seconds
+        if seconds is None and task.worker is EARLIER:
+            seconds = self._reclaim_within
         if seconds is not None:
             task.deadline = now + seconds
             self._set_due(task, task.deadline)
@@ -186,21 +204,44 @@ class Dispatcher(Intake):
     def hand_out(self, now: float) -> tuple[Frames, Task] | None:
         """Give the first waiting task to an idle worker; None when either is missing.
 
-        Returns the worker's envelope and the task, whose `attempt_id` names the attempt. A worker that has the task
-        already, behind another one, does not get it anew.
+        Returns the worker's envelope and the task, whose `attempt_id` names the attempt; it is to be sent at once,
+        unless it is among what is `unsent` to the worker. One that has the task already, behind another one, does not
+        get it anew.
         """
         while (pair := self._matching.next()) is not None:
             task, worker = pair
-            attempt_id = worker.attempt_behind(task) if task.holders else None
-            if attempt_id is None:
+            if not task.holders or not self._is_behind(task, worker):
                 envelope = worker.slots.pop()
-                self._start_running(task, worker, now)
+                self._start_running(task, worker, envelope, now)
                 return envelope, task
-            self._run_again(task, worker, attempt_id)  # behind what it has in hand; it does not know that it waited
-            if worker.due is None:
-                self._timers.set(worker, worker.since + HELD)
-            self._matching.put_back(worker)
         return None
+
+    def _is_behind(self, task: Task, worker: Worker) -> bool:
+        """Have a task run where it lies behind what the worker has in hand, which does not know that it waited.
+
+        False when the worker does not have it; others that do are told not to begin it.
+        """
+        attempt_id = worker.attempt_behind(task)
+        if attempt_id is None:
+            self._drop_behind(task)
+            return False
+        self._run_again(task, worker, attempt_id)
+        if worker.due is None:
+            self._timers.set(worker, worker.since + HELD)
+        self._matching.put_back(worker)
+        return True
+
+    def begin(self, hand_out: HandOut, now: float) -> bool:
+        """Note that a hand-out is stored, and sent now; False: it does not stand any more."""
+        _, task, worker, attempt_id = hand_out
+        if worker.unsent.pop(attempt_id, None) is None:
+            return False
+        if worker.has_in_hand(attempt_id):
+            worker.since = now
+            self._take_in_hand(task, now)
+        elif worker.due is None:
+            self._timers.set(worker, worker.since + HELD)
+        return True
 
     def take_back(self, task: Task, now: float) -> None:
         """Undo the hand-out of `task`: its worker is gone. No attempt is charged for it."""
@@ -292,6 +333,12 @@ class Dispatcher(Intake):
         else:
             self._lose_attempt(task, BY_LOSS, _ended(task), now)
 
+    def _succeed(self, task: Task, body: Frames, now: float) -> None:
+        """Settle a task with the result of its running attempt."""
+        if task.worker.record is not None or task.failed_at:
+            self._records.succeeded(task, now)
+        self._settle(task, DONE, body, now)
+
     # What serial workers have
 
     def _begin_first(self, worker: Worker, now: float) -> None:
@@ -304,6 +351,8 @@ class Dispatcher(Intake):
         if task.status is WAITING or task.status is DELAYED:
             self._stop_waiting(task)
             self._run_again(task, worker, attempt_id)
+        if attempt_id in worker.unsent:
+            return
         if task.attempt_id == attempt_id and task.charged != attempt_id:  # else done by others, or taken over in hand
             self._take_in_hand(task, now)
         if len(worker.held) > 1 and worker.due is None:
@@ -312,7 +361,7 @@ class Dispatcher(Intake):
     def _see_whether_stuck(self, worker: Worker, now: float) -> None:
         """Have those wait again that lie behind a task which takes too long."""
         self._timers.clear(worker)
-        if len(worker.held) < 2:
+        if len(worker.held) - len(worker.unsent) < 2:
             return
         if now < worker.since + HELD:
             self._timers.set(worker, worker.since + HELD)
@@ -333,7 +382,7 @@ class Dispatcher(Intake):
             return
         self._lose_earlier(task, attempt_id, worker, now)
         worker.held[attempt_id] = task
-        if task.attempt_id == attempt_id and task.worker is EARLIER:
+        if task.status is RUNNING and task.worker is EARLIER:
             self._reclaim(task, worker, attempt_id, now)
         elif task.attempt_id == attempt_id:
             task.worker = worker
@@ -351,6 +400,7 @@ class Dispatcher(Intake):
     def _reclaim(self, task: Task, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Have an attempt of an earlier run go on, with all its time again; if it lies behind it is no attempt yet."""
         task.worker = worker
+        task.attempt_id = task.charged = attempt_id  # if it is not the last one: it had that one still when it ended
         if worker.has_in_hand(attempt_id):
             self._take_in_hand(task, now)
         else:

@@ -6,10 +6,10 @@ from math import inf
 
 from zmqbroker.broker.known import Known
 from zmqbroker.broker.queues import Queue
-from zmqbroker.broker.store.journal import UNSTORED, HandOut, Journal, header_of, request_of
+from zmqbroker.broker.store.journal import UNSTORED, Journal, header_of, request_of
 from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
 from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
-from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header
+from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey
 
 DEFAULT_TRIES = 3
 DEFAULT_RECLAIM = 30.0  # seconds in which a worker may tell of a task that it had when an earlier run ended
@@ -84,6 +84,8 @@ class Intake(Known):
 
     def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, number: int, now: float) -> Task:
         """Make a task as its client wants it."""
+        if type(header) is OnlyKey:
+            return Task(envelope, body, queue, self.tries, self.timeout, self.back_off, header, number, now)
         tries = self.tries if header.tries is None else header.tries
         timeout = self.timeout if header.timeout is None else header.timeout or None
         task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header, number, now)
@@ -121,14 +123,6 @@ class Intake(Known):
             factor if header.retry_factor is None else header.retry_factor,
             most if header.retry_most is None else header.retry_most or inf,
         )
-
-    def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
-        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
-        if status is INVALID:
-            self.counters.malformed += 1
-        else:
-            self.counters.refused += 1
-        self._answer(envelope, header, status, reason)
 
     # What the store has from before
 
@@ -221,27 +215,13 @@ class Intake(Known):
 
     # What the store refuses
 
-    def unstore(self, hand_outs: list[HandOut], numbers: Iterable[int], now: float) -> None:
-        """Refuse new tasks that could not be stored, some of them on their way to workers: these stay ready."""
-        for envelope, task, attempt_id in hand_outs:
-            if task.attempt_id == attempt_id:
-                self._return(envelope, task, now)
+    def unstore(self, numbers: Iterable[int], now: float) -> None:
+        """Refuse new tasks that could not be stored."""
         for number in numbers:
             unstored = self.ledger.get(number)
             if unstored is not None:
                 unstored.reason = UNSTORED
                 self._settle(unstored, UNAVAILABLE, [], now)
-
-    def _return(self, envelope: Frames, task: Task, now: float) -> None:
-        """Undo a hand-out before it was sent."""
-        worker = task.worker
-        self.counters.attempts -= 1
-        worker.held.pop(task.attempt_id, None)
-        self._uncharge(task)
-        self._wait_first([task], now)
-        if not worker.lost:
-            worker.slots.append(envelope)
-            self._workers.place(worker)
 
     def spoil(self, task: Task, state: State) -> None:
         """Have a task fail whose result does not fit on the disk."""
@@ -254,8 +234,7 @@ class Intake(Known):
 
     def recall(self, reply: Task, reason: str) -> None:
         """Have a reply say that the request is to be sent again, as what it says is not stored."""
-        if reply.key is not None:
-            self.journal.outcomes.forget(reply.key)
+        self.journal.recall(reply)
         reply.status, reply.reason, reply.body = UNAVAILABLE, reason, []
 
     # The end

@@ -17,6 +17,7 @@ from zmqbroker.wire import (
     UNKNOWN,
     Frames,
     Header,
+    OnlyKey,
     is_same,
 )
 
@@ -27,19 +28,24 @@ class Known(Tasks):
     def _is_about_known(self, key: str, envelope: Frames, header: Header, now: float) -> bool:
         """Deal with a request that is about a task, or whose key is known; False when it is a new task."""
         task = self._by_key.get(key)
-        if header.cancel:
-            self._cancel(task, envelope, header, now)
-            return True
-        if header.fetch is not None or header.forget:
-            self._look_up(task, key, Waiter(envelope, header), now)
-            return True
+        if type(header) is not OnlyKey:
+            if header.cancel:
+                self._cancel(task, envelope, header, now)
+                return True
+            if header.fetch is not None or header.forget:
+                self._look_up(task, key, Waiter(envelope, header), now)
+                return True
+            if (header.detach or header.durable) and task is not None and not task.is_durable:
+                why = "there is an unsettled task with this key, which was not to be stored"
+                self.refuse(envelope, header, INVALID, why)
+                return True
         if task is not None:
             self._join_or_accept(task, Waiter(envelope, header))
         elif self.has_store and self.journal.has_settled(key):
             self._answer_stored(key, Waiter(envelope, header))
         else:
             kept = self._kept.take(key, envelope[0], now)
-            if kept is None:
+            if kept is None or header.is_stored:  # nobody has stored that one
                 return False
             again = self._answer(envelope, header, kept.status, kept.reason)
             again.body, again.attempts, again.number = kept.body, kept.attempts, kept.number
@@ -49,13 +55,7 @@ class Known(Tasks):
 
     def _join_or_accept(self, task: Task, waiter: Waiter) -> None:
         """Have the reply go to this one as well; or tell it that the task is stored, if that is what it wants."""
-        header = waiter.header
-        if header is None or not (header.detach or header.durable):
-            self._join(task, waiter)
-        elif not task.is_durable:
-            why = "there is an unsettled task with this key, which was not to be stored"
-            self._answer(waiter.envelope, header, INVALID, why)
-        elif header.detach:
+        if waiter.header is not None and waiter.header.detach:
             self._accept(task.number, waiter)
         else:
             self._join(task, waiter)
@@ -77,7 +77,8 @@ class Known(Tasks):
     def _cancel(self, task: Task | None, envelope: Frames, header: Header, now: float) -> None:
         if task is None:
             self.counters.refused += 1
-            self._answer(envelope, header, INVALID, "there is no unsettled task with this key")
+            status = INVALID if self.journal.is_whole else UNAVAILABLE
+            self._answer(envelope, header, status, "there is no unsettled task with this key")
             return
         self.cancel(task, "cancelled by its client", now)
         if any(_is_told(waiter, envelope, header) for waiter in task.waiters):
@@ -137,8 +138,9 @@ class Known(Tasks):
         self._tell_state(task, fetch.waiter)
 
     def _tell_state(self, task: Task, waiter: Waiter) -> None:
-        answer = self._answer(waiter.envelope, waiter.header, task.status, "")
+        answer = self._make_answer(waiter.envelope, waiter.header, task.status)
         answer.attempts, answer.number = task.attempts, task.number
+        self._send(answer, task.is_durable)
 
     def _answer_stored(self, key: str, waiter: Waiter) -> None:
         """Have an outcome read from the store for somebody, or told that it is there, if that will do."""
@@ -173,10 +175,18 @@ class Known(Tasks):
                 answer.body = found.body or []
         is_forgotten = header is not None and header.forget
         if is_forgotten:
-            self.journal.forget(key)
+            self.journal.forget(key, answer.number)
         self._send(answer, is_forgotten and not is_wanted)
 
     # How answers are made
+
+    def refuse(self, envelope: Frames, header: Header | None, status: str, reason: str) -> None:
+        """Answer a request that becomes no task: INVALID, or FAILED or UNAVAILABLE for a proper one."""
+        if status is INVALID:
+            self.counters.malformed += 1
+        else:
+            self.counters.refused += 1
+        self._answer(envelope, header, status, reason)
 
     def _answer(self, envelope: Frames, header: Header | None, status: str, reason: str) -> Task:
         """Answer a request that is no task."""

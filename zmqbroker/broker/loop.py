@@ -252,10 +252,14 @@ class Loop:
         reason = STORE_FAILED if has_failed else "the broker was shut down"
         self._dispatcher.stop_accepting(reason)
         self._dispatcher.abandon(reason, self._now)
-        self._sender.send_replies(self._now)
+        self._send_last()
         until = self._now + LINGER_MS / 1000
         while self._requests.poll(QUIET_MS) and monotonic() < until:
             self._receive_requests(self._now)
-            if self._storing is not None:
-                self._storing.turn(self._now)
-            self._sender.send_replies(self._now)
+            self._send_last()
+
+    def _send_last(self) -> None:
+        """Send what was decided, and is stored if it is to be."""
+        while self._storing is not None and self._storing.has_news:
+            self._storing.turn(self._now)
+        self._sender.send_replies(self._now)

@@ -77,6 +77,8 @@ class Matching:
 
     def put_back(self, worker: Worker) -> None:
         """Have a worker be the first of its line again: it needs no task yet."""
+        if worker.line is not None:
+            worker.line.remove(worker)
         self.workers.place(worker, first=True)
 
     def come_due(self, queue: Queue, now: float) -> None:

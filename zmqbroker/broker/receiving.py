@@ -53,8 +53,8 @@ class Receiver:
             except wire.MalformedRequestError as error:
                 dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
                 continue
-            size = sum(map(len, body)) if self._max_size else 0
-            if size > self._max_size:
+            size = len(body[0]) if len(body) == 1 else sum(map(len, body))
+            if size > self._max_size > 0:
                 why = f"a task of {size} bytes was refused: the limit is {self._max_size} bytes"
                 dispatcher.refuse(envelope, header, FAILED, why)
             else:
@@ -69,6 +69,9 @@ class Receiver:
         for message in inbox.batch(BATCH):
             if message[0] not in workers.known:
                 strangers.append((message, inbox.frame))
+            elif len(message) > 3 and (done := announced.match_done(message)) is not None:
+                asks, attempt_id = done
+                dispatcher.answer(message[0], attempt_id, int(asks), message[3:], now)
             elif announced.is_plain(message):
                 dispatcher.ready(message[:1])
             else:

@@ -11,7 +11,7 @@ from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.store.journal import HandOut
 from zmqbroker.broker.task import Task
 from zmqbroker.transport.messages import send
-from zmqbroker.wire import EXPIRED, FAILED, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, announced
+from zmqbroker.wire import DONE, EXPIRED, FAILED, INVALID, PROGRESS, UNAVAILABLE, Frames, Header, OnlyKey, announced
 
 WENT_WRONG = (FAILED, EXPIRED, INVALID, UNAVAILABLE)
 
@@ -26,29 +26,26 @@ class Sender:
 
     def hand_out(self, now: float) -> None:
         """Give workers that are ready the tasks that wait."""
-        dispatcher = self._dispatcher
+        dispatcher, is_verbose = self._dispatcher, self._report.is_verbose
         while (pair := dispatcher.hand_out(now)) is not None:
             envelope, task = pair
-            if self._report.is_verbose:
+            if is_verbose:
                 self._report.attempt(task)
-            if task.is_durable:
-                dispatcher.journal.hold(HandOut(envelope, task, task.attempt_id))
+            if task.worker.unsent:
+                dispatcher.journal.hold(HandOut(envelope, task, task.worker, task.attempt_id))
             elif not self._send_task(envelope, task):
                 dispatcher.take_back(task, now)
 
     def send_stored(self, hand_out: HandOut, now: float) -> None:
-        """Give a worker a durable task, now that this is stored; unless the task went elsewhere meanwhile."""
-        envelope, task, attempt_id = hand_out
-        if task.attempt_id == attempt_id and not self._send_task(envelope, task):
-            self._dispatcher.take_back(task, now)
+        """Give a worker a task, now that this is stored, unless it is not to have it any more."""
+        if self._dispatcher.begin(hand_out, now) and not self._send_task(hand_out.envelope, hand_out.task):
+            self._dispatcher.take_back(hand_out.task, now)
 
     def _send_task(self, envelope: Frames, task: Task) -> bool:
         """Send a task to its worker; False: it is gone."""
-        message = wire.task_message(envelope, task.attempt_id, task.body)
-        announce = task.worker.announce
-        if announce is not None and announce.headers:
-            message.insert(len(envelope), _about(task))
-        return send(self._ready, message)
+        if task.worker.wants_headers:
+            envelope = [*envelope, _about(task)]
+        return send(self._ready, wire.task_message(envelope, task.attempt_id, task.body))
 
     def send_replies(self, now: float) -> None:
         """Send the replies that were decided."""
@@ -125,6 +122,8 @@ def _is_no_news(task: Task) -> bool:
 def _reply(task: Task, envelope: Frames, header: Header | None) -> Frames:
     if header is None:
         return wire.reply_message(envelope, task.body)
+    if task.status is DONE and type(header) is OnlyKey:
+        return wire.reply_message([*envelope, wire.done_header(header.key, task.attempts, task.number)], task.body)
     about = wire.reply_header(header.key, task.status, task.attempts, task.reason, task.number or None, header.id)
     return wire.reply_message([*envelope, about], task.body if header.body else [])
 

@@ -1,10 +1,11 @@
 """What is counted of each queue and worker besides the totals: attempts by outcome, and how long things take.
 
 Times are counted in buckets that grow by four: the first is for less than 64 microseconds, the last one for all that
-is longer than about 4 days. So a time costs a multiplication, and what is counted fits anywhere. What can be had from
-other counts is not counted: a task costs a microsecond in all.
+is longer than about 4 days. So what is counted fits anywhere. What can be had from other counts is not counted: a task
+costs less than a microsecond in all.
 """
 
+from bisect import bisect
 from typing import NamedTuple
 
 from zmqbroker.broker.task import Task
@@ -13,9 +14,7 @@ MOST_FAILURES = 1000  # remembered
 MOST_OUTLIVED = 10_000  # tasks remembered that were settled while somebody might still be at them
 LONGEST_REMEMBERED = 500  # characters of a reason
 BUCKETS = 16
-FINE_BUCKETS = 65  # that grow by two: enough for any time
 SHORTEST = 64e-6  # seconds
-PER_SHORTEST = 1 / SHORTEST
 BOUNDS = [SHORTEST * 4**number for number in range(BUCKETS - 1)]  # seconds; of each bucket but the last
 
 BY_FAIL = "fail"  # how an attempt ends without a result
@@ -29,22 +28,16 @@ ENDINGS = (BY_FAIL, BY_REJECT, BY_RELEASE, BY_TIMEOUT, BY_LOSS)
 class Times:
     """How often something took how long."""
 
-    __slots__ = ("_fine", "total")
+    __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
-        self._fine = [0] * FINE_BUCKETS
+        self.counts = [0] * BUCKETS
         self.total = 0.0  # seconds
 
     def add(self, seconds: float) -> None:
         """Count one."""
         self.total += seconds
-        self._fine[int(seconds * PER_SHORTEST).bit_length()] += 1
-
-    @property
-    def counts(self) -> list[int]:
-        """How many there are in each bucket."""
-        pairs = [one + other for one, other in zip(self._fine[1::2], self._fine[2::2], strict=True)]
-        return [self._fine[0], *pairs[: BUCKETS - 2], sum(pairs[BUCKETS - 2 :])]
+        self.counts[bisect(BOUNDS, seconds)] += 1
 
 
 class Statistics:

@@ -31,7 +31,7 @@ from zmqbroker.broker.store.outcomes import FailedTask
 from zmqbroker.broker.store.rows import DamagedTask, StoredTask
 
 LARGEST_READ = 16 << 20  # bytes; a larger body is not read to show its beginning
-MOST_RETRIED = 50  # tasks in one answer
+MOST_RETRIED = 200  # tasks in one answer
 MOST_RETRIED_BYTES = 1 << 20  # of their bodies; one task may have more
 MOST_FORGOTTEN = 500  # tasks in one answer
 MOST_FORGOTTEN_BYTES = 16 << 20
@@ -131,7 +131,7 @@ class StoredTasks:
         if _is_all(question):
             chosen, cursor = self._choose(question, MOST_FORGOTTEN, MOST_FORGOTTEN_BYTES)
             for failed in chosen:
-                self._journal.forget(failed.key)
+                self._journal.forget(failed.key, failed.number)
             self._tell_stored(later, {"forgotten": len(chosen), "cursor": cursor})
             return later
         key, stored = which(question)
@@ -141,7 +141,8 @@ class StoredTasks:
         if key is None:
             self._refuse_unsettled(question)
             self._journal.want(stored, partial(self._forget, later, question), 0)
-        elif self._journal.forget(key):
+        elif self._journal.has_settled(key):
+            self._journal.forget(key, self._journal.number_of(key))
             self._tell_stored(later, {"forgotten": 1, "cursor": None})
         else:
             self._refuse_unsettled(question)

@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from time import monotonic, time
 
 from zmqbroker.broker.dispatch import Dispatcher
@@ -68,6 +69,9 @@ class Storing:
         """Begin to store what this turn has decided, and send what follows from what is stored."""
         if not (self._journal.has_news or self._pending):
             return
+        if self.failure is not None:
+            self._give_up()
+            return
         with self._failing():
             if self._journal.has_news:
                 turn = self._journal.take()
@@ -79,6 +83,8 @@ class Storing:
 
     def look(self, now: float, is_idle: bool) -> None:
         """See what is free on the disk, once a second; while nothing else is to be done, tidy up."""
+        if self.failure is not None:
+            return
         with self._failing():
             if now >= self._next_look:
                 self._journal.offset = time() - now
@@ -93,13 +99,12 @@ class Storing:
         """Send what follows from a turn that is stored, but for what was not stored of it."""
         dispatcher = self._dispatcher
         if finished.refused:
-            refused = [hand_out for hand_out in turn.hand_outs if hand_out.task.number in finished.refused]
-            turn.hand_outs = [hand_out for hand_out in turn.hand_outs if hand_out not in refused]
-            dispatcher.unstore(refused, finished.refused, now)
+            dispatcher.unstore(finished.refused, now)
+            for reply in chain(turn.replies, *(later.replies for later in self._pending)):
+                if reply.number in finished.refused:
+                    dispatcher.recall(reply, UNSTORED)
         for reply in turn.replies:
-            if reply.number in finished.refused:
-                dispatcher.recall(reply, UNSTORED)
-            elif reply.status is DONE and reply.number in finished.unfit:
+            if reply.status is DONE and reply.number in finished.unfit:
                 dispatcher.spoil(reply, finished.unfit[reply.number])
         for hand_out in turn.hand_outs:
             self._send(hand_out, now)
@@ -114,8 +119,6 @@ class Storing:
     def _failing(self) -> Iterator[None]:
         """Note a failure of the store; what was not stored then is given up."""
         try:
-            if self.failure is not None:
-                raise self.failure
             yield
         except StoreError as error:
             self.failure = error

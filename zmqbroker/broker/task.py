@@ -53,6 +53,7 @@ class Worker:
         "due",
         "held",
         "id",
+        "is_serial",
         "is_stuck",
         "line",
         "lost",
@@ -62,14 +63,19 @@ class Worker:
         "slots",
         "ticket",
         "timer",
+        "unsent",
+        "wants_headers",
     )
 
     def __init__(self, id: Sized, pool: "Pool") -> None:
         self.id = id
         self.pool = pool  # those that ask from the same queues
         self.announce: Announce | None = None  # who it says that it is; None: a plain worker
+        self.is_serial = False  # it does one task after the other, in the order in which it got them
+        self.wants_headers = False  # its tasks are to tell about themselves
         self.slots: list[Frames] = []  # the envelope of each task that it is ready for
         self.held: dict[bytes, Task] = {}  # by attempt id, in order: what it has, and told no outcome of
+        self.unsent: dict[bytes, Frames] = {}  # those that it gets once that is stored, and their envelopes, in order
         self.since = 0.0  # when the first of those came first
         self.is_stuck = False  # in the first one: it gets no more before that is done
         self.record: Record | None = None  # how it does; None: a plain worker
@@ -78,11 +84,6 @@ class Worker:
         self.ticket = 0  # of its entry there: others are stale
         self.due: float | None = None  # when to see whether it is stuck
         self.timer = 0  # names the entry of that instant; 0: there is none
-
-    @property
-    def is_serial(self) -> bool:
-        """Tell whether it does one task after the other, in the order in which it got them."""
-        return self.announce is not None and self.announce.serial
 
     @property
     def name(self) -> str:

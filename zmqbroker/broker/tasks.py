@@ -11,6 +11,7 @@ a monotonic clock.
 import struct
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sized
+from functools import partial
 from math import inf
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ class Tasks:
         self.moves: list[Move] = []  # workers that have come or left; the caller clears it
         self.delayed = 0
         self.ledger: Ledger[Task] = Ledger()  # the unsettled ones
-        self.in_hand: dict[Task, bool] = {}  # running ones that a worker is at, the longest first
+        self.in_hand: dict[Sized, Task] = {}  # those that a worker is at, by attempt id, the longest first
         self.failures: deque[Failure] = deque(maxlen=MOST_FAILURES)  # the last ones
         self._run = run
         self._ids = AttemptIds(run, random_bytes)
@@ -165,8 +166,8 @@ class Tasks:
         else:
             self._timers.clear(task)
 
-    def _start_running(self, task: Task, worker: Worker, now: float) -> None:
-        """Hand out a task."""
+    def _start_running(self, task: Task, worker: Worker, envelope: Frames, now: float) -> None:
+        """Hand out a task: at once, unless that is to be stored first, or something else to its worker is."""
         if not task.hand_outs:
             if not task.token:
                 task.token = self._ids.next_token()
@@ -182,18 +183,28 @@ class Tasks:
         queue.running += 1
         if queue.limit is not None:
             queue.update()
-        if task.holders:
-            self._drop_behind(task)
         is_first = not worker.held
         worker.held[attempt_id] = task
         if is_first:
             worker.since = now
-        if is_first or not worker.is_serial:
+        if task.is_durable or worker.unsent:
+            worker.unsent[attempt_id] = envelope
+        elif is_first or not worker.is_serial:
             self._take_in_hand(task, now)
         elif worker.due is None:
             self._timers.set(worker, worker.since + HELD)
         if worker.slots and worker.line is None:
             self._workers.put_last(worker)
+
+    def _call_back(self, task: Task) -> None:
+        """Undo a hand-out before it was sent: the worker is as ready as it was."""
+        worker = task.worker
+        envelope = worker.unsent.pop(task.attempt_id)
+        worker.held.pop(task.attempt_id, None)
+        self.counters.attempts -= 1
+        if not worker.lost:
+            worker.slots.append(envelope)
+            self._workers.place(worker)
 
     def _drop_behind(self, task: Task) -> None:
         """Tell those who have a task behind another one not to begin it: it is handed to somebody else."""
@@ -224,12 +235,13 @@ class Tasks:
 
     def _take_in_hand(self, task: Task, now: float) -> None:
         """Charge the running attempt: its worker has it in hand from now on."""
-        if task.charged != task.attempt_id:
-            task.charged = task.attempt_id
+        attempt_id = task.attempt_id
+        if task.charged != attempt_id:
+            task.charged = attempt_id
             task.attempts += 1
         task.queue.statistics.waited.add(now - task.since)
         task.since = now
-        self.in_hand[task] = True  # the last one: who was in hand has left
+        self.in_hand[attempt_id] = task  # the last one: who was in hand has left
         if task.timeout is None:
             task.deadline = None
             return
@@ -252,15 +264,17 @@ class Tasks:
         if queue.limit is not None:
             queue.update()
         worker = task.worker
-        if worker.announce is None or worker.lost:
+        if worker.unsent and task.attempt_id in worker.unsent:
+            self._call_back(task)
+        elif worker.announce is None or worker.lost:
             worker.held.pop(task.attempt_id, None)
         elif task.attempt_id in worker.held:
             task.holders = [*(task.holders or ()), Holder(worker, task.attempt_id)]
-        task.attempt_id = b""
         if task.is_durable:
             self.journal.note(task)
-        if self.in_hand.pop(task, False):
+        if self.in_hand.pop(task.attempt_id, None):
             queue.statistics.ran.add(now - task.since)
+        task.attempt_id = b""
         self._timers.clear(task)
 
     def _lose_attempt(self, task: Task, ending: str, reason: str, now: float) -> None:
@@ -320,15 +334,16 @@ class Tasks:
             self._count_undone(task, now)
         if not queue.pools:  # it has workers as a rule
             self._queues.forget_if_empty(queue)
-        if task.header is not None and task.header.key is not None:
-            del self._by_key[task.header.key]
+        key = None if task.header is None else task.header.key
+        if key is not None:
+            del self._by_key[key]
             if task.fetches:
                 self._end_fetches(task)
             if task.is_durable:
                 self._settle_stored(task, now)
                 return
             if status is not UNAVAILABLE:
-                self._kept.add(task.header.key, task, now)
+                self._kept.add(key, task, now)
         self.settled.append(task)
 
     def _settle_stored(self, task: Task, now: float) -> None:
@@ -339,7 +354,7 @@ class Tasks:
             return
         self.journal.settle(task, now)
         if any(waiter.header is not None and waiter.header.forget for waiter in task.waiters):
-            self.journal.forget(task.key or "")
+            self.journal.after(partial(self.journal.forget, task.key or "", task.number))  # not before it is sent
 
     def _end_fetches(self, task: Task) -> None:
         """Note that those who fetch a task get its outcome, and no word before."""

@@ -80,11 +80,11 @@ class Line:
     def take(self) -> Worker:
         """Take the first worker; there must be one."""
         if not self._doubted:
-            ticket, worker = self._entries.popleft()
+            ticket, worker = entry = self._entries.popleft()
             while worker.line is not self or worker.ticket != ticket:
-                ticket, worker = self._entries.popleft()
-            if worker.announce is None and len(worker.slots) > 1:  # it is ready for more: it stays, at the end
-                self._entries.append((ticket, worker))
+                ticket, worker = entry = self._entries.popleft()
+            if len(worker.slots) > 1 and (self.is_ahead or worker.announce is None):  # it stays, at the end
+                self._entries.append(entry)
             else:
                 worker.line = None
                 self.idle -= 1
@@ -188,6 +188,7 @@ class Workers:
             self._leave_pool(worker)
             self._join_pool(worker, pool)
         worker.announce = announce
+        worker.is_serial, worker.wants_headers = announce.serial, announce.headers
         return worker
 
     def ready(self, envelope: Frames) -> None:

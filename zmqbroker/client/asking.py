@@ -64,7 +64,7 @@ def forget(link: Link, requests: Iterable[Request]) -> None:
         for request in requests:
             request.settle = arrived.put
             names.add(request.name)
-            link.submit(request)
+            link.submit([request])
         while names:
             link.check_can_wait()
             for reply in arrived.get():

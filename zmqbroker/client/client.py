@@ -134,7 +134,7 @@ class Client:
         future = TaskFuture(is_list(body), self._check_can_wait, on_progress)
         request = self._task(options, frames_of(body), future.settle, future.hear if asks else None)
         future.key = request.key
-        self._link.submit(request)
+        self._link.submit([request])
         future.on_cancel.append(partial(self._link.cancel, request.name))
         return future
 
@@ -224,7 +224,7 @@ class Client:
             retry_factor=retry_factor,
             retry_most=retry_most,
         )
-        sender = Sender(partial(self._send, options), self._link.cancel, self._check_can_wait)
+        sender = Sender(partial(self._task, options), self._link.submit, self._link.cancel, self._check_can_wait)
         outcomes = mapping.outcomes(sender, bodies, chunk, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
 
@@ -289,7 +289,7 @@ class Client:
         future = TaskFuture(False, self._check_can_wait)
         request = question(key, self._next_id(), future.settle, {"fetch": until("wait", wait, monotonic())})
         future.key = request.key
-        self._link.submit(request)
+        self._link.submit([request])
         future.on_cancel.append(partial(self._link.drop, request.name))
         return future
 
@@ -326,11 +326,6 @@ class Client:
         if options.key is None:
             return options.request(self._next_key(), body, settle, on_progress)
         return options.request(options.key, body, settle, on_progress, self._next_id())
-
-    def _send(self, options: Options, body: Frames, settle: Settle) -> str:
-        key = self._next_key()
-        self._link.submit(options.request(key, body, settle))
-        return key
 
 
 def _let_go(link: Link) -> None:

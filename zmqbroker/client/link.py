@@ -79,15 +79,17 @@ class Link:
         shared = self._shared
         return f"{shared.address}, {'closed' if shared.closed else f'{len(shared.session)} tasks outstanding'}"
 
-    def submit(self, request: Request) -> None:
-        """Send a task; its reply is given to whom it says.
+    def submit(self, requests: list[Request]) -> None:
+        """Send tasks; the reply of each is given to whom it says.
 
         Raises RuntimeError when this is closed, and in a process that was forked since.
         """
         self._check_process()
         with self._shared.lock:
             self._check_open()
-            self._shared.enqueue(request)
+            for request in requests:
+                self._shared.session.submit(request)
+            self._shared.wake()
 
     def call(self, request: Request, until: float) -> None:
         """Send a task as `submit` does, and wait for its reply in this thread, if no other task is without one.

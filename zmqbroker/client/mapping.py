@@ -2,7 +2,8 @@
 
 Bodies may come slowly, as the lines of a log do; replies that are there must not wait for them then. So what is no
 sequence is iterated in a thread of its own. Replies come by a queue, as many at a time as were received together, and
-the thread says by the same queue that bodies have come: once, for all that come until it is heard.
+the thread says by the same queue that bodies have come: once, for all that come until it is heard. Tasks are sent some
+at a time, too: to hand one to the thread that sends is dearer than to make it.
 """
 
 import sys
@@ -16,25 +17,23 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from zmqbroker.client.futures import body_of, failure_of, outcome_of
-from zmqbroker.client.session import Settle
+from zmqbroker.client.session import Request, Settle
 from zmqbroker.wire import Frames, Reply, chunks, frames_of, is_list
 from zmqbroker.wire.chunks import Failure
 
 COME = None  # among arrivals: there are requests
-PARTS = 8  # of the window; the thread that iterates is woken when there is room for one: to wake it is dear
+PARTS = 8  # of the window; when there is room for one, tasks are sent, and the thread that iterates is woken
+MOST_AT_ONCE = 64  # tasks that are sent together
 
-
-class Request(NamedTuple):
-    """A task to be sent, and how its reply is read."""
-
-    body: Frames
-    outcomes: Callable[[Reply], list[Any]]  # a result or a TaskFailed for each body in it
+Read = Callable[[Reply], list[Any]]  # finds a result or a TaskFailed for each body in a task
+Task = tuple[Frames, Read]  # a task to be sent, and how its reply is read
 
 
 class Sender(NamedTuple):
     """What a client does for a `map`."""
 
-    send: Callable[[Frames, Settle], str]  # sends a task, and returns its key
+    request: Callable[[Frames, Settle], Request]  # makes a task's request
+    send: Callable[[list[Request]], None]
     cancel: Callable[[str], object]
     check: Callable[[], None]  # raises RuntimeError when no reply can come
 
@@ -48,38 +47,38 @@ class End(NamedTuple):
 Arrivals = SimpleQueue[Any]  # of lists of replies, and of what is said of requests: COME or an End
 
 
-def requests_for(bodies: Iterable[Any], chunk: int) -> Iterator[Request]:
+def tasks_for(bodies: Iterable[Any], chunk: int) -> Iterator[Task]:
     """Make a task of each body, or of so many at a time."""
-    return _single_requests(bodies) if chunk == 1 else _chunk_requests(bodies, chunk)
+    return _single_tasks(bodies) if chunk == 1 else _chunk_tasks(bodies, chunk)
 
 
-def _single_requests(bodies: Iterable[Any]) -> Iterator[Request]:
+def _single_tasks(bodies: Iterable[Any]) -> Iterator[Task]:
     for body in bodies:
-        yield Request(frames_of(body), _outcome_as_list if is_list(body) else _outcome)
+        yield frames_of(body), _outcome_as_list if is_list(body) else _outcome
 
 
-def _chunk_requests(bodies: Iterable[Any], size: int) -> Iterator[Request]:
+def _chunk_tasks(bodies: Iterable[Any], size: int) -> Iterator[Task]:
     rest = iter(bodies)
     while chunk := list(islice(rest, size)):
         as_lists = [is_list(body) for body in chunk]
-        yield Request(chunks.pack(map(frames_of, chunk)), partial(_chunk_outcomes, as_lists=as_lists))
+        yield chunks.pack(map(frames_of, chunk)), partial(_chunk_outcomes, as_lists=as_lists)
 
 
 class _AtHand:
-    """Requests that never make anybody wait."""
+    """Tasks that never make anybody wait."""
 
-    def __init__(self, requests: Iterator[Request]) -> None:
+    def __init__(self, tasks: Iterator[Task]) -> None:
         self.has_ended = False
-        self._requests = requests
+        self._tasks = tasks
 
-    def take(self) -> Request | None:
-        """Return the next one; None: there is no more."""
-        request = next(self._requests, None)
-        self.has_ended = request is None
-        return request
+    def take(self, most: int) -> list[Task]:
+        """Return the next ones, up to so many."""
+        taken = list(islice(self._tasks, most))
+        self.has_ended = len(taken) < most
+        return taken
 
     def hear(self, _: "End | None") -> None:
-        """Be told what was said of requests, which nobody does."""
+        """Be told what was said of tasks, which nobody does."""
 
     def make_room(self) -> None:
         """Be told that a task is finished."""
@@ -89,14 +88,14 @@ class _AtHand:
 
 
 class _Coming:
-    """Requests that a thread finds, at most a window ahead of what is finished."""
+    """Tasks that a thread finds, at most a window ahead of what is finished."""
 
-    def __init__(self, requests: Iterator[Request], window: int, arrivals: Arrivals) -> None:
+    def __init__(self, tasks: Iterator[Task], window: int, arrivals: Arrivals) -> None:
         self.has_ended = False
-        self._requests = requests
+        self._tasks = tasks
         self._arrivals = arrivals
-        self._came: deque[Request] = deque()
-        self._is_told = False  # that requests have come, or will be as soon as it looks
+        self._came: deque[Task] = deque()
+        self._is_told = False  # that tasks have come, or will be as soon as it looks
         self._window = window
         self._room: SimpleQueue[int] = SimpleQueue()  # for so many more
         self._part = -(-window // PARTS)
@@ -105,7 +104,7 @@ class _Coming:
         threading.Thread(target=self._iterate, name="zmqbroker map", daemon=True).start()
 
     def hear(self, end: End | None) -> None:
-        """Be told what was said of requests, None is COME; raises what the iterable raised."""
+        """Be told what was said of tasks, None is COME; raises what the iterable raised."""
         if end is None:
             self._is_told = False
         elif end.error is None:
@@ -113,9 +112,10 @@ class _Coming:
         else:
             raise end.error
 
-    def take(self) -> Request | None:
-        """Return the next one that has come; None: there is none now."""
-        return self._came.popleft() if self._came else None
+    def take(self, most: int) -> list[Task]:
+        """Return the next ones that have come, up to so many."""
+        came = self._came
+        return [came.popleft() for _ in range(min(most, len(came)))]
 
     def make_room(self) -> None:
         """Be told that a task is finished."""
@@ -139,11 +139,11 @@ class _Coming:
                 if not room:
                     room = self._room.get()
                     continue
-                request = next(self._requests, None)
-                if request is None:
+                task = next(self._tasks, None)
+                if task is None:
                     break
                 room -= 1
-                self._came.append(request)
+                self._came.append(task)
                 if not self._is_told:
                     self._is_told = True
                     self._arrivals.put(COME)
@@ -155,26 +155,32 @@ class _Coming:
 def outcomes(sender: Sender, bodies: Iterable[Any], chunk: int, window: int, ordered: bool) -> Generator[Any]:
     """Send tasks, never more than `window` ahead, and yield what came of each body.
 
-    While replies are there to be yielded, two tasks are sent for each: so neither side waits for the other, and soon
-    as many are ahead as the window allows. Those left when the generator is closed are cancelled.
+    They are sent when there is room for a part of the window, or nothing to be yielded; one part for each reply at
+    most. So neither side waits for the other. Those left when the generator is closed are cancelled.
     """
     arrivals: Arrivals = SimpleQueue()
     settle = arrivals.put  # one for all, so that one call tells of all that come together
-    requests = requests_for(bodies, chunk)
-    source = _AtHand(requests) if isinstance(bodies, Sequence) else _Coming(requests, window, arrivals)
-    ahead: dict[str, tuple[int, Request]] = {}  # by key, those without a reply: the number, and what was asked
+    tasks = tasks_for(bodies, chunk)
+    source = _AtHand(tasks) if isinstance(bodies, Sequence) else _Coming(tasks, window, arrivals)
+    part = min(-(-window // PARTS), MOST_AT_ONCE)
+    ahead: dict[str, tuple[int, Read]] = {}  # by key, those without a reply: the number, and how it is read
     replies: deque[Reply] = deque()  # that have arrived
     early: dict[int, list[Any]] = {}  # outcomes that cannot be yielded yet
     sent = finished = 0
     try:
         while True:
-            before = sent
-            while sent - finished < window and (sent - before < 2 or (not replies and arrivals.empty())):
-                request = source.take()
-                if request is None:
-                    break
-                ahead[sender.send(request.body, settle)] = sent, request
-                sent += 1
+            room = window - sent + finished
+            if room >= part or (room and not replies and arrivals.empty()):
+                requests = []
+                for body, read in source.take(min(room, part)):
+                    request = sender.request(body, settle)
+                    ahead[request.key] = sent, read
+                    requests.append(request)
+                    sent += 1
+                if requests:
+                    sender.send(requests)
+                    if not replies and arrivals.empty():
+                        continue
             if not ahead and source.has_ended:
                 return
             if not replies:
@@ -185,8 +191,8 @@ def outcomes(sender: Sender, bodies: Iterable[Any], chunk: int, window: int, ord
                     continue
                 replies.extend(arrived)
             reply = replies.popleft()
-            number, request = ahead.pop(reply.key or "")
-            early[number] = request.outcomes(reply)
+            number, read = ahead.pop(reply.key or "")
+            early[number] = read(reply)
             next_number = finished if ordered else number
             while next_number in early:
                 yield from early.pop(next_number)

@@ -19,7 +19,7 @@ collector ends, may come in between any two steps, though, and submit or cancel 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -207,11 +207,10 @@ class Session:
             request.sent -= 1
             self._outbox.appendleft(request)
 
-    def receive(self, replies: Iterable[Reply], now: float) -> list[tuple[Settle, list[Reply]]]:
+    def receive(self, replies: Sequence[Reply], now: float) -> list[tuple[Settle, list[Reply]]]:
         """Take in replies, and return whom to tell of which: of those to cancels and to what is not known, nobody."""
         told: dict[Settle, list[Reply]] = {}
         for reply in replies:
-            self._cuts, self._say_cuts = 0, MANY_CUTS
             settle = self._take_in(reply, now)
             if settle is None:
                 continue
@@ -219,6 +218,8 @@ class Session:
                 told[settle].append(reply)
             else:
                 told[settle] = [reply]
+        if replies:
+            self._cuts, self._say_cuts = 0, MANY_CUTS
         return list(told.items())
 
     def _take_in(self, reply: Reply, now: float) -> Settle | None:

@@ -6,7 +6,9 @@ in addition, an attempt id. What the broker says of attempts looks the same, but
 nobody takes it for a task.
 """
 
+import re
 from collections.abc import Sized
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote_text
 from typing import Any, NamedTuple
 
@@ -34,6 +36,9 @@ WITHDRAWN = b"withdrawn"  # no task follows that was not asked for anew
 OUTCOMES = (DONE, FAIL, REJECT, RELEASE)  # each with the number of tasks asked for, and an attempt id
 NAMED = (TOUCH, PROGRESS)  # with an attempt id only
 COUNTED = (READY, WITHDRAW)  # with a number only
+
+
+_match_done = re.compile(rb"ZB1 done (\d|[1-5]\d|6[0-4]) (.{1,100})", re.DOTALL).fullmatch
 
 
 class Announce(NamedTuple):
@@ -130,6 +135,12 @@ def is_plain(message: Frames) -> bool:
     return type(frame) is not bytes or not frame.startswith(HEADER)
 
 
+def match_done(message: Frames) -> tuple[bytes, bytes] | None:
+    """Return how many tasks a DONE of the usual form asks for, and its attempt id; None: see `parse_word`."""
+    done = None if message[1] else _match_done(message[2])  # type: ignore[call-overload]  # any frame has a buffer
+    return None if done is None else done.groups()
+
+
 def parse_word(frame: Sized) -> Word | None:
     """Read the frame of a word; None: it is none. Raises MalformedError for one without what belongs to it."""
     if len(frame) > LARGEST_WORD:
@@ -176,9 +187,13 @@ def refusal_message(error: MalformedRequestError) -> Frames:
 def task_header(number: int, key: str | None, queue: str, attempt: int, tries: int, timeout: float | None) -> bytes:
     """Build the header of a task for a worker that wants one; `timeout` is in seconds, None: no limit."""
     name = "null" if key is None else quote_text(key)
+    return f'ZB1 {{"number": {number}, "key": {name}, {_limits(queue, attempt, tries, timeout)}}}'.encode()
+
+
+@lru_cache(maxsize=256, typed=True)  # most tasks share it: it is a third of their header
+def _limits(queue: str, attempt: int, tries: int, timeout: float | None) -> str:
     limit = "null" if timeout is None else repr(timeout)
-    place = f'"number": {number}, "key": {name}, "queue": "{queue}"'  # the name of a queue needs no quoting
-    return f'ZB1 {{{place}, "attempt": {attempt}, "tries": {tries}, "timeout": {limit}}}'.encode()
+    return f'"queue": "{queue}", "attempt": {attempt}, "tries": {tries}, "timeout": {limit}'  # it needs no quoting
 
 
 def told_message(worker: Sized, verb: bytes, what: bytes) -> Frames:
@@ -254,7 +269,9 @@ def _given(rest: Frames, header: Sized) -> Given:
     if len(rest) < 2 or not len(rest[0]):
         raise MalformedError("a task without an attempt id or a body")
     attempt_id = rest[0]
-    return Given(attempt_id if isinstance(attempt_id, bytes) else bytes(attempt_id), rest[1:], header)  # type: ignore[call-overload]
+    if type(attempt_id) is not bytes:
+        attempt_id = bytes(attempt_id)  # type: ignore[call-overload]
+    return tuple.__new__(Given, (attempt_id, rest[1:], header))  # half as dear as to call it
 
 
 def _welcome(header: Sized) -> Welcome:

@@ -127,7 +127,7 @@ class Keeper:
     def withdraw(self) -> None:
         """Ask for nothing any more, and give back what was not begun."""
         if not self._session.is_stopping:
-            self._line.say(*self._session.stop())
+            self._line.say_all(self._session.stop())
 
     def _touch(self, seconds: float | None) -> None:
         self._line.say(self._session.touch(b"" if seconds is None else str(seconds).encode()))

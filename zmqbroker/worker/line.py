@@ -103,11 +103,15 @@ class Line:
         while self.socket is not None and int(self.socket.get(EVENTS)) & READABLE:
             self.receive(now, MOST_ASKED)
 
-    def say(self, *messages: Frames | None) -> None:
+    def say(self, message: Frames | None) -> None:
         """Send what the session says; None is nothing."""
+        if message is not None and self.socket is not None:
+            send(self.socket, message)
+
+    def say_all(self, messages: list[Frames]) -> None:
+        """Send all that the session says."""
         for message in messages:
-            if message is not None and self.socket is not None:
-                send(self.socket, message)
+            self.say(message)
 
     def has_news(self, readable: Mapping[Any, int]) -> bool:
         """Tell whether something happened to the connection, by what is readable of `waited_for`."""
@@ -155,8 +159,8 @@ class Line:
             return
         if isinstance(told, Welcome):
             self._greet(told)
-        elif self._session.is_welcome:
-            self.say(*self._session.receive(told))
+        elif self._session.is_welcome and (said := self._session.receive(told)):
+            self.say_all(said)
 
     def _greet(self, welcome: Welcome) -> None:
         if welcome.refusal:
@@ -164,7 +168,7 @@ class Line:
         elif not self._session.is_welcome:
             self._welcome_by = self._unwelcome_since = inf
             self._complaint_pause = FIRST_PAUSE
-            self.say(*self._session.welcome())
+            self.say_all(self._session.welcome())
 
     def _lose(self, now: float) -> None:
         """Take in what came before the connection was lost, and have another one opened."""

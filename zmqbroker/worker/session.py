@@ -41,6 +41,7 @@ class Session:
         """Begin with nothing. `slots` is how many tasks it may have or ask for; None: what is sensible."""
         self.asked = 0  # tasks that may come
         self.in_hand: Given | None = None
+        self.tasks: deque[Given] = deque()  # that lie behind, to be begun
         self.begun_at = 0.0  # when the last task was taken in hand
         self.is_welcome = False  # the broker has answered the announce on this connection
         self.is_cancelled = False  # what is in hand: nobody wants it any more
@@ -49,24 +50,18 @@ class Session:
         self._slots = slots
         self._goal = 1 if slots is None else slots
         self._mean = ASK_AHEAD
-        self._tasks: deque[Given] = deque()  # that lie behind
         self._kept: deque[tuple[bytes, bytes, Frames]] = deque(maxlen=slots or MOST_ASKED)
         self._once: list[tuple[bytes, bytes, Frames]] = []  # outcomes that are said by the next connection only
         self._touch: bytes | None = None  # asked for while there was no connection
         self._progress: bytes | None = None  # not said yet
         self._progress_at = 0.0  # not before this instant
 
-    @property
-    def has_tasks(self) -> bool:
-        """Tell whether a task lies behind, to be begun."""
-        return bool(self._tasks)
-
     # The connection
 
     def held(self) -> list[bytes]:
         """Return the ids of the attempts that are not done, for an announce."""
         in_hand = [] if self.in_hand is None else [self.in_hand]
-        return [task.attempt_id for task in (*in_hand, *self._tasks)]
+        return [task.attempt_id for task in (*in_hand, *self.tasks)]
 
     def disconnect(self) -> None:
         """Note that the connection is lost, with all that was asked for."""
@@ -92,10 +87,11 @@ class Session:
     def receive(self, told: Given | Word) -> list[Frames]:
         """Take in a task, or what the broker says of one or of what was asked for."""
         if isinstance(told, Given):
-            self.asked = max(0, self.asked - 1)
+            if self.asked:
+                self.asked -= 1
             if self.is_stopping:
                 return [outcome_message(RELEASE, 0, told.attempt_id, [])]
-            self._tasks.append(told)
+            self.tasks.append(told)
         elif told.verb == WITHDRAWN:
             self.asked = max(0, self.asked - told.asks)
         elif told.verb in (DROP, CANCEL):
@@ -106,9 +102,9 @@ class Session:
         if self.in_hand is not None and self.in_hand.attempt_id == told.attempt_id:
             self.is_cancelled = self.is_cancelled or told.verb == CANCEL
             return []
-        for number, task in enumerate(self._tasks):
+        for number, task in enumerate(self.tasks):
             if task.attempt_id == told.attempt_id:
-                del self._tasks[number]
+                del self.tasks[number]
                 asks = self._ask() if self.in_hand is None else 0  # not behind a task that takes long
                 return [outcome_message(RELEASE, asks, told.attempt_id, [])]
         return []
@@ -120,7 +116,7 @@ class Session:
         self.is_cancelled = False
         self._progress = self._touch = None
         self.begun_at = now
-        self.in_hand = self._tasks.popleft()  # at last: the keeper looks at both without a lock
+        self.in_hand = self.tasks.popleft()  # at last: the keeper looks at both without a lock
         return self.in_hand
 
     def finish(self, verb: bytes, argument: Frames, now: float) -> Frames | None:
@@ -128,7 +124,8 @@ class Session:
         task, self.in_hand = self.in_hand, None
         if task is None:
             raise RuntimeError("there is no task in hand")
-        self._learn(now - self.begun_at)
+        if self._slots is None:
+            self._learn(now - self.begun_at)
         attempt_id = task.attempt_id
         size = len(argument[0]) if len(argument) == 1 else sum(map(len, argument))
         if size <= LARGEST_KEPT:
@@ -169,7 +166,7 @@ class Session:
     def stop(self) -> list[Frames]:
         """Ask for nothing any more: take back what was asked for, and give back what lies behind."""
         self.is_stopping = True
-        tasks, self._tasks = self._tasks, deque()
+        tasks, self.tasks = self.tasks, deque()
         if not self.is_welcome:  # an announce that names them may be on its way
             self._once += [(RELEASE, task.attempt_id, []) for task in tasks]
             self.has_unsaid = self.has_unsaid or bool(tasks)
@@ -181,19 +178,22 @@ class Session:
 
     def _learn(self, spent: float) -> None:
         """Note how long a task took."""
-        if self._slots is None:
-            self._mean += (spent - self._mean) / MEMORY
-            self._goal = 1 if self._mean >= ASK_AHEAD else min(MOST_ASKED, int(ASK_AHEAD / max(self._mean, 1e-9)))
+        mean = self._mean = self._mean + (spent - self._mean) / MEMORY
+        self._goal = MOST_ASKED if mean * MOST_ASKED <= ASK_AHEAD else max(1, int(ASK_AHEAD / mean))
 
     def _room(self) -> int:
         """Return how many more tasks it may ask for."""
         if self.is_stopping or not self.is_welcome:
             return 0
-        return self._goal - self.asked - len(self._tasks) - (self.in_hand is not None)
+        return self._goal - self.asked - len(self.tasks) - (self.in_hand is not None)
 
     def _ask(self) -> int:
         """Return how many tasks are asked for now; what is not sent with this message is with the next one."""
-        asks = min(max(0, self._room()), MOST_ASKED)
+        asks = self._room()
+        if asks <= 0:
+            return 0
+        if asks > MOST_ASKED:
+            asks = MOST_ASKED
         self.asked += asks
         return asks
 

@@ -115,7 +115,7 @@ class Worker:
         try:
             with self._alarm.rung_by_signals():
                 while not self._stopped:
-                    if self._session.has_tasks:
+                    if self._session.tasks:
                         self._do_next()
                     else:
                         self._wait(inf)
@@ -161,8 +161,9 @@ class Worker:
             self._finish(answer)
 
     def _finish(self, answer: Answer) -> None:
+        verb, argument = answer
         now = monotonic()
-        self._keeper.finish(*answer, now)
+        self._keeper.finish(verb, argument, now)
         self.tasks += 1
         if now > self._looked_at + LOOK_AFTER:  # the next task may have been taken back
             self._looked_at = now

@@ -118,7 +118,9 @@ class Finished(NamedTuple):
     """A batch that is stored, and what came of it."""
 
     batch: Batch
-    refused: frozenset[int] = frozenset()  # new tasks that are not stored after all: the disk is full
+    # New tasks that are not stored after all: the disk is full. What batches that were started since say of these is
+    # passed over.
+    refused: frozenset[int] = frozenset()
     unfit: dict[int, State] = {}  # noqa: RUF012 (nobody changes it) tasks whose result does not fit, as they are stored
     found: dict[int, StoredTask | DamagedTask | None] = {}  # noqa: RUF012 what was wanted; None: it is not there
 

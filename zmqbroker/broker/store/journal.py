@@ -20,7 +20,7 @@ from zmqbroker.broker.store.rows import (
     State,
     StoredTask,
 )
-from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Task
+from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Task, Worker
 from zmqbroker.wire import DONE, EXPIRED, FAILED, Frames, Header, plain_header
 
 DEFAULT_KEEP = 86_400.0  # seconds: a day
@@ -34,10 +34,11 @@ Found = StoredTask | DamagedTask | None  # None: it is not there any more
 
 
 class HandOut(NamedTuple):
-    """A durable task that goes to a worker once that is stored."""
+    """A task that goes to a worker once this turn is stored: a durable one, or one that comes after such."""
 
     envelope: Frames  # the worker's
     task: Task
+    worker: Worker
     attempt_id: bytes
 
 
@@ -50,6 +51,9 @@ class Turn:
         self.replies: list[Task] = []
         self.wanted: dict[int, list[Callable[[Found], None]]] = {}  # whom to tell what is stored of a task, by number
         self.then: list[Callable[[], None]] = []  # whom to tell that it is stored
+
+    def __bool__(self) -> bool:
+        return bool(self.batch or self.hand_outs or self.replies or self.then)
 
 
 class Journal:
@@ -84,7 +88,7 @@ class Journal:
     @property
     def has_news(self) -> bool:
         """Tell whether this turn has something for the store."""
-        return bool(self._changed or self._turn.batch or self._turn.replies or self._turn.then)
+        return bool(self._changed or self._turn)
 
     def take(self) -> Turn:
         """Return what the turn has for the store, and begin the next one."""
@@ -136,9 +140,16 @@ class Journal:
         keep = self._keep if task.keep is None else task.keep
         return max(keep, self._keep_failed) if task.status in (FAILED, EXPIRED) else keep
 
+    def recall(self, task: Task) -> None:
+        """Note that a task is not in the store, or its outcome is not."""
+        if task.number and self._number_of(task.key or "") == task.number:
+            self.outcomes.forget(task.key or "")
+
     def spoil(self, task: Task, state: State) -> None:
         """Note that a task has failed after all: its result does not fit on the disk."""
         key = task.key or ""
+        if self._number_of(key) != task.number:
+            return  # it was forgotten meanwhile
         self.outcomes.forget(key)
         until = (state.until or 0.0) - self.offset
         self._add_failed(FailedTask(task.number, key, task.queue.name, state, task.size, until))
@@ -176,19 +187,24 @@ class Journal:
         self.outcomes.forget(request.key)
         self._turn.batch.renew(request)
 
-    def forget(self, key: str) -> bool:
-        """Drop an outcome, or a damaged task, from the store; tell whether there was one."""
-        outcome = self.outcomes.forget(key)
-        number = self.damaged.pop(key, None) if outcome is None else outcome.number
-        if number is None:
-            return False
+    def forget(self, key: str, number: int) -> None:
+        """Drop the outcome of a task, or a damaged one, from the store, unless that was done before."""
+        if self._number_of(key) == number:
+            self.outcomes.forget(key)
+        elif self.damaged.get(key) == number:
+            del self.damaged[key]
+        else:
+            return
         self._turn.batch.forget(number)
-        return True
+
+    def _number_of(self, key: str) -> int | None:
+        outcome = self.outcomes.find(key)
+        return None if outcome is None else outcome.number
 
     def forget_number(self, number: int, key: str | None) -> None:
         """Drop a settled task from the store, and what is known of it by its key, if that is really its own."""
         if key is not None and self.has_settled(key) and self.number_of(key) == number:
-            self.forget(key)
+            self.forget(key, number)
         else:
             self._turn.batch.forget(number)
 
