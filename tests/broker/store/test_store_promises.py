@@ -68,6 +68,7 @@ class Account:
     is_accepted: bool = False  # a client was told so
     is_damaged: bool = False
     outcome: tuple[str, bytes] | None = None  # as it was first on the disk, or first told if it never was
+    was_told: bool = False  # it was forgotten when it was told, and never on the disk
     begun: set[bytes] = field(default_factory=set)  # attempts that a worker had in hand, and did not give back
 
 
@@ -78,6 +79,7 @@ class Peer:
     name: str
     connection: str = ""  # empty: it has none
     serial: bool = True
+    asks: int = 0  # tasks that it has asked for and not got
     held: list[bytes] = field(default_factory=list)  # ids of attempts, in the order in which they came
     unsaid: list[tuple[str, bytes]] = field(default_factory=list)  # verbs, and of which attempts
 
@@ -105,11 +107,13 @@ class Promises(RuleBasedStateMachine):
         timeout=st.sampled_from([None, 1.0]),
         retry_delay=st.sampled_from([0.0, 0.0, 2.0]),
         serial=st.lists(st.booleans(), min_size=len(WORKERS), max_size=len(WORKERS)),
+        is_late=st.booleans(),
     )
-    def start(self, tries: int, timeout: float | None, retry_delay: float, serial: list[bool]) -> None:
+    def start(self, tries: int, timeout: float | None, retry_delay: float, serial: list[bool], is_late: bool) -> None:
         logging.getLogger("zmqbroker").setLevel(logging.CRITICAL)
         self.options: dict[str, Any] = {"tries": tries, "timeout": timeout, "back_off": BackOff(retry_delay)}
         self.disk = SimulatedDisk()
+        self.is_late = is_late
         self.now = 0.0
         self.requests = 0
         self.connections = 0
@@ -135,6 +139,7 @@ class Promises(RuleBasedStateMachine):
             self.disk, self.now, WatchedStore, keep=KEEP, keep_failed=KEEP_FAILED, reclaim=10.0, **self.options
         )
         self.dispatcher = self.life.dispatcher
+        self.life.is_late = self.is_late
         self.highest = self.life.journal.highest
 
     def die(self) -> None:
@@ -173,9 +178,9 @@ class Promises(RuleBasedStateMachine):
         if header is not None and header.forget:
             self.forgetters.add(header.key or "")
         self.asked[address] = key, what
-        before = set(self.dispatcher.ledger._tasks)
+        before = {task.number for task in self.dispatcher.ledger}
         self.dispatcher.submit([address], [body], self.now, header)
-        for number in set(self.dispatcher.ledger._tasks) - before:
+        for number in {task.number for task in self.dispatcher.ledger} - before:
             task = self.dispatcher.ledger.get(number)
             assert number > self.highest, "a number that the store has already"
             self.highest = number
@@ -185,14 +190,15 @@ class Promises(RuleBasedStateMachine):
                 self.by_number[number] = self.accounts[body] = Account(body, header.key or "", task.tries)
 
     @rule(
-        key=KEYS,
+        data=st.data(),
         what=st.sampled_from(["fetch", "fetch", "fetch", "forget", "fetch and forget", "cancel"]),
         seconds=st.sampled_from([0, 0.5, 5.0]),
         body=st.booleans(),
         ends=st.booleans(),
     )
-    def ask(self, key: str, what: str, seconds: float, body: bool, ends: bool) -> None:
+    def ask(self, data: st.DataObject, what: str, seconds: float, body: bool, ends: bool) -> None:
         """Ask about a task by its key."""
+        key = data.draw(st.sampled_from(sorted({account.key for account in self.accounts.values()} or {"k"})))
         if what == "cancel":
             self.request(Header(key=key, cancel=True))
         elif what == "forget":
@@ -220,9 +226,9 @@ class Promises(RuleBasedStateMachine):
         if ends:
             self.turn(0.0, None)
 
-    @rule(is_late=st.booleans())
+    @rule(is_late=st.sampled_from([True, True, False]))
     def be_late(self, is_late: bool) -> None:
-        self.life.is_late = is_late
+        self.is_late = self.life.is_late = is_late
 
     @precondition(lambda self: self.life.store.started)
     @rule(number=st.integers(1, 3))
@@ -272,6 +278,7 @@ class Promises(RuleBasedStateMachine):
     def connect(self, peer: Peer, asks: int) -> None:
         if not peer.connection:
             self.connections += 1
+            peer.asks = 0
             peer.connection = f"{peer.name} {self.connections}"
             if peer.name not in PLAIN:
                 queues = ("gpu", "default") if peer.name == "ann" else ("default",)
@@ -282,7 +289,9 @@ class Promises(RuleBasedStateMachine):
                     self.tell(peer, verb, attempt_id, 0)
         if peer.name in PLAIN:
             self.dispatcher.ready([peer.connection.encode()])
+            peer.asks += 1
         else:
+            peer.asks += asks
             self.dispatcher.ask(peer.connection.encode(), asks)
 
     @rule(
@@ -313,6 +322,7 @@ class Promises(RuleBasedStateMachine):
         dispatcher, now = self.dispatcher, self.now
         if peer.name not in PLAIN:
             dispatcher.answered(peer.connection.encode(), attempt_id, asks, now)
+            peer.asks += asks
         if verb == "done":
             result = b"result of %s by %s" % (self.attempts[attempt_id], attempt_id.hex()[16:48].encode())
             self.results.add(result)
@@ -385,6 +395,7 @@ class Promises(RuleBasedStateMachine):
         for peer in self.peers:
             if peer.connection == connection:
                 peer.held.append(attempt_id)
+                peer.asks -= 1
                 self.begin(peer)
 
     def begin(self, peer: Peer) -> None:
@@ -462,8 +473,10 @@ class Promises(RuleBasedStateMachine):
             assert account.is_damaged
             return
         assert account.outcome is not None, "an outcome that is not stored"
-        if account.outcome[0] == "told":  # it was never on the disk: whoever got it had it forgotten
-            account.outcome = reply.status, body if reply.status == "done" else account.name
+        status, known = account.outcome
+        if status == "told" or (account.was_told and not known):  # whoever got it first had it forgotten
+            account.was_told = True
+            account.outcome = reply.status, body
         assert reply.status == account.outcome[0]
         assert body in (b"", account.outcome[1]) if reply.status == "done" else body == b""
 
@@ -496,6 +509,14 @@ class Promises(RuleBasedStateMachine):
             assert (state.status == RUNNING) == (task.status is RUNNING)
             assert state.attempts == (task.attempt if task.status is RUNNING else task.attempts)
             assert not any(task.attempt_id in worker.unsent for worker in self.dispatcher.workers)
+
+    @invariant()
+    def a_worker_gets_as_many_tasks_as_it_asks_for(self) -> None:
+        for peer in self.peers if hasattr(self, "life") else ():
+            worker = self.dispatcher.workers.find(peer.connection.encode())
+            if worker is not None and not worker.lost:
+                assert len(worker.slots) + len(worker.unsent) == peer.asks
+                assert worker.unsent.keys() <= worker.held.keys()
 
     # The end
 
