@@ -23,7 +23,11 @@ from chaos_tasks import (
 )
 
 ATTACHED, DURABLE, DETACHED = "attached", "durable", "detached"
-KINDS: dict[str, dict[str, Any]] = {ATTACHED: {}, DURABLE: {"durable": True}, DETACHED: {"detach": True}}
+KINDS: dict[str, dict[str, Any]] = {
+    ATTACHED: {},
+    DURABLE: {"durable": True, "keep": 3600.0},
+    DETACHED: {"detach": True},
+}
 STORED = (DURABLE, DETACHED)
 
 # What clients write, besides `sent`, `got` and `gave-up`: that a task was accepted, or that its outcome is unknown, as

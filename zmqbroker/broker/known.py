@@ -156,10 +156,11 @@ class Known(Tasks):
     def _answer_found(self, key: str, waiter: Waiter, found: Found) -> None:
         """Tell somebody what was found in the store."""
         envelope, header = waiter
-        is_fetch = header is not None and (header.fetch is not None or header.forget)
+        is_wanted = header is not None and header.fetch is not None  # then it is not dropped before it is sent
+        is_question = is_wanted or (header is not None and header.forget)
         if found is None:  # it was forgotten in this very turn: who wants it done sends it again
             has_failed = self.journal.has_failed
-            status = UNKNOWN if is_fetch and not has_failed else UNAVAILABLE
+            status = UNKNOWN if is_question and not has_failed else UNAVAILABLE
             self._answer(envelope, header, status, STORE_FAILED if has_failed else "it has just been forgotten")
             return
         if isinstance(found, DamagedTask):
@@ -175,7 +176,7 @@ class Known(Tasks):
         is_forgotten = header is not None and header.forget
         if is_forgotten:
             self.journal.forget(key, answer.number)
-        self._send(answer, is_forgotten)
+        self._send(answer, is_forgotten and not is_wanted)
 
     # How answers are made
 

@@ -11,6 +11,7 @@ a monotonic clock.
 import struct
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sized
+from functools import partial
 from math import inf
 from typing import NamedTuple
 
@@ -353,7 +354,7 @@ class Tasks:
             return
         self.journal.settle(task, now)
         if any(waiter.header is not None and waiter.header.forget for waiter in task.waiters):
-            self.journal.forget(task.key or "", task.number)
+            self.journal.after(partial(self.journal.forget, task.key or "", task.number))  # not before it is sent
 
     def _end_fetches(self, task: Task) -> None:
         """Note that those who fetch a task get its outcome, and no word before."""

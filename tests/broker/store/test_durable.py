@@ -259,6 +259,7 @@ def test_a_fetch_that_waits_and_forgets_leaves_nothing(life, disk):
     life.dispatcher.result(run_one(life), [b"result"], 0.0)
     life.turn()
     assert life.answers() == [("who left a", "accepted"), ("fetcher", "done")]
+    life.turn()  # not before it was sent
     assert not disk.tasks
     assert len(life.journal.outcomes) == 0
 

@@ -23,16 +23,12 @@ BODY = b"x" * 4000
 SETTLED = State(DONE, None, 1, 1, until=LATER)
 
 
+pytest_plugins = ["disk_fixtures"]
+
+
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A tiny disk of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a disk that is full takes a file system of its own, so root and the right to mount one")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)  # a test that has failed may have left it open
+def disk(make_disk: Callable[[int], Path]) -> Path:
+    return make_disk(SIZE)
 
 
 def store_on(disk: Path, floor: int = 4 << 20) -> SqliteStore:

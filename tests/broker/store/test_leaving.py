@@ -1,10 +1,12 @@
-"""What a broker says of stored tasks while it leaves them in the store."""
+"""What a broker says of stored tasks when it leaves them in the store, or drops them there."""
 
 import pytest
+from simulated_store import SimulatedDisk, SimulatedStore
 
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.store.journal import Journal
-from zmqbroker.wire import UNAVAILABLE, Header
+from zmqbroker.broker.storing import Storing
+from zmqbroker.wire import CANCELLED, UNAVAILABLE, Header
 
 
 @pytest.mark.parametrize("header", [Header(key="mine", fetch=0.0), Header(key="mine", forget=True)])
@@ -16,3 +18,30 @@ def test_a_task_that_was_left_in_the_store_is_not_unknown(header: Header):
     core.settled.clear()
     core.submit([b"c"], [b""], 2.0, header)
     assert [answer.status for answer in core.settled] == [UNAVAILABLE]
+
+
+@pytest.mark.parametrize(("fetch", "is_there"), [(None, False), (0.0, True)])
+def test_an_outcome_is_out_of_the_store_when_somebody_is_told_so_but_not_before_it_was_fetched(
+    fetch: float | None, is_there: bool
+):
+    disk, core = SimulatedDisk(), Dispatcher(journal=Journal())
+    store = SimulatedStore(disk)
+    storing = Storing(store, core, lambda hand_out, now: None)
+
+    def store_until_told() -> str:
+        while not core.settled:
+            store.commit()
+            storing.turn(1.0)
+        status = core.settled[0].status
+        core.settled.clear()
+        return status
+
+    core.submit([b"c"], [b"task"], 1.0, Header(key="mine", durable=True))
+    core.submit([b"c"], [b""], 1.0, Header(key="mine", cancel=True))
+    assert store_until_told() == CANCELLED
+    core.submit([b"c"], [b""], 1.0, Header(key="mine", fetch=fetch, forget=True))
+    assert store_until_told() == CANCELLED
+    assert bool(disk.tasks) == is_there
+    while storing.has_news or store.commit():
+        storing.turn(1.0)
+    assert not disk.tasks

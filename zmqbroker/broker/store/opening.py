@@ -72,11 +72,13 @@ def open_file(path: Path) -> sqlite3.Connection:
 
 
 def _make(path: Path) -> None:
-    """Have an empty file, that only its owner may read, if there is none."""
+    """Have an empty file, that only its owner may read, if there is none; see that one can be written to."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return  # and is not opened here: to close it would give up SQLite's locks of another one in this process
+    except FileExistsError:  # not opened here: to close it would give up SQLite's locks of another one in this process
+        if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK)):
+            raise end(path, "it cannot be written, or nothing beside it") from None
+        return
     os.close(descriptor)
     sync_directory(path.parent)
 
