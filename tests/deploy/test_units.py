@@ -21,10 +21,10 @@ BROKER, WORKER = "zmqbroker.service", "zmqbroker-worker@.service"
 INSTALLED = "/opt/zmqbroker/bin/zmqbroker"
 MOST_EXPOSED = 15  # tenths, of which 100 are the worst
 ROOT_LOOKS = """\
-import os, subprocess, sys
+import os, shutil, subprocess, sys  # with what is imported late
 
 sys.path[:0] = {paths!r}
-from zmqbroker.commands import command_lines  # imported while root may still do so
+from zmqbroker.commands import command_lines, serve  # imported while root may still do so
 from zmqbroker.commands.main import main
 from zmqbroker.transport.control import ControlSocket, control_addresses
 
