@@ -22,17 +22,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chaos_peers import Crew, Peer
-from chaos_tasks import CLIENT_PATIENCE, GOT, JOURNALS, NAME, SENT, Journal, read_journals
+from chaos_tasks import GOT, JOURNALS, NAME, SENT, Journal, read_journals
 from kills_accounts import Accounts
 from kills_broker import DRAIN, MortalBroker
 from kills_clients import text_of
 from kills_fetchers import ROLES as FETCHERS
 from kills_fetchers import class_of
-from kills_tasks import ATTACHED, FORGETS, TRIES, UNKNOWN
-from watched_broker import PATIENCE
+from kills_tasks import ATTACHED, FORGETS, PATIENCE, TRIES, UNKNOWN
+from watched_broker import PATIENCE as BROKER_PATIENCE
 
 import zmqbroker
-from zmqbroker.broker.store.sqlite import SqliteStore
 
 TIMEOUT = 1.0  # seconds per attempt
 STEP = 0.02  # seconds between looks at the crew
@@ -102,9 +101,9 @@ class Kills:
         for number in range(self.options.workers):
             commands = (
                 ["chaos_workers.py", "req", *addresses, IDLE],
-                ["chaos_workers.py", "library", *addresses, str(number)],
+                ["chaos_workers.py", "library", *addresses, str((number + 1) // 2)],
                 ["-m", "zmqbroker", "work", "-q", broker.ready, "chaos_workers:handle", *WORK_OPTIONS],
-                ["chaos_workers.py", "announced", broker.ready, str(number), IDLE],
+                ["chaos_workers.py", "announced", broker.ready, str((number + 1) // 2), IDLE],
                 ["chaos_workers.py", "dealer", *addresses, IDLE],
                 ["chaos_workers.py", "library", *addresses],
             )
@@ -165,7 +164,7 @@ class Kills:
         self._wait(self.rng.expovariate(1 / self.options.life))
 
     def _await_service(self) -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + BROKER_PATIENCE
         while not self.broker.is_serving and self.broker.is_running:
             self._wait(STEP)
             if time.monotonic() > until:
@@ -206,7 +205,7 @@ class Kills:
         self.crew.continue_all()
         for peer in self.crew.clients:
             peer.close_stdin()
-        until = time.monotonic() + 2 * CLIENT_PATIENCE
+        until = time.monotonic() + 2 * PATIENCE
         while any(peer.is_running for peer in self.crew.clients) and time.monotonic() < until:
             self.crew.tend(self.crew.workers, time.monotonic())
             time.sleep(STEP)
@@ -236,7 +235,7 @@ class Kills:
         """Fetch all of these by a client of one's own; return those that are known."""
         known = []
         with zmqbroker.Client(self.broker.requests) as client:
-            for name, future in [(name, client.outcome(name, CLIENT_PATIENCE)) for name in names]:
+            for name, future in [(name, client.outcome(name, PATIENCE)) for name in names]:
                 while not future.done():
                     self.crew.tend(self.crew.workers, time.monotonic())
                     time.sleep(STEP)
@@ -255,9 +254,7 @@ class Kills:
 
     def _expect_in_store(self, expected: set[str]) -> None:
         """See that a broker that has ended has left this, and nothing else."""
-        store = SqliteStore(self.broker.store, floor=0, reserve=0)
-        found = {task.request.key for some in store.load() for task in some}
-        store.close()
+        found = self.broker.stored_keys()
         if found != expected:
             wrong = f"{len(found - expected)} too many, {len(expected - found)} are missing"
             self.violations.append(f"of {len(expected)} outcomes in the store {wrong}: {found ^ expected}"[:1000])

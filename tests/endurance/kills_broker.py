@@ -10,6 +10,9 @@ from pathlib import Path
 
 from watched_broker import PATIENCE, environment
 
+from zmqbroker.broker.store.rows import DamagedTask
+from zmqbroker.broker.store.sqlite import SqliteStore
+
 PORTS = range(20_000, 32_000)  # below those from which connections are made: one could be made to itself
 IS_SERVING = "limits "  # what it prints when it has loaded its store
 COMPLAINTS = ("Traceback", "ERROR", "damaged")
@@ -103,6 +106,13 @@ class MortalBroker:
         if self.is_running:
             self.violations.append(f"the broker did not end within {PATIENCE:g} s of SIGTERM")
         self.kill()
+
+    def stored_keys(self) -> set[str | None]:
+        """Return the keys of all that is in the store, while no broker has it."""
+        store = SqliteStore(self.store, floor=0, reserve=0)
+        found = [task for some in store.load() for task in some]
+        store.close()
+        return {task.key if isinstance(task, DamagedTask) else task.request.key for task in found}
 
     def _judge(self, may_be_killed: bool) -> None:
         """Look at how a life has ended, and what was said in it."""

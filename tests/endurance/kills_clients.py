@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 from chaos_clients import connect
-from chaos_tasks import CLIENT_PATIENCE, DONE, GAVE_UP, GOT, WRONG, randomness
+from chaos_tasks import DONE, GAVE_UP, GOT, WRONG, randomness
 from kills_tasks import (
     ACCEPTED,
     ATTACHED,
@@ -24,6 +24,7 @@ from kills_tasks import (
     DETACHED,
     DURABLE,
     KINDS,
+    PATIENCE,
     Books,
     Task,
     outcome_text,
@@ -33,7 +34,7 @@ import zmqbroker
 
 CANCEL_SHARE = 0.03
 TWICE_SHARE = 0.05  # of the tasks with a key, which are sent by two clients
-WINDOWS = (10, 40, 160)
+WINDOWS = (10, 30, 90)
 PAUSE = (0.0, 0.05)  # seconds between looks
 SILENCE = 0.5  # seconds after which a client of raw frames connects anew
 AGAIN = 0.2  # seconds after which it asks again when the broker did not want to hear of it
@@ -49,7 +50,7 @@ class Patience:
     def is_finishing(self) -> bool:
         """Tell whether nothing new is to be begun."""
         if self._until is None and select.select([0], [], [], 0)[0]:
-            self._until = time.monotonic() + CLIENT_PATIENCE
+            self._until = time.monotonic() + PATIENCE
         return self._until is not None
 
     def is_over(self, outstanding: object) -> bool:
@@ -116,7 +117,7 @@ class Line:
                 self._send(question)
 
     def _send(self, question: Question) -> None:
-        question.due = time.monotonic() + CLIENT_PATIENCE
+        question.due = time.monotonic() + PATIENCE
         self._socket.send_multipart(question.message)
 
 

@@ -35,6 +35,7 @@ STORED = (DURABLE, DETACHED)
 ACCEPTED, UNKNOWN, CANCELS, CANCELLED, FORGETS = "accepted", "unknown", "cancels", "cancelled", "forgets"
 
 TRIES = 3  # attempts of a task, where its client does not say
+PATIENCE = 240.0  # seconds for what is outstanding when nobody is killed any more
 POISON_SHARE = 0.003
 NOTHING = "-"
 
