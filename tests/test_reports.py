@@ -46,6 +46,7 @@ def test_what_a_fixture_finds_at_its_end_stands_below_what_the_test_found(tmp_pa
     assert printed.splitlines()[-2].endswith("AssertionError: the cause")
 
 
+@pytest.mark.slow
 def test_what_a_fixture_finds_when_the_test_has_passed_is_an_error(tmp_path):
     printed = report(tmp_path, True)
     assert "1 passed, 1 error in " in printed

@@ -7,6 +7,8 @@ import textwrap
 import pytest
 from helpers import PATIENCE, TOP
 
+pytestmark = pytest.mark.slow  # each is a Python of its own, often two
+
 PREPARATION = """
 import warnings
 warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)  # of Python 3.12 on

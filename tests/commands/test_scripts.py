@@ -172,6 +172,7 @@ def without_path() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BAD_OPTIONS)
 def test_a_bad_option_is_one_line_and_status_2(start_program, script):
     programs = {arguments: start_program(script, *arguments) for arguments in BAD_OPTIONS[script]}

@@ -320,6 +320,7 @@ def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directo
 # Usage
 
 
+@pytest.mark.slow
 def test_bad_usage_is_one_line_and_status_2(run: Work):
     programs = {arguments: run(*arguments) for arguments in BAD_USAGE}
     assert {arguments: program.wait() for arguments, program in programs.items()} == dict.fromkeys(programs, 2)

@@ -219,6 +219,7 @@ def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqb
     assert (ran.stdout, ran.stderr, ran.returncode) == (section(README, "A function").block("text"), "", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("factor") is None, reason="there is no factor command")
 def test_the_command_of_the_guide_factors_a_thousand_numbers(start_program, broker_addresses, zmqbroker_script):
     (_, *work), (_, last, _, _, *submit) = commands(GUIDE, "A command as a worker")
