@@ -55,28 +55,29 @@ class Intake(Known):
         if self.refusing:
             self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self.refusing)
             return
-        queue = self._queues.default if header is None or header.queue is None else self._queues.find(header.queue)
+        wishes = None if header is None or type(header) is OnlyKey else header  # None: as nearly all, it has none
+        queue = self._queues.default if wishes is None or wishes.queue is None else self._queues.find(wishes.queue)
         if queue.limit_waiting is not None and queue.waiting + queue.delayed >= queue.limit_waiting:
             why = f"{queue.limit_waiting} tasks wait in the queue {queue.name}, and no more may"
             self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, why)
             return
         number = self._next_number()
-        if header is None:
-            task = Task(envelope, body, queue, self.tries, self.timeout, self.back_off, None, number, now)
+        if wishes is None:
+            task = Task(envelope, body, queue, self.tries, self.timeout, self.back_off, header, number, now)
         else:
-            task = self._task(envelope, body, queue, header, number, now)
-            if (header.durable or header.detach) and not self._store(task, header, now):
+            task = self._task(envelope, body, queue, wishes, number, now)
+            if wishes.is_stored and not self._store(task, wishes, now):
                 self._queues.forget_if_empty(queue)
                 return
-            if header.key is not None:
-                self._by_key[header.key] = task
+        if header is not None and header.key is not None:
+            self._by_key[header.key] = task
         if self._is_fair and task.group is None:
             task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
         self.counters.accepted += 1
         queue.statistics.accepted += 1
         self.ledger.add(number, task)
-        if header is not None and header.delay:
-            self._delay(task, now + header.delay)
+        if wishes is not None and wishes.delay:
+            self._delay(task, now + wishes.delay)
         else:
             self._matching.put(task, now)
             if task.expires_at < inf:
@@ -84,8 +85,6 @@ class Intake(Known):
 
     def _task(self, envelope: Frames, body: Frames, queue: Queue, header: Header, number: int, now: float) -> Task:
         """Make a task as its client wants it."""
-        if type(header) is OnlyKey:
-            return Task(envelope, body, queue, self.tries, self.timeout, self.back_off, header, number, now)
         tries = self.tries if header.tries is None else header.tries
         timeout = self.timeout if header.timeout is None else header.timeout or None
         task = Task(envelope, body, queue, tries, timeout, self._back_off(header), header, number, now)
