@@ -89,11 +89,21 @@ class Storing:
             if now >= self._next_look:
                 self._journal.offset = time() - now
                 self._store.look()
-                self._journal.is_low = self._store.is_low
+                self._note_room(self._store.is_low)
                 self._next_look = now + LOOK_INTERVAL
             if is_idle and not self._is_tidy:
                 self._is_tidy = not self._store.tidy()
         self.due = self._next_look if self._is_tidy else now + TIDY_INTERVAL
+
+    def _note_room(self, is_low: bool) -> None:
+        """Take in new tasks or not, as the disk has room for them; the log says so when that changes."""
+        journal = self._journal
+        free, path = self._store.free, printable(self._store.path)
+        if is_low and not journal.is_low:
+            log.warning("new tasks are not stored: %d bytes are free on the disk of %s", free, path)
+        elif journal.is_low and not is_low:
+            log.info("new tasks are stored again: %d bytes are free on the disk of %s", free, path)
+        journal.is_low = is_low
 
     def _finish(self, finished: Finished, turn: Turn, now: float) -> None:
         """Send what follows from a turn that is stored, but for what was not stored of it."""

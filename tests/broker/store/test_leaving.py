@@ -1,4 +1,6 @@
-"""What a broker says of stored tasks when it leaves them in the store, or drops them there."""
+"""What a broker says of stored tasks when it leaves them in the store, drops them there, or takes none."""
+
+import logging
 
 import pytest
 from simulated_store import SimulatedDisk, SimulatedStore
@@ -45,3 +47,18 @@ def test_an_outcome_is_out_of_the_store_when_somebody_is_told_so_but_not_before_
     while storing.has_news or store.commit():
         storing.turn(1.0)
     assert not disk.tasks
+
+
+def test_the_log_says_when_the_disk_has_too_little_room_for_new_tasks_and_when_it_has_enough_again(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO, "zmqbroker")
+    store = SimulatedStore(SimulatedDisk())
+    storing = Storing(store, Dispatcher(journal=Journal()), lambda hand_out, now: None)
+    for second, floor in enumerate([0, 1, 1, 0, 0]):
+        store.floor = floor
+        storing.look(float(second), is_idle=False)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "new tasks are not stored: 0 bytes are free on the disk of simulated"),
+        ("INFO", "new tasks are stored again: 0 bytes are free on the disk of simulated"),
+    ]
