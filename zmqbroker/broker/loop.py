@@ -251,6 +251,8 @@ class Loop:
         has_failed = self._storing is not None and self._storing.failure is not None
         reason = STORE_FAILED if has_failed else "the broker was shut down"
         self._dispatcher.stop_accepting(reason)
+        if self._storing is not None and not has_failed:
+            self._storing.tell_left()
         self._dispatcher.abandon(reason, self._now)
         self._send_last()
         until = self._now + LINGER_MS / 1000

@@ -15,6 +15,7 @@ from zmqbroker.broker.store.rows import DamagedTask
 from zmqbroker.transport.limited_log import printable
 from zmqbroker.wire import DONE
 
+LOAD_INTERVAL = 3.0  # seconds between two words of how much was read, at a start
 LOOK_INTERVAL = 1.0  # seconds between two looks at the disk
 TIDY_INTERVAL = 0.02  # seconds between two pieces of what is given back, while nothing else is to be done
 DAMAGED_NAMED = 20  # damaged tasks that the log names, at a start
@@ -48,6 +49,7 @@ class Storing:
         self._journal.offset = time() - now
         self._journal.is_whole = False
         damaged: list[DamagedTask] = []
+        next_word = now + LOAD_INTERVAL
         with _without_garbage():
             for some in store.load():
                 for stored in some:
@@ -56,14 +58,29 @@ class Storing:
                         damaged.append(stored)
                 if is_over():
                     return
+                if monotonic() >= next_word:
+                    log.info("reading the store: %d tasks and %d outcomes so far", *self._read_so_far)
+                    next_word = monotonic() + LOAD_INTERVAL
         self._journal.is_whole = True
         for task in damaged[:DAMAGED_NAMED]:
             log.warning("task %d%s is damaged in the store, and left there", task.number, _called(task))
         if len(damaged) > DAMAGED_NAMED:
             log.warning("%d more tasks are damaged in the store", len(damaged) - DAMAGED_NAMED)
-        tasks, outcomes = dispatcher.unsettled, len(self._journal.outcomes)
+        tasks, outcomes = self._read_so_far
         if tasks or outcomes:
             log.info("%d tasks and %d outcomes were in the store; read in %.1f s", tasks, outcomes, monotonic() - now)
+
+    @property
+    def _read_so_far(self) -> tuple[int, int]:
+        return self._dispatcher.unsettled, len(self._journal.outcomes)
+
+    def tell_left(self) -> None:
+        """Have the log say how many tasks wait in the store for the next broker."""
+        left = sum(task.is_durable for task in self._dispatcher.ledger)
+        if not self._journal.is_whole:
+            log.info("tasks are left in the store, which was not read to its end")
+        elif left:
+            log.info("%d tasks are left in the store, for when the broker is started again", left)
 
     def turn(self, now: float) -> None:
         """Begin to store what this turn has decided, and send what follows from what is stored."""
@@ -89,11 +106,21 @@ class Storing:
             if now >= self._next_look:
                 self._journal.offset = time() - now
                 self._store.look()
-                self._journal.is_low = self._store.is_low
+                self._note_room(self._store.is_low)
                 self._next_look = now + LOOK_INTERVAL
             if is_idle and not self._is_tidy:
                 self._is_tidy = not self._store.tidy()
         self.due = self._next_look if self._is_tidy else now + TIDY_INTERVAL
+
+    def _note_room(self, is_low: bool) -> None:
+        """Take in new tasks or not, as the disk has room for them; the log says so when that changes."""
+        journal = self._journal
+        free, path = self._store.free, printable(self._store.path)
+        if is_low and not journal.is_low:
+            log.warning("new tasks are not stored: %d bytes are free on the disk of %s", free, path)
+        elif journal.is_low and not is_low:
+            log.info("new tasks are stored again: %d bytes are free on the disk of %s", free, path)
+        journal.is_low = is_low
 
     def _finish(self, finished: Finished, turn: Turn, now: float) -> None:
         """Send what follows from a turn that is stored, but for what was not stored of it."""

@@ -309,6 +309,22 @@ def test_a_newer_file_is_refused_and_left_as_it_is(path):
     assert load_again(path) == [stored(1)]
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/null")])
+def test_what_is_no_file_is_refused_as_that(path, make):
+    make(path)
+    with pytest.raises(StoreError, match=r"it is no file$"):
+        opened(path)
+
+
+def test_a_name_that_is_too_long_is_refused_in_one_line(tmp_path):
+    assert "too long" in refusal(tmp_path / ("long" * 75))
+
+
+def test_only_its_owner_may_read_what_is_beside_it(path):
+    SqliteStore(path, floor=0, reserve=1000).close()
+    assert stat.S_IMODE(path.with_name(f"{path.name}-reserve").stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize("statement", ["CREATE TABLE other (one)", "PRAGMA application_id = 1"])
 def test_a_database_of_something_else_is_refused(path, statement):
     change(path, statement)
@@ -342,10 +358,6 @@ def test_a_file_without_its_second_half_is_refused(path):
 
 def test_a_directory_that_is_not_there_is_refused(tmp_path):
     assert "No such file or directory" in refusal(tmp_path / "missing" / "tasks.db")
-
-
-def test_a_directory_is_no_file(tmp_path):
-    assert "unable to open" in refusal(tmp_path)
 
 
 def test_a_file_that_is_gone_or_another_one_is_the_end(path):

@@ -111,7 +111,7 @@ def damage_a_page(path: Path) -> None:
         (lambda path: path.write_bytes(b"dear diary\n" * 500), "it is no store of a broker"),
         (damage_a_page, "it is damaged"),
         (lambda path: os.truncate(path, 3 * 4096), "it is damaged"),
-        (lambda path: (path.unlink(), path.mkdir()), "unable to open"),
+        (lambda path: (path.unlink(), path.mkdir()), "it is no file"),
     ],
     ids=["newer", "no database", "damaged", "cut off", "a directory"],
 )

@@ -65,7 +65,7 @@ class Reserve:
         """Take it for what is there; `size` is in bytes, 0: there is never one."""
         self._path = path
         self._size = size
-        self.is_there = path.exists()
+        self.is_there = os.path.exists(path)  # Path's would raise for a name that is too long
 
     @property
     def missing(self) -> int:
@@ -78,7 +78,7 @@ class Reserve:
             return
         piece = os.urandom(min(PIECE, self._size))  # what a file system cannot compress
         try:
-            with open(self._path, "wb") as file:
+            with open(self._path, "wb", opener=_open_private) as file:
                 for _ in range(0, self._size, len(piece)):
                     file.write(piece)
         except OSError:
@@ -92,3 +92,8 @@ class Reserve:
         with suppress(OSError):
             self._path.unlink()
         return was_there
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file which, where it is made, only its owner may read."""
+    return os.open(path, flags, 0o600)

@@ -76,6 +76,8 @@ def _make(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except FileExistsError:  # not opened here: to close it would give up SQLite's locks of another one in this process
+        if not path.is_file():
+            raise end(path, "it is no file") from None
         if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK)):
             raise end(path, "it cannot be written, or nothing beside it") from None
         return
