@@ -115,9 +115,10 @@ class Storing:
     def _note_room(self, is_low: bool) -> None:
         """Take in new tasks or not, as the disk has room for them; the log says so when that changes."""
         journal = self._journal
-        free, path = self._store.free, printable(self._store.path)
+        free, floor, path = self._store.free, self._store.floor, printable(self._store.path)
         if is_low and not journal.is_low:
-            log.warning("new tasks are not stored: %d bytes are free on the disk of %s", free, path)
+            text = "new tasks are not stored: %d bytes are free on the disk of %s, and %d are to be"
+            log.warning(text, free, path, floor)
         elif journal.is_low and not is_low:
             log.info("new tasks are stored again: %d bytes are free on the disk of %s", free, path)
         journal.is_low = is_low

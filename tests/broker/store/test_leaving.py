@@ -60,7 +60,7 @@ def test_the_log_says_when_the_disk_has_too_little_room_for_new_tasks_and_when_i
         store.floor = floor
         storing.look(float(second), is_idle=False)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "new tasks are not stored: 0 bytes are free on the disk of simulated"),
+        ("WARNING", "new tasks are not stored: 0 bytes are free on the disk of simulated, and 1 are to be"),
         ("INFO", "new tasks are stored again: 0 bytes are free on the disk of simulated"),
     ]
 

@@ -132,10 +132,13 @@ class Store(Protocol):
     run: bytes  # starts the id of each attempt, as it did in earlier lives of the broker
     has_ended_well: bool  # the broker's life before this one: what ran then was not in hand when it ended
     highest: int  # number of a task that there was when it was opened; 0: there was none
-    floor: int  # bytes that are to be free on its disk, for new tasks to be taken in
     free: int  # bytes that were free there at the last `look`
     size: int  # bytes that it took up then
     commits: Times  # how long it took to store a batch
+
+    @property
+    def floor(self) -> int:
+        """How many bytes are to be free on its disk, for new tasks to be taken in."""
 
     @property
     def is_low(self) -> bool:

@@ -39,7 +39,7 @@ class SqliteStore:
         """Open it, or make it. `floor` and `reserve` are in bytes, 0: none. Raises StoreError."""
         self._path = Path(os.path.realpath(path))
         self.path = str(self._path)
-        self.floor = floor
+        self._floor = floor
         self.commits = Times()
         self._finished: list[Finished] = []
         self._has_failed = False
@@ -54,9 +54,14 @@ class SqliteStore:
             self._open()
 
     @property
+    def floor(self) -> int:
+        """How many bytes are to be free for new tasks, and for the reserve where it was given up."""
+        return self._floor + self._reserve.missing
+
+    @property
     def is_low(self) -> bool:
-        """Tell whether less is free than is to be, besides the reserve."""
-        return self.free - self._reserve.missing < self.floor
+        """Tell whether less is free than is to be."""
+        return self.free < self.floor
 
     def queues(self) -> list[QueueSettings]:
         """Return what was set of queues."""
@@ -101,7 +106,7 @@ class SqliteStore:
             if os.stat(self._path).st_ino != self._inode:
                 raise self._fail(end(self._path, "its file was replaced"))
             self.free = free_bytes(self._path.parent)
-            self._reserve.make(self.free - self.floor)
+            self._reserve.make(self.free - self._floor)
             self.size = sum(_size(f"{self._path}{suffix}") for suffix in ("", "-wal", "-reserve"))
         except OSError as error:
             raise self._fail(store_error(self._path, error)) from None
