@@ -12,6 +12,7 @@ from statistics import median
 from time import monotonic, sleep
 from typing import Any
 
+from bench.machine import sync_time
 from bench.processes import descendants, kill_all, processor_time, resident_memory
 from bench.stage import Process, Stage, StageError
 from bench.systems.link import Settings
@@ -58,9 +59,14 @@ class Running:
 
 
 @contextmanager
-def running(system: System, python: str, plan: Plan, workers: tuple[int, ...] = (WORKERS,)) -> Iterator[Running]:
-    """Start a system with these processes of workers, started one after the other, and its client."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory, Stage() as stage:
+def running(
+    system: System, python: str, plan: Plan, workers: tuple[int, ...] = (WORKERS,), disk: Path | None = None
+) -> Iterator[Running]:
+    """Start a system with these processes of workers, started one after the other, and its client.
+
+    Their files are in a directory that is made for them in `disk`; None: where temporary files are.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True, dir=disk) as directory, Stage() as stage:
         settings: Settings = {
             "name": system.name,
             "directory": directory,
@@ -96,7 +102,7 @@ def measure(system: System, python: str, plan: Plan) -> Figures:
             figures = measure_run(run, plan)
             figures["versions"] = run.versions
         runs.append(figures)
-    result = summarize(runs)
+    result = {**summarize(runs), **summarize_large(runs)}
     result["waiting_bytes"] = measure_waiting(system, python, plan) if system.shows_memory else None
     result["kill"] = measure_kill(system, python, plan, whole=False)
     if system.has_parents:
@@ -106,16 +112,28 @@ def measure(system: System, python: str, plan: Plan) -> Figures:
 
 def measure_run(run: Running, plan: Plan) -> Figures:
     """Measure round trips, and the rate with small and with large bodies."""
+    figures = measure_small(run, plan)
+    large = _rate(run.ask("rate", size=LARGE, window=WINDOW, seconds=plan.seconds))
+    return {**figures, "large_rate": large["rate"]}
+
+
+def measure_small(run: Running, plan: Plan) -> Figures:
+    """Measure round trips, and the rate, with small bodies."""
     run.ask("rate", size=SMALL, window=WINDOW, seconds=min(plan.seconds / 4, 0.5))  # warms up
     trips = run.ask("round_trips", size=SMALL, seconds=plan.seconds, most=MOST_ROUND_TRIPS)["times"]
     before = processor_time(run.servers)
     small = _rate(run.ask("rate", size=SMALL, window=WINDOW, seconds=plan.seconds))
     after = processor_time(run.servers)
-    large = _rate(run.ask("rate", size=LARGE, window=WINDOW, seconds=plan.seconds))
     used = None if before is None or after is None else (after - before) * 1e6 / small["tasks"]
     trips.sort()
     percentiles = [round(trips[min(len(trips) - 1, len(trips) * n // 100)], 1) for n in range(101)]
-    return {"rate": small["rate"], "large_rate": large["rate"], "server_us": used, "percentiles": percentiles}
+    return {"rate": small["rate"], "server_us": used, "percentiles": percentiles}
+
+
+def measure_durable(system: System, python: str, plan: Plan, disk: Path) -> Figures:
+    """Measure one run of a system that keeps its tasks on a disk, with one worker."""
+    with running(system, python, plan, (1,), disk) as run:
+        return {**measure_small(run, plan), "versions": run.versions, "sync_us": sync_time(disk)}
 
 
 def measure_chunks(system: System, python: str, plan: Plan) -> Figures:
@@ -135,11 +153,17 @@ def summarize(runs: list[Figures]) -> Figures:
     return {
         "rates": [run["rate"] for run in runs],
         "rate": median(run["rate"] for run in runs),
-        "large_rates": [run["large_rate"] for run in runs],
-        "large_rate": median(run["large_rate"] for run in runs),
         "percentiles": [median(each) for each in zip(*(run["percentiles"] for run in runs), strict=True)],
         "server_us": median(used) if used else None,
         "versions": runs[0]["versions"],
+    }
+
+
+def summarize_large(runs: list[Figures]) -> Figures:
+    """Return the same of the rates with large bodies."""
+    return {
+        "large_rates": [run["large_rate"] for run in runs],
+        "large_rate": median(run["large_rate"] for run in runs),
     }
 
 

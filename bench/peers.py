@@ -1,30 +1,35 @@
 """The same echo work through the broker and through what else one might take: `python -m bench.peers`.
 
 Every system is started as its own documentation says, with one Python client process that has up to 1,000 tasks
-outstanding and two worker processes. What is not installed is skipped, or installed when asked for.
+outstanding and two worker processes. Those that keep their tasks on the disk have a table of their own, with one
+worker. What is not installed is skipped, or installed when asked for.
 """
 
 import argparse
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench import plots, report
 from bench.__main__ import at_least, leave
-from bench.compare import Plan, measure, measure_chunks
+from bench.compare import Plan, measure, measure_chunks, measure_durable, summarize
 from bench.environments import ENVIRONMENTS, AbsentError, prepare, server_version
-from bench.machine import describe_machine
+from bench.machine import describe_machine, file_system
 from bench.processes import adopt_orphans
 from bench.stage import StageError
-from bench.systems import clusters, ours, pools, redis_queues, servers
+from bench.systems import clusters, durable, ours, pools, redis_queues, servers
 from bench.systems.system import System
 from zmqbroker import __version__
 
 SYSTEMS = [*ours.SYSTEMS, *pools.SYSTEMS, *servers.SYSTEMS, *redis_queues.SYSTEMS, *clusters.SYSTEMS]
-NAMES = [system.name for system in SYSTEMS]
+DURABLE = durable.SYSTEMS
+NAMES = [system.name for system in (*SYSTEMS, *DURABLE)]
 DEFAULT_RUNS = 3
 DEFAULT_SECONDS = 2.0
 DEFAULT_WAITING = 20_000
@@ -42,14 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     adopt_orphans()
     results = report.read(options.results)
     try:
-        for system in SYSTEMS if options.measure else ():
-            if not options.only or any(fnmatch(system.name, pattern) for pattern in options.only):
+        if options.measure:
+            for system in chosen(SYSTEMS, options):
                 attempt(system, options, results)
                 report.write(results, NAMES, options.results)
+            attempt_durable(chosen(DURABLE, options), options, results)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     show(results, options)
     return 0
+
+
+def chosen(systems: Sequence[System], options: argparse.Namespace) -> list[System]:
+    """Return those that are to be measured."""
+    return [
+        system
+        for system in systems
+        if not options.only or any(fnmatch(system.name, pattern) for pattern in options.only)
+    ]
 
 
 def show(results: report.Results, options: argparse.Namespace) -> None:
@@ -59,7 +74,8 @@ def show(results: report.Results, options: argparse.Namespace) -> None:
     if options.results and (reason := plots.draw(results, NAMES, options.results)):
         print(f"bench.peers: no plots: {reason}", file=sys.stderr)
     if options.document:
-        report.update_table(options.document, report.short_table(results, NAMES))
+        for table in report.short_table(results, NAMES), report.short_durable_table(results, NAMES):
+            report.update_table(options.document, table)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -102,6 +118,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="time for the task of a worker that was killed to run again (default: %(default)g)",
     )
+    add(
+        "--disk",
+        type=Path,
+        metavar="DIRECTORY",
+        help="where systems that keep tasks on a disk have their files (default: where temporary files are)",
+    )
     add("--chunk", type=at_least(1), default=DEFAULT_CHUNK, metavar="N", help="tasks in a chunk (default: %(default)s)")
     add(
         "--results",
@@ -128,7 +150,7 @@ def command(plan: Plan) -> str:
 
 def a_system(pattern: str) -> str:
     """Check that a pattern has something to match."""
-    if not any(fnmatch(system.name, pattern) for system in SYSTEMS):
+    if not any(fnmatch(name, pattern) for name in NAMES):
         raise argparse.ArgumentTypeError(f"there is no system {pattern!r}")
     return pattern
 
@@ -151,6 +173,25 @@ def attempt(system: System, options: argparse.Namespace, results: report.Results
     if system.chunked:
         name = f"{system.name}-chunks"
         _note(results["chunks"], results["skipped"], name, lambda: _row(system, options, plan, measure_chunks))
+
+
+def attempt_durable(systems: Sequence[System], options: argparse.Namespace, results: report.Results) -> None:
+    """Measure systems that keep their tasks on the disk, one run of each in turn; earlier figures stay until then."""
+    plan = Plan(options.runs, options.seconds, options.waiting, options.wait, options.chunk)
+    disk = options.disk or Path(tempfile.gettempdir())
+    runs: dict[str, list[Row]] = {system.name: [] for system in systems}
+
+    def measure_next(system: System, python: str, plan: Plan) -> Row:
+        done = runs[system.name]
+        done.append(measure_durable(system, python, plan, disk))
+        sync_us = median(run["sync_us"] for run in done)
+        return {**summarize(done), "sync_us": sync_us, "stored": system.stored, "disk": file_system(disk)}
+
+    for _ in range(options.runs):
+        for system in systems:
+            take = partial(_row, system, options, plan, measure_next)
+            _note(results["durable"], results["skipped"], system.name, take)
+            report.write(results, NAMES, options.results)
 
 
 def _note(rows: dict[str, Row], skipped: dict[str, str], name: str, take: Callable[[], Row]) -> None:
@@ -177,9 +218,8 @@ def _row(
     if system.server:
         versions[system.server.program] = server_version(system.server)
     if not system.packages:
-        versions["zmqbroker" if system.name.startswith("zmqbroker") else "Python"] = (
-            __version__ if system.name.startswith("zmqbroker") else sys.version.split()[0]
-        )
+        is_ours = system.title.startswith("zmqbroker")
+        versions["zmqbroker" if is_ours else "Python"] = __version__ if is_ours else sys.version.split()[0]
     title = system.chunked.format(chunk=plan.chunk) if in_chunks else system.title
     facts = {"title": title, "setup": system.setup, "versions": versions}
     return {**facts, **figures, "machine": describe_machine(), "command": command(plan)}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-Results = dict[str, dict[str, Any]]  # systems, chunks: rows by name; skipped: reasons by name
+Results = dict[str, dict[str, Any]]  # systems, chunks, durable: rows by name; skipped: reasons by name
 
 HEADINGS = [
     "system",
@@ -23,11 +23,20 @@ SHORT_HEADINGS = [
     "p50 / p99, us",
     "a busy worker is killed: the task runs again",
 ]
+DURABLE_HEADINGS = [
+    "system",
+    "durable tasks/s, 64 B",
+    "round trip p50 / p99, us",
+    "server, us of CPU per task",
+    "fsync of 4 KiB, us",
+    "what is on the disk, and when",
+]
+SHORT_DURABLE_HEADINGS = ["system", "durable tasks/s", "p50 / p99, us", "what is on the disk, and when"]
 
 
 def read(directory: Path | None) -> Results:
     """Return the results that are in a directory; none when there is no directory, or nothing there."""
-    results: Results = {"systems": {}, "chunks": {}, "skipped": {}}
+    results: Results = {"systems": {}, "chunks": {}, "durable": {}, "skipped": {}}
     if directory and (path := directory / "peers.json").exists():
         results.update(json.loads(path.read_text()))
     return results
@@ -49,17 +58,20 @@ def ordered(rows: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
 
 def to_markdown(results: Results, names: list[str]) -> str:
     """Return the whole report."""
-    systems, chunks = ordered(results["systems"], names), ordered(results["chunks"], names)
+    systems, chunks, durable = (ordered(results[kind], names) for kind in ("systems", "chunks", "durable"))
     parts = ["# Side by side", _introduction(systems + chunks)]
     if systems:
         parts.append(_table(HEADINGS, [_cells(row) for row in systems]))
     if chunks:
         rows = [[row["title"], _rate(row["rates"], row["rate"])] for row in chunks]
         parts += ["## In chunks", _table(["64-byte tasks", "tasks/s"], rows)]
+    if durable:
+        parts += ["## On the disk", _durable_introduction(durable)]
+        parts.append(_table(DURABLE_HEADINGS, [_durable_cells(row) for row in durable]))
     if results["skipped"]:
         parts += ["## Skipped", "\n".join(f"- {name}: {reason}" for name, reason in results["skipped"].items())]
-    if systems:
-        parts += ["## What was run", "\n".join(_setup(row) for row in systems)]
+    if systems or durable:
+        parts += ["## What was run", "\n".join(_setup(row) for row in systems + durable)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -67,10 +79,17 @@ def short_table(results: Results, names: list[str]) -> str:
     """Return the table of docs/comparison.md: the main figures, without their ranges."""
     rows = []
     for row in ordered(results["systems"], names):
-        percentiles = row["percentiles"]
-        trips = f"{number(percentiles[50])} / {number(percentiles[99])}"
-        rows.append([row["title"], number(row["rate"]), number(row["large_rate"]), trips, "; ".join(killed(row))])
+        rates = [number(row["rate"]), number(row["large_rate"])]
+        rows.append([row["title"], *rates, _trips(row), "; ".join(killed(row))])
     return _table(SHORT_HEADINGS, rows)
+
+
+def short_durable_table(results: Results, names: list[str]) -> str:
+    """Return the other table of docs/comparison.md: of tasks on the disk."""
+    rows = ordered(results["durable"], names)
+    return _table(
+        SHORT_DURABLE_HEADINGS, [[row["title"], number(row["rate"]), _trips(row), row["stored"]] for row in rows]
+    )
 
 
 def update_table(document: Path, table: str) -> None:
@@ -91,11 +110,27 @@ def _introduction(rows: list[dict[str, Any]]) -> str:
         "trips are with one task outstanding. A worker is killed with `kill -9` while it has a task; another one is",
         "there. A dash: there is no such thing, or it is unknown.",
     ]
+    return "\n".join([*lines, *_making(rows)])
+
+
+def _durable_introduction(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "The same with one worker process and all tasks on the disk: what is accepted is synced first. Runs of all",
+        "systems alternate. A round trip is from the submission of a task, with none outstanding, to its result.",
+        "How long the disk took to sync a page is measured after each run.",
+        "",
+        "File system: " + ", ".join(dict.fromkeys(row["disk"] or "unknown" for row in rows)) + ".",
+    ]
+    return "\n".join([*lines, *_making(rows)])
+
+
+def _making(rows: list[dict[str, Any]]) -> list[str]:
+    """Return lines about what the figures depend on, and how they were made."""
+    lines = []
     for machine in _distinct(rows, "machine"):
         facts = json.loads(machine)
         lines += ["", "Machine: " + "; ".join(f"{name} {fact}" for name, fact in facts.items() if fact) + "."]
-    lines += [f"\nMade with: `{command}`" for command in _distinct(rows, "command")]
-    return "\n".join(lines)
+    return lines + [f"\nMade with: `{command}`" for command in _distinct(rows, "command")]
 
 
 def _distinct(rows: list[dict[str, Any]], name: str) -> list[str]:
@@ -105,16 +140,30 @@ def _distinct(rows: list[dict[str, Any]], name: str) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    percentiles = row["percentiles"]
     return [
         row["title"],
         _rate(row["rates"], row["rate"]),
         _rate(row["large_rates"], row["large_rate"]),
-        f"{number(percentiles[50])} / {number(percentiles[99])}",
+        _trips(row),
         number(row["server_us"]),
         number(row["waiting_bytes"]),
         "; ".join(killed(row)),
     ]
+
+
+def _durable_cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["title"],
+        _rate(row["rates"], row["rate"]),
+        _trips(row),
+        number(row["server_us"]),
+        number(row["sync_us"]),
+        row["stored"],
+    ]
+
+
+def _trips(row: dict[str, Any]) -> str:
+    return f"{number(row['percentiles'][50])} / {number(row['percentiles'][99])}"
 
 
 def _rate(rates: list[float], middle: float) -> str:

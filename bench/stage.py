@@ -176,9 +176,9 @@ class Stage:
             peer.facts()
         return peers
 
-    def start_broker(self) -> System:
-        """Start the broker with its limits on, as `./broker.py -t 3 -T 10` does."""
-        options = ["-t", "3", "-T", "10", "--control", LOOPBACK]
+    def start_broker(self, *more: str) -> System:
+        """Start the broker with its limits on, as `./broker.py -t 3 -T 10` does, and more options."""
+        options = ["-t", "3", "-T", "10", "--control", LOOPBACK, *more]
         broker = self.start("broker.py", *options, LOOPBACK, LOOPBACK, LOOPBACK)
         requests, ready, results, _, control = (broker.line().split()[1] for _ in range(5))
         return System(broker, requests, [ready, results], control)

@@ -10,7 +10,7 @@ from bench.systems.task import work_on_text
 settings = json.loads(os.environ["BENCH_SETTINGS"])
 app = Celery("bench", broker=settings["url"], backend=settings["url"])
 app.conf.broker_connection_retry_on_startup = True
-if settings["name"] == "celery-late":
+if settings["name"] in ("celery-late", "durable-celery"):
     app.conf.update(task_acks_late=True, task_reject_on_worker_lost=True, worker_prefetch_multiplier=1)
 
 echo = app.task(work_on_text, name="echo")

@@ -17,9 +17,9 @@ SLOTS = 64
 THIS = "bench.systems.ours"
 
 
-def start_broker(play: Play) -> Process:
-    """Start the broker with its limits on."""
-    broker, requests, workers, _ = play.stage.start_broker()
+def start_broker(play: Play, *options: str) -> Process:
+    """Start the broker with its limits on, and more options."""
+    broker, requests, workers, _ = play.stage.start_broker(*options)
     play.settings.update(requests=requests, workers=workers)
     return broker
 

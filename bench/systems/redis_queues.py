@@ -12,11 +12,11 @@ THIS = "bench.systems.redis_queues"
 REDIS = Server("redis-server", "redis-server")
 
 
-def start_redis(play: Play) -> Process:
-    """Start Redis, which keeps all in memory."""
+def start_redis(play: Play, **settings: str) -> Process:
+    """Start Redis, which keeps all in memory unless the settings say otherwise."""
     port = play.choose_port()
     play.settings["url"] = f"redis://{LOOPBACK}:{port}/0"
-    options = {"bind": LOOPBACK, "port": port, "save": "", "appendonly": "no", "dir": str(play.directory)}
+    options = {"bind": LOOPBACK, "port": port, "save": "", "appendonly": "no", "dir": str(play.directory), **settings}
     return play.start_server(
         "redis-server", *(word for name, value in options.items() for word in (f"--{name}", value))
     )

@@ -14,15 +14,16 @@ from bench.systems.system import LOOPBACK, Play, Server, System
 from bench.systems.task import work
 
 THIS = "bench.systems.servers"
+BEANSTALKD = Server("beanstalkd", "beanstalkd", "-v")
 TASKS, RESULTS = "tasks", "results"
 RESULT_WAIT = 60.0  # seconds
 LARGEST = 1 << 20  # bytes of a message
 GEARMAN_BATCH = 250  # jobs submitted at once
 
 
-def start_workers(play: Play, count: int, kind: str) -> None:
+def start_workers(play: Play, count: int, kind: str, module: str = THIS) -> None:
     """Start so many of our workers, and wait until they are ready."""
-    workers = [play.start_python("-m", THIS, kind, talks=True, name=f"a worker of {kind}") for _ in range(count)]
+    workers = [play.start_python("-m", module, kind, talks=True, name=f"a worker of {kind}") for _ in range(count)]
     for worker in workers:
         worker.line()
 
@@ -35,9 +36,9 @@ def say_ready() -> None:
 # beanstalkd: tasks in one tube, results in another
 
 
-def start_beanstalkd(play: Play) -> Process:
-    """Start beanstalkd."""
-    return play.start_server("beanstalkd", "-l", LOOPBACK, "-p", play.choose_port(), "-z", str(LARGEST))
+def start_beanstalkd(play: Play, *options: str) -> Process:
+    """Start beanstalkd, with more options."""
+    return play.start_server("beanstalkd", "-l", LOOPBACK, "-p", play.choose_port(), "-z", str(LARGEST), *options)
 
 
 def connect_beanstalkd(settings: Settings) -> Link:
@@ -190,7 +191,7 @@ SYSTEMS = [
         lambda play, count: start_workers(play, count, "beanstalkd"),
         start_beanstalkd,
         ("greenstalk",),
-        Server("beanstalkd", "beanstalkd", "-v"),
+        BEANSTALKD,
     ),
     System(
         "gearmand",

@@ -96,3 +96,4 @@ class System:
     has_parents: bool = False  # a worker is a parent process whose children do the tasks; either may be killed
     chunked: str = ""  # how tasks are sent in chunks of {chunk}
     why_no_chunks: Callable[[], str] = str  # empty: they can be
+    stored: str = ""  # what is on the disk, and when; empty: nothing is said to be

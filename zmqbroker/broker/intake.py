@@ -96,8 +96,8 @@ class Intake(Known):
     def _store(self, task: Task, header: Header, now: float) -> bool:
         """Have a new task stored; False: it was refused."""
         why = "" if self.has_store else "this broker stores no tasks: it was started without --store"
-        request = request_of(task, header, self.journal.offset)
-        why = why or unstorable(request, task.body)
+        task.size = sum(map(len, task.body))
+        why = why or unstorable(header.key or "", task.size)
         if why:
             self.refuse(task.envelope, header, INVALID, why)
             return False
@@ -106,8 +106,9 @@ class Intake(Known):
             return False
         task.is_durable = True
         task.token = self._ids.next_token()
-        task.keep, task.size = request.keep, sum(map(len, task.body))
-        self.journal.add(request._replace(secret=task.token), task)
+        request = request_of(task, header, self.journal.offset)
+        task.keep = request.keep
+        self.journal.add(request, task)
         if header.detach:
             self._accept(task.number, Waiter(task.envelope, header))
             task.envelope = []

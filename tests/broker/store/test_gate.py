@@ -5,7 +5,7 @@ from simulated_store import SimulatedDisk, SimulatedStore
 from store_support import LATER, batch_of, stored
 
 from zmqbroker.broker.store.gate import Batch, StoreError, unfit
-from zmqbroker.broker.store.rows import LARGEST_BODY, DamagedTask, Request, State, unstorable
+from zmqbroker.broker.store.rows import LARGEST_BODY, DamagedTask, State, unstorable
 from zmqbroker.wire import DONE, FAILED
 
 RUNNING = State("running", None, 1, 1, worker="some")
@@ -66,17 +66,14 @@ def test_a_result_that_does_not_fit_becomes_a_failure_that_says_so():
 
 @pytest.mark.parametrize(("key", "is_storable"), [("plain", True), ("schön 🙂", True), ("half \ud83d", False)])
 def test_half_a_character_cannot_be_stored(key, is_storable):
-    why = unstorable(Request(1, b"", key), [b"body"])
+    why = unstorable(key, 4)
     assert (why == "") == is_storable
     assert why.isprintable()
 
 
 def test_a_body_larger_than_a_row_may_be_cannot_be_stored():
-    class Large(bytes):
-        def __len__(self) -> int:
-            return LARGEST_BODY + 1
-
-    assert "the limit is" in unstorable(Request(1, b"", "key"), [Large()])
+    assert unstorable("key", LARGEST_BODY) == ""
+    assert "the limit is" in unstorable("key", LARGEST_BODY + 1)
 
 
 # The simulated store

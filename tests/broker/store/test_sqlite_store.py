@@ -253,6 +253,30 @@ def test_the_file_is_set_up_as_it_should_be(path):
 # The size of the file
 
 
+def test_the_log_is_as_long_at_first_as_it_becomes_and_ends_where_its_own_part_does(path):
+    store = opened(path)
+    log = Path(f"{path}-wal")
+    assert log.stat().st_size == sqlite.LOG
+    for number in range(1, 1001):
+        store.start(batch_of(stored(number, b"x" * 6000)))
+    assert log.stat().st_size == sqlite.LOG
+    copy = path.with_name("copy.db")  # as a broker leaves it that is killed
+    copy.write_bytes(path.read_bytes())
+    Path(f"{copy}-wal").write_bytes(log.read_bytes())
+    store.close()
+    assert not log.exists()
+    assert load_again(copy) == [stored(number, b"x" * 6000) for number in range(1, 1001)]
+
+
+def test_the_log_takes_no_room_that_is_to_be_free(path, monkeypatch):
+    monkeypatch.setattr(sqlite, "free_bytes", lambda _: sqlite.LOG)
+    store = opened(path)
+    assert Path(f"{path}-wal").stat().st_size < sqlite.LOG
+    store.start(batch_of(stored(1)))
+    store.close()
+    assert load_again(path) == [stored(1)]
+
+
 def test_what_is_unused_is_given_back_step_by_step(path):
     store = opened(path)
     numbers = range(1, 4001)

@@ -128,7 +128,7 @@ def test_a_log_that_is_cut_anywhere_has_whole_turns_from_the_first_one_on(tmp_pa
     store._connection.close()
     stop_syncing(monkeypatch)
     copy, reached = tmp_path / "copy.db", 0
-    for length in [*range(0, len(log), 512), len(log)]:
+    for length in [*range(0, len(log.rstrip(b"\0")), 512), len(log)]:
         copy.write_bytes(file)
         Path(f"{copy}-wal").write_bytes(log[:length])
         turn = states.index(load_again(copy))

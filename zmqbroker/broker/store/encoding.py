@@ -5,6 +5,7 @@ for, one over the body. Neither changes with an attempt, and what does has none:
 or less, or a while, and gives nobody what is another one's.
 """
 
+from functools import lru_cache
 from json import loads
 from marshal import dumps
 from typing import Any
@@ -17,6 +18,7 @@ from zmqbroker.wire.header import quote
 Row = tuple[Any, ...]
 
 FORMAT = 2  # of marshal: the same bytes for the same values in every Python
+DISTINCT_WISHES = 256  # whose text is at hand: most clients wish the same for many tasks
 WISHES = Request._fields[PLAIN:]  # they have one column together
 PLAIN_WISHES = (None,)
 KEY = Request._fields.index("key")
@@ -88,6 +90,7 @@ def _frames(sizes: str, body: bytes) -> Frames:
     return list(frames)
 
 
+@lru_cache(DISTINCT_WISHES)
 def _text_of(wishes: Row) -> str:
     """Return what a client wished beyond what all tasks have, as JSON."""
     return quote({name: wish for name, wish, none in zip(WISHES, wishes, NO_WISHES, strict=True) if wish != none})

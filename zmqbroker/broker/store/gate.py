@@ -58,7 +58,7 @@ class Batch:
             self.size += sum(map(len, result))
         if (task := self.new.get(number)) is not None:
             if result is None:
-                self.new[number] = task._replace(state=state)
+                self.new[number] = StoredTask(task.request, state, task.body, task.size)
             else:
                 self.new[number] = StoredTask(task.request, state, result, sum(map(len, result)))
         elif result is not None:

@@ -122,7 +122,8 @@ class Journal:
         self._changed.pop(task, None)
         until = now + self.kept_for(task)
         key = task.key or ""
-        state = self._state(task)._replace(status=task.status, due=None, until=until + self.offset)
+        attempts, last, kept = task.attempts, _name_of(task.worker), until + self.offset
+        state = State(task.status, None, task.hand_outs, attempts, task.deaths, task.reason, last, kept)
         self._turn.batch.change(task.number, state, task.body if task.status is DONE else None)
         if task.status in (FAILED, EXPIRED):
             self._add_failed(FailedTask(task.number, key, task.queue.name, state, task.size, until))
@@ -248,8 +249,12 @@ class Journal:
             task.attempt if is_running else task.attempts,
             task.deaths,
             task.reason,
-            "" if task.worker is NOBODY else task.worker.name,
+            _name_of(task.worker),
         )
+
+
+def _name_of(worker: Worker) -> str:
+    return "" if worker is NOBODY else worker.name
 
 
 def request_of(task: Task, header: Header, offset: float) -> Request:

@@ -77,11 +77,10 @@ class QueueSettings(NamedTuple):
     is_paused: bool = False
 
 
-def unstorable(request: Request, body: Frames) -> str:
-    """Say why a task cannot be stored; empty: it can."""
-    if any("\ud800" <= character <= "\udfff" for character in request.key):
-        return f"{request.key!a:.100} cannot be stored: it has half a character"
-    size = sum(map(len, body))
+def unstorable(key: str, size: int) -> str:
+    """Say why a task with this key, and a body of so many bytes, cannot be stored; empty: it can."""
+    if not key.isascii() and any("\ud800" <= character <= "\udfff" for character in key):
+        return f"{key!a:.100} cannot be stored: it has half a character"
     if size > LARGEST_BODY:
         return f"a task of {size} bytes cannot be stored: the limit is {LARGEST_BODY} bytes"
     return ""

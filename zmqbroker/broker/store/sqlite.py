@@ -9,13 +9,14 @@ undone, and nobody can tell. Damage to the file itself is found when it is opene
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from zmqbroker.broker.statistics import Times
 from zmqbroker.broker.store import schema
-from zmqbroker.broker.store.disk import Reserve, free_bytes
+from zmqbroker.broker.store.disk import Reserve, free_bytes, lengthen
 from zmqbroker.broker.store.encoding import decode, encode, encode_body, encode_request, encode_state
 from zmqbroker.broker.store.gate import Batch, Finished, StoreError, unfit
 from zmqbroker.broker.store.opening import ERRORS, NOT_TEXT, FullError, damaged, end, open_file, store_error
@@ -23,6 +24,7 @@ from zmqbroker.broker.store.rows import LARGEST_BODY, DamagedTask, QueueSettings
 
 DEFAULT_FLOOR = 64 << 20  # bytes
 RESERVE = 16 << 20  # bytes; what runs can be settled with 8, with 4 it cannot
+LOG = 5 << 20  # bytes; it becomes about so long before SQLite begins it anew
 RUN = 8  # bytes
 SLICE = 1000  # rows that are loaded at a time
 SMALL = 1 << 20  # bytes; a batch of less need not be compared with what is free
@@ -227,9 +229,16 @@ class SqliteStore:
             self._begin()
             self.look()
             self._reserve.make(self.free / 2)  # also on a disk that is nearly full
+            self._lengthen_log()
         except StoreError:
             self._connection.close()
             raise
+
+    def _lengthen_log(self) -> None:
+        """Have the log as long as it becomes, if there is room. SQLite takes it to end where its own part does."""
+        if self.free - self._reserve.missing - self.floor > LOG:
+            with suppress(OSError):  # then it grows as it is written
+                lengthen(f"{self._path}-wal", LOG)
 
     def _begin(self) -> None:
         """Read what there is to know at once, and begin a life of the broker."""
