@@ -99,7 +99,7 @@ SYSTEMS = [
         f"{THIS}:connect_waiting",
         ours.start_workers,
         start_broker,
-        stored="task and attempt before the worker gets it; result before it is sent, dropped when it was",
+        stored="task and attempt before the worker gets it; result before it is sent, kept for a minute",
     ),
     System(
         "durable-beanstalkd",
