@@ -21,13 +21,14 @@ BROKER, WORKER = "zmqbroker.service", "zmqbroker-worker@.service"
 INSTALLED = "/opt/zmqbroker/bin/zmqbroker"
 MOST_EXPOSED = 15  # tenths, of which 100 are the worst
 ROOT_LOOKS = """\
-import os, shutil, subprocess, sys  # with what is imported late
+import os, subprocess, sys
 
 sys.path[:0] = {paths!r}
-from zmqbroker.commands import command_lines, serve  # imported while root may still do so
+from zmqbroker.commands.command_lines import parse
 from zmqbroker.commands.main import main
 from zmqbroker.transport.control import ControlSocket, control_addresses
 
+parse("zmqbroker", ["serve", "tcp://1", "tcp://2", "tcp://3"])  # imports what it needs while root may still do so
 if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"]).returncode:
     sys.exit({cannot})
 os.mkdir("/run/zmqbroker", 0o700)
