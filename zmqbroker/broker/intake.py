@@ -6,7 +6,7 @@ from math import inf
 
 from zmqbroker.broker.known import Known
 from zmqbroker.broker.queues import Queue
-from zmqbroker.broker.store.journal import UNSTORED, Journal, header_of, request_of
+from zmqbroker.broker.store.journal import NO_STORE, UNSTORED, Journal, header_of, request_of
 from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
 from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
 from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey
@@ -95,7 +95,7 @@ class Intake(Known):
 
     def _store(self, task: Task, header: Header, now: float) -> bool:
         """Have a new task stored; False: it was refused."""
-        why = "" if self.has_store else "this broker stores no tasks: it was started without --store"
+        why = "" if self.has_store else NO_STORE
         task.size = sum(map(len, task.body))
         why = why or unstorable(header.key or "", task.size)
         if why:

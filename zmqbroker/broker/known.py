@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from zmqbroker.broker.kept import KeptReply
 from zmqbroker.broker.store.gate import DAMAGED
 from zmqbroker.broker.store.journal import STORE_FAILED, Found
 from zmqbroker.broker.store.rows import SETTLED, DamagedTask
@@ -35,7 +36,7 @@ class Known(Tasks):
             if header.fetch is not None or header.forget:
                 self._look_up(task, key, Waiter(envelope, header), now)
                 return True
-            if (header.detach or header.durable) and task is not None and not task.is_durable:
+            if header.is_stored and task is not None and not task.is_durable:
                 why = "there is an unsettled task with this key, which was not to be stored"
                 self.refuse(envelope, header, INVALID, why)
                 return True
@@ -47,9 +48,7 @@ class Known(Tasks):
             kept = self._kept.take(key, envelope[0], now)
             if kept is None or header.is_stored:  # nobody has stored that one
                 return False
-            again = self._answer(envelope, header, kept.status, kept.reason)
-            again.body, again.attempts, again.number = kept.body, kept.attempts, kept.number
-            self._kept.add(key, again, now)
+            self._kept.add(key, self._answer_kept(kept, Waiter(envelope, header)), now)
         self.counters.joined += 1
         return True
 
@@ -103,12 +102,7 @@ class Known(Tasks):
         elif task is not None:
             self._tell_state(task, waiter)
         elif (kept := self._kept.find(key, now)) is not None:
-            again = self._answer(envelope, header, kept.status, kept.reason)
-            again.body, again.attempts, again.number = (
-                kept.body if _wants_body(header) else [],
-                kept.attempts,
-                kept.number,
-            )
+            self._answer_kept(kept, waiter)
             if header.forget:
                 self._kept.forget(key)
         else:
@@ -119,6 +113,14 @@ class Known(Tasks):
                 self._answer(envelope, header, UNAVAILABLE, "the broker is shutting down, and may have left it stored")
             return
         self.counters.joined += 1
+
+    def _answer_kept(self, kept: KeptReply, waiter: Waiter) -> Task:
+        """Have a reply that was kept go out once more."""
+        again = self._answer(waiter.envelope, waiter.header, kept.status, kept.reason)
+        again.attempts, again.number = kept.attempts, kept.number
+        if _wants_body(waiter.header):
+            again.body = kept.body
+        return again
 
     def _wait_for(self, task: Task, waiter: Waiter, until: float) -> None:
         """Have somebody get the outcome of a task if it comes by an instant, else be told where the task stands."""

@@ -26,7 +26,7 @@ from zmqbroker.broker.questions import (
     which,
 )
 from zmqbroker.broker.store.gate import DAMAGED
-from zmqbroker.broker.store.journal import STORE_FAILED, Found
+from zmqbroker.broker.store.journal import NO_STORE, STORE_FAILED, Found
 from zmqbroker.broker.store.outcomes import FailedTask
 from zmqbroker.broker.store.rows import DamagedTask, StoredTask
 
@@ -208,7 +208,7 @@ class StoredTasks:
 
     def _need_store(self) -> None:
         if not self._dispatcher.has_store:
-            raise RefusedError("this broker stores no tasks: it was started without --store")
+            raise RefusedError(NO_STORE)
 
 
 def _is_all(question: Question) -> bool:

@@ -84,13 +84,14 @@ class Storing:
 
     def turn(self, now: float) -> None:
         """Begin to store what this turn has decided, and send what follows from what is stored."""
-        if not (self._journal.has_news or self._pending):
+        has_news = self._journal.has_news
+        if not (has_news or self._pending):
             return
         if self.failure is not None:
             self._give_up()
             return
         with self._failing():
-            if self._journal.has_news:
+            if has_news:
                 turn = self._journal.take()
                 self._pending.append(turn)
                 self._is_tidy = False

@@ -27,6 +27,7 @@ DEFAULT_KEEP = 86_400.0  # seconds: a day
 DEFAULT_KEEP_FAILED = 604_800.0  # a week
 KEEP_ATTACHED = 60.0  # for whom the reply did not reach
 EXPIRY_INTERVAL = 1.0  # seconds between two looks at what was kept for long enough
+NO_STORE = "this broker stores no tasks: it was started without --store"
 STORE_FAILED = "the broker's store has failed"
 UNSTORED = "the store's disk is full"  # why a task was not stored after all
 
