@@ -10,7 +10,6 @@ Then all peers leave, and the broker must be as it was at the start. Exit status
 import argparse
 import math
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from chaos_accounts import Accounts
 from chaos_peers import Crew, Peer
 from chaos_tasks import CLIENT_PATIENCE, TRIES
+from verdict import verdict
 from watched_broker import TOP, Look, UnansweredError, WatchedBroker
 
 sys.path[:0] = [str(TOP), str(TOP / "tests")]
@@ -35,7 +35,6 @@ LOOK_EVERY = 1.0
 LONGEST_STOP = 4.0
 LONGEST_STOP_OF_BROKER = 1.5
 SETTLING = 60.0  # seconds in which tasks nobody waits for are settled, and connections of who is gone are closed
-SHOWN = 10  # violations
 STALE_KEPT = 1000  # stale entries that each of the queues may keep, see `zmqbroker.broker.queues`
 QUEUES = ("timers", "waiting", "idle", "ahead")
 KIB_PER_KEPT_REPLY = 4  # replies with a key are kept for a minute, 10,000 at most; these have small bodies
@@ -74,6 +73,12 @@ class Chaos:
     def run(self) -> None:
         """Have chaos, then order, then a reckoning."""
         print(f"seed {self.options.seed}: requests {self.broker.requests}, ready {self.broker.ready}", flush=True)
+        try:
+            self._play()
+        except UnansweredError as error:
+            self.violations.append(f"{error}: {self.errors.read_text(errors='replace')[-1000:]}")
+
+    def _play(self) -> None:
         self._rage()
         self._calm_down()
         at_end = self._wait_until_as_before()
@@ -276,23 +281,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # cleans up
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
-    chaos = Chaos(options, directory)
-    try:
-        chaos.run()
-    except UnansweredError as error:
-        chaos.violations.append(f"{error}: {chaos.errors.read_text(errors='replace')[-1000:]}")
-    except KeyboardInterrupt:
-        chaos.violations.append("interrupted")
-    finally:
-        chaos.clean_up()
-    for violation in chaos.violations[:SHOWN]:
-        print(f"VIOLATION: {violation}")
-    if chaos.violations:
-        print(f"{len(chaos.violations)} violations; the journals are in {directory}")
-        return 1
-    shutil.rmtree(directory)
-    print("every promise was kept")
-    return 0
+    return verdict(Chaos(options, directory), directory)
 
 
 if __name__ == "__main__":

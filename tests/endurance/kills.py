@@ -12,7 +12,6 @@ books are compared: see `kills_accounts`. Exit status 0 when it all holds, else 
 import argparse
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from kills_clients import text_of
 from kills_fetchers import ROLES as FETCHERS
 from kills_fetchers import class_of
 from kills_tasks import ATTACHED, FORGETS, PATIENCE, TRIES, UNKNOWN
+from verdict import verdict
 from watched_broker import PATIENCE as BROKER_PATIENCE
 
 import zmqbroker
@@ -43,7 +43,6 @@ LONGEST_START = 0.6  # seconds, of which some are taken to kill it in
 LONGEST_ABSENCE = 0.3
 IDLE = "0.7"  # seconds after which a plain worker that gets nothing connects anew
 WORK_OPTIONS = ("--processes", "2", "--kill-cancelled")
-SHOWN = 10  # violations
 KEPT = range(1)  # classes of tasks whose outcome is not forgotten until the very end
 
 
@@ -276,21 +275,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # cleans up
     directory = Path(tempfile.mkdtemp(prefix="kills-"))
-    kills = Kills(options, directory)
-    try:
-        kills.run()
-    except KeyboardInterrupt:
-        kills.violations.append("interrupted")
-    finally:
-        kills.clean_up()
-    for violation in kills.violations[:SHOWN]:
-        print(f"VIOLATION: {violation}")
-    if kills.violations:
-        print(f"{len(kills.violations)} violations; the journals are in {directory}")
-        return 1
-    shutil.rmtree(directory)
-    print("every promise was kept")
-    return 0
+    return verdict(Kills(options, directory), directory)
 
 
 if __name__ == "__main__":
