@@ -53,6 +53,7 @@ def test_failed_tasks_are_listed_with_what_is_known_of_them(core: StoredCore):
         {
             "number": 1,
             "key": "key",
+            "owner": None,
             "queue": "default",
             "status": "failed",
             "reason": "bad input",
@@ -134,7 +135,7 @@ def test_what_is_in_no_store_is_shown_as_without_one(core: StoredCore):
     with pytest.raises(RefusedError, match="there is no unsettled task with the number 17"):
         core.inquire("task", number=17)
     assert core.inquire("task", key="plain")["task"]["number"] == 1
-    core.reject(core.with_key("plain").attempt_id, "no", 0.0)
+    core.reject(core.known_by("plain").attempt_id, "no", 0.0)
     assert core.inquire("task", key="plain")["failure"]["reason"] == "no"
     assert core.inquire("task", number=1)["failure"]["reason"] == "no"
 
@@ -197,7 +198,7 @@ def test_a_task_that_was_retried_is_as_it_was_after_the_broker_has_begun_anew(co
     core.inquire("retry", key="key")
     again = core.begin_anew()
     assert again.unsettled == 1
-    assert again.with_key("key").attempts == 0
+    assert again.known_by("key").attempts == 0
     assert again.do_next().hand_outs == 2
 
 
@@ -211,7 +212,7 @@ def test_an_expired_task_that_is_retried_has_all_its_time_again(core: StoredCore
     core.expire(104.0)
     assert core.unsettled == 1
     again = core.begin_anew()
-    assert again.with_key("key").expires_at == pytest.approx(105.0, abs=50.0)
+    assert again.known_by("key").expires_at == pytest.approx(105.0, abs=50.0)
     core.expire(105.0)
     assert core.unsettled == 0
 
@@ -329,7 +330,7 @@ def test_older_tasks_that_come_back_are_in_the_pages_of_tasks_in_their_place(cor
 def test_an_outcome_is_forgotten_by_key_and_by_number(core: StoredCore, status: str, which: dict[str, Any]):
     core.leave("key")
     if status == "cancelled":
-        core.cancel(core.with_key("key"), "no", 0.0)
+        core.cancel(core.known_by("key"), "no", 0.0)
     else:
         core.fail_next() if status == "failed" else core.do_next()
     core.turn()

@@ -545,7 +545,7 @@ def check_that_nothing_is_left(dispatcher: Dispatcher, now: float) -> None:
     assert not workers.ahead
     assert len(workers._pools) == len(dispatcher._queues.default.pools) == 1
     assert not len(dispatcher.ledger)
-    assert not dispatcher._by_key
+    assert not dispatcher._by_name
 
 
 def number_of(task: Task) -> int:

@@ -212,7 +212,7 @@ def test_a_task_that_waits_no_more_is_not_the_oldest():
     core = Core()
     for name, now in (("a", 0.0), ("b", 1.0), ("c", 2.0)):
         submit(core, name, now)
-    core.cancel(core.with_key("a"), "no", 3.0)  # type: ignore[arg-type]
+    core.cancel(core.known_by("a"), "no", 3.0)  # type: ignore[arg-type]
     assert oldest(core) == "b"
     core.join("worker", 1)
     assert core.give() == [("worker", "b")]
@@ -234,7 +234,7 @@ def test_a_look_for_the_oldest_takes_so_many_steps_and_the_next_one_goes_on():
     for number in range(2 * STEPS_OF_A_LOOK + 10):
         submit(core, f"{number}", float(number))
     for number in range(2 * STEPS_OF_A_LOOK):  # those at the front, which leave stale entries
-        core.cancel(core.with_key(f"{number}"), "no", 1000.0)  # type: ignore[arg-type]
+        core.cancel(core.known_by(f"{number}"), "no", 1000.0)  # type: ignore[arg-type]
     assert [oldest(core) for _ in range(3)] == [None, None, f"{2 * STEPS_OF_A_LOOK}"]
 
 
@@ -243,7 +243,7 @@ def test_what_a_look_for_the_oldest_drops_does_not_disturb_the_order():
     for name in "abcd":
         submit(core, name, 0.0)
     for name in "ac":
-        core.cancel(core.with_key(name), "no", 1.0)  # type: ignore[arg-type]
+        core.cancel(core.known_by(name), "no", 1.0)  # type: ignore[arg-type]
     assert oldest(core) == "b"
     core.join("worker", 4, PARALLEL)
     assert [name for _, name in core.give()] == ["b", "d"]

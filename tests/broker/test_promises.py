@@ -314,7 +314,7 @@ class Promises(RuleBasedStateMachine):
         assert {task for worker in workers._workers.values() for task in worker.held.values()} <= running
         assert all(task.worker.held[task.attempt_id] is task for task in running)
         assert workers._workers.keys() == self.connected
-        assert len(dispatcher._by_key) <= dispatcher.unsettled
+        assert len(dispatcher._by_name) <= dispatcher.unsettled
 
     def teardown(self) -> None:
         """Promise 1: nobody is left without a reply at shutdown."""

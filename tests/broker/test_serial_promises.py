@@ -62,7 +62,7 @@ class Promises(RuleBasedStateMachine):
         self.requests += 1
         self.dispatcher.submit([b"client %d" % self.requests], [b"task"], self.now, header)
 
-    @precondition(lambda self: self.dispatcher._by_key)
+    @precondition(lambda self: self.dispatcher._by_name)
     @rule()
     def cancel(self) -> None:
         self.submit(Header(key="k", cancel=True))

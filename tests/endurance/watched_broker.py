@@ -121,7 +121,7 @@ def _describe(broker: Any, census: bool) -> dict[str, Any]:
             "ahead": sum(len(pool.ahead._entries) + len(pool.ahead._doubted) for pool in pools),
             "handed_out": len(dispatcher.ledger),
             "workers": len(dispatcher._workers._workers),
-            "by_key": len(dispatcher._by_key),
+            "by_key": len(dispatcher._by_name),
             "kept": len(dispatcher._kept),
             "connections": len(broker._sockets.workers),
         },

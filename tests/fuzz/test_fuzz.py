@@ -587,7 +587,7 @@ def assert_nothing_is_left(running: Running) -> None:
     assert counters.accepted == counters.done + counters.failed + counters.cancelled + counters.expired
     assert (dispatcher.waiting, dispatcher.delayed, dispatcher.running) == (0, 0, 0)
     assert not len(dispatcher.ledger)
-    assert not dispatcher._by_key
+    assert not dispatcher._by_name
     running.wait_until(lambda: not dispatcher.settled)  # cleared when all of a turn were sent
     assert all(isinstance(thing, Queue) for thing in dispatcher._timers)
     assert len(dispatcher._timers._heap) <= STALE_KEPT

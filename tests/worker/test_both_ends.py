@@ -92,10 +92,10 @@ class Promises(RuleBasedStateMachine):
         for _ in range(number):
             self.submit(None)
 
-    @precondition(lambda self: self.dispatcher._by_key)
+    @precondition(lambda self: self.dispatcher._by_name)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        self.submit(Header(key=data.draw(st.sampled_from(sorted(self.dispatcher._by_key))), cancel=True))
+        self.submit(Header(key=data.draw(st.sampled_from(sorted(self.dispatcher._by_name))), cancel=True))
 
     # What the broker does
 
@@ -361,7 +361,7 @@ class Promises(RuleBasedStateMachine):
         assert due(dispatcher) is None
         assert dispatcher.running == dispatcher.waiting == dispatcher.delayed == 0
         assert not len(dispatcher.ledger)
-        assert not dispatcher._by_key
+        assert not dispatcher._by_name
         assert not dispatcher._kept
         connected = {process.pipe.id for process in self.processes if process.pipe is not None}
         assert {*dispatcher._workers._workers} <= connected

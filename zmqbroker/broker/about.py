@@ -53,6 +53,7 @@ def about_worker(worker: Worker, address: str, now: float) -> Answer:
     announce, record = worker.announce, worker.record
     attempt_id, first = next(iter(worker.held.items()), (b"", None))
     return {
+        "owner": worker.owner,
         "label": announce.label if announce else None,
         "host": announce.host if announce else None,
         "pid": announce.pid if announce else None,
@@ -76,6 +77,7 @@ def about_task(task: Task, now: float) -> Answer:
     return {
         "number": task.number,
         "key": task.key,
+        "owner": task.owner,
         "queue": task.queue.name,
         "group": task.group if isinstance(task.group, str) else None,
         "priority": header.priority if header else 0,
@@ -105,6 +107,7 @@ def about_failed(failed: FailedTask, now: float) -> Answer:
     return {
         "number": failed.number,
         "key": failed.key,
+        "owner": failed.owner,
         "queue": failed.queue,
         "status": state.status,
         "reason": state.reason,

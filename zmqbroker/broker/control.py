@@ -29,7 +29,7 @@ from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.statistics import BOUNDS, MOST_FAILURES, Failure
 from zmqbroker.broker.store.gate import Store
 from zmqbroker.broker.stored import StoredTasks
-from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Task
+from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, Name, Task, name_of
 from zmqbroker.wire import LARGEST_COUNT
 
 QUEUES_IN_PAGE = 25  # as many as take a millisecond
@@ -85,6 +85,8 @@ class Control:
         answer = self._answers.get(ask) if isinstance(ask, str) else None
         if answer is None:
             raise RefusedError(f"ask for one of {', '.join(self._answers)}, not {ask!r:.50}")
+        if self._dispatcher.owners and "key" in question and "owner" not in question:
+            question = question | self._whose(question)
         return answer(question, now)
 
     # Questions
@@ -227,16 +229,31 @@ class Control:
 
     def _find(self, question: Question) -> Task | None:
         """Return the unsettled task with a key or a number; None: there is none."""
-        key, numbered = which(question)
-        return self._dispatcher.ledger.get(numbered) if key is None else self._dispatcher.with_key(key)
+        name, numbered = which(question)
+        return self._dispatcher.ledger.get(numbered) if name is None else self._dispatcher.known_by(name)
+
+    def _whose(self, question: Question) -> Question:
+        """Return the owner of the task that is meant by its key alone, if it has one and no other has such a key."""
+        key = text(question, "key") or ""
+        failed = {failure.owner for failure in self._dispatcher.failures if failure.key == key}
+        owners = [
+            owner
+            for owner in (None, *sorted(self._dispatcher.owners))
+            if owner in failed or self._is_known(name_of(key, owner))
+        ]
+        if len(owners) > 1:
+            several = ", ".join(owner or "nobody in particular" for owner in owners)
+            raise RefusedError(f"several have a task with {called(question)}, say whose is meant: {several}")
+        return {"owner": owners[0]} if owners and owners[0] is not None else {}
+
+    def _is_known(self, name: Name) -> bool:
+        return self._dispatcher.known_by(name) is not None or self._dispatcher.journal.has_settled(name)
 
     def _find_failure(self, question: Question) -> Failure | None:
         """Return the last failure with a key or a number; None: none is remembered."""
+        name, numbered = which(question)
         for failure in reversed(self._dispatcher.failures):
-            if (
-                question.get("key", failure.key) == failure.key
-                and question.get("number", failure.number) == failure.number
-            ):
+            if failure.number == numbered if name is None else failure.name == name:
                 return failure
         return None
 

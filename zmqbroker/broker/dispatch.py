@@ -63,25 +63,49 @@ class Dispatcher(Intake):
 
     def undelivered(self, task: Task, connection: Sized) -> None:
         """Note that a reply could not be sent; its client may come back for it if the task has a key."""
-        if task.key is not None:
-            self._kept.mark_undelivered(task.key, connection)
+        if task.name is not None:
+            self._kept.mark_undelivered(task.name, connection)
 
     # What workers send
 
-    def ready(self, envelope: Frames) -> None:
-        """Count a plain worker as ready for one more task."""
-        self._workers.ready(envelope)
+    def may_tell(self, attempt_id: Sized, owner: str) -> bool:
+        """Tell whether what is said of an attempt counts if somebody says it whose connection has an owner.
+
+        It does if the attempt was handed to a worker of the same one; and if an earlier run of the broker has handed it
+        out: then only who has had the task knows the id.
+        """
+        task = self._find(attempt_id)
+        if task is None:
+            return False  # that is counted
+        if task.was_handed_to(owner, attempt_id):
+            return True
+        self.counters.malformed += 1
+        return False
+
+    def ready(self, envelope: Frames, owner: str | None = None) -> None:
+        """Count a plain worker as ready for one more task; for `owner` see `announce`."""
+        self._workers.ready(envelope, owner)
 
     def has_announced(self, worker_id: Sized) -> bool:
         """Tell whether the worker at a connection has announced itself."""
         return self._workers.announced(worker_id) is not None
 
-    def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
-        """Note who is at a connection, and which attempts it says that it is at, the first first."""
+    def announce(
+        self,
+        worker_id: Sized,
+        announce: Announce,
+        attempt_ids: list[bytes],
+        now: float,
+        owner: str | None = None,
+    ) -> None:
+        """Note who is at a connection, and which attempts it says that it is at, the first first.
+
+        `owner`: whose connection it is; None: nobody's in particular.
+        """
         known = self._workers.find(worker_id)
         is_new = known is None or known.announce is None
         left = () if known is None else known.pool.queues
-        worker = self._workers.announce(worker_id, announce)
+        worker = self._workers.announce(worker_id, announce, owner)
         self._matching.note_left(left, now)
         self._records.meet(worker, announce, now)
         for attempt_id in attempt_ids:
@@ -376,7 +400,7 @@ class Dispatcher(Intake):
     def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Take in an attempt that a worker names after it has connected again."""
         task = self._find(attempt_id)
-        if task is None:
+        if task is None or not task.was_handed_to(worker.owner, attempt_id):
             worker.held[attempt_id] = OVER
             self._tell(worker, announced.CANCEL, attempt_id)
             return

@@ -8,7 +8,7 @@ from zmqbroker.broker.known import Known
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.store.journal import NO_STORE, UNSTORED, Journal, header_of, request_of
 from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
-from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
+from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Name, Task, Waiter, name_of
 from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey
 
 DEFAULT_TRIES = 3
@@ -48,10 +48,15 @@ class Intake(Known):
         self.refusing = ""  # why there are no new tasks; empty: there are
         self._next_number = count(self.journal.highest + 1).__next__
 
-    def submit(self, envelope: Frames, body: Frames, now: float, header: Header | None = None) -> None:
-        """Take in a request: a new task, or what its header says."""
-        if header is not None and header.key is not None and self._is_about_known(header.key, envelope, header, now):
-            return
+    def submit(
+        self, envelope: Frames, body: Frames, now: float, header: Header | None = None, owner: str | None = None
+    ) -> None:
+        """Take in a request of somebody (`owner` None: nobody in particular): a new task, or what its header says."""
+        name: Name | None = None
+        if header is not None and header.key is not None:
+            name = header.key if owner is None else name_of(header.key, owner)
+            if self._is_about_known(name, envelope, header, now):
+                return
         if self.refusing:
             self.refuse(envelope, header, FAILED if header is None else UNAVAILABLE, self.refusing)
             return
@@ -66,13 +71,15 @@ class Intake(Known):
             task = Task(envelope, body, queue, self.tries, self.timeout, self.back_off, header, number, now)
         else:
             task = self._task(envelope, body, queue, wishes, number, now)
-            if wishes.is_stored and not self._store(task, wishes, now):
-                self._queues.forget_if_empty(queue)
-                return
-        if header is not None and header.key is not None:
-            self._by_key[header.key] = task
+        if owner is not None:
+            self._note_owner(task, owner)
+        if wishes is not None and wishes.is_stored and not self._store(task, wishes, now):
+            self._queues.forget_if_empty(queue)
+            return
+        if name is not None:
+            self._by_name[name] = task
         if self._is_fair and task.group is None:
-            task.group = bytes(envelope[0])  # type: ignore[call-overload]  # any frame has a buffer
+            task.group = (owner,) if owner is not None else bytes(envelope[0])  # type: ignore[call-overload]  # a buffer
         self.counters.accepted += 1
         queue.statistics.accepted += 1
         self.ledger.add(number, task)
@@ -92,6 +99,10 @@ class Intake(Known):
         if header.expires is not None:
             task.expires_at = now + header.expires
         return task
+
+    def _note_owner(self, task: Task, owner: str) -> None:
+        task.owner = owner
+        self.owners.add(owner)
 
     def _store(self, task: Task, header: Header, now: float) -> bool:
         """Have a new task stored; False: it was refused."""
@@ -129,10 +140,12 @@ class Intake(Known):
     def restore(self, stored: StoredTask | DamagedTask, has_ended_well: bool, now: float) -> None:
         """Take in what the store has of a task; `has_ended_well`: no worker had it in hand when the broker ended."""
         if isinstance(stored, DamagedTask):
-            if stored.key is not None:
-                self.journal.damaged[stored.key] = stored.number
+            if stored.name is not None:
+                self.journal.damaged[stored.name] = stored.number
         elif stored.state.until is not None:
             self.journal.restore(stored)
+            if stored.request.owner is not None:
+                self.owners.add(stored.request.owner)
         else:
             self._restore_task(stored, has_ended_well, now)
 
@@ -191,6 +204,8 @@ class Intake(Known):
         queue = self._queues.default if request.queue is None else self._queues.find(request.queue)
         task = self._task([], body or [], queue, header, request.number, request.accepted - offset)
         task.is_durable, task.size, task.token, task.since = True, size, request.secret, now
+        if request.owner is not None:
+            self._note_owner(task, request.owner)
         if request.keep is not None:
             task.keep = request.keep
         if state.hand_outs:
@@ -198,7 +213,7 @@ class Intake(Known):
             task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
             task.reason = state.reason
         queue.statistics.accepted += 1
-        self._by_key[request.key] = task
+        self._by_name[request.name] = task
         return task
 
     def _resume(self, task: Task, now: float) -> None:

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sized
 from typing import NamedTuple
 
-from zmqbroker.broker.task import Task
+from zmqbroker.broker.task import Name, Task
 from zmqbroker.wire import Frames
 
 MOST_REPLIES = 10_000
@@ -27,24 +27,24 @@ class KeptReply(NamedTuple):
 
 
 class KeptReplies:
-    """The newest replies to tasks with a key, by that key.
+    """The newest replies to tasks with a key, by what they are known by.
 
     A reply that was sent may still be lost with its connection, so each is kept. It is for who comes back: a request
     with the same key by the connection that the reply went to is a new task.
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, KeptReply] = OrderedDict()  # the oldest first
+        self._kept: OrderedDict[Name, KeptReply] = OrderedDict()  # the oldest first
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, key: str, task: Task, now: float) -> None:
+    def add(self, name: Name, task: Task, now: float) -> None:
         """Keep the reply of a settled task; the oldest make room for it, unless it is larger than all may be."""
         kept, body = self._kept, task.body
-        if key in kept:
-            self._drop(key)
+        if name in kept:
+            self._drop(name)
         size = FRAME_COST + len(body[0]) if len(body) == 1 else FRAME_COST * len(body) + sum(map(len, body))
         if size > MOST_BYTES:
             return
@@ -53,33 +53,33 @@ class KeptReplies:
             connections += tuple(waiter.envelope[0] for waiter in task.joined)
         until = now + KEPT_FOR
         reply = (connections, task.status, task.attempts, task.reason, task.number, body, until, size)
-        kept[key] = tuple.__new__(KeptReply, reply)  # half as dear as to call it
+        kept[name] = tuple.__new__(KeptReply, reply)  # half as dear as to call it
         self._bytes += size
         while len(kept) > MOST_REPLIES or self._bytes > MOST_BYTES:
             self._bytes -= kept.popitem(last=False)[1].size
 
-    def take(self, key: str, connection: Sized, now: float) -> KeptReply | None:
-        """Take out the reply with this key; None when it is not kept, or went out by this very connection."""
-        if key not in self._kept:
+    def take(self, name: Name, connection: Sized, now: float) -> KeptReply | None:
+        """Take out the reply known by this; None when it is not kept, or went out by this very connection."""
+        if name not in self._kept:
             return None
         self.expire(now)
-        kept = self._drop(key)
+        kept = self._drop(name)
         return kept if kept is not None and connection not in kept.connections else None
 
-    def find(self, key: str, now: float) -> KeptReply | None:
-        """Return the reply with this key, whoever it went to; None when it is not kept."""
+    def find(self, name: Name, now: float) -> KeptReply | None:
+        """Return the reply known by this, whoever it went to; None when it is not kept."""
         self.expire(now)
-        return self._kept.get(key)
+        return self._kept.get(name)
 
-    def forget(self, key: str) -> None:
-        """Keep the reply with this key no longer."""
-        self._drop(key)
+    def forget(self, name: Name) -> None:
+        """Keep the reply known by this no longer."""
+        self._drop(name)
 
-    def mark_undelivered(self, key: str, connection: Sized) -> None:
+    def mark_undelivered(self, name: Name, connection: Sized) -> None:
         """Note that a reply did not go out by this connection: whoever comes back by it may have it."""
-        kept = self._kept.get(key)
+        kept = self._kept.get(name)
         if kept is not None and connection in kept.connections:
-            self._kept[key] = kept._replace(connections=tuple(one for one in kept.connections if one != connection))
+            self._kept[name] = kept._replace(connections=tuple(one for one in kept.connections if one != connection))
 
     def expire(self, now: float) -> None:
         """Drop what was kept for long enough."""
@@ -90,8 +90,8 @@ class KeptReplies:
         """Return the instant at which the oldest has been kept for long enough; None when nothing is kept."""
         return next(iter(self._kept.values())).until if self._kept else None
 
-    def _drop(self, key: str) -> KeptReply | None:
-        kept = self._kept.pop(key, None)
+    def _drop(self, name: Name) -> KeptReply | None:
+        kept = self._kept.pop(name, None)
         if kept is not None:
             self._bytes -= kept.size
         return kept

@@ -6,7 +6,7 @@ from zmqbroker.broker.kept import KeptReply
 from zmqbroker.broker.store.gate import DAMAGED
 from zmqbroker.broker.store.journal import STORE_FAILED, Found
 from zmqbroker.broker.store.rows import SETTLED, DamagedTask
-from zmqbroker.broker.task import Fetch, Task, Waiter
+from zmqbroker.broker.task import Fetch, Name, Task, Waiter
 from zmqbroker.broker.tasks import Tasks
 from zmqbroker.wire import (
     ACCEPTED,
@@ -24,17 +24,17 @@ from zmqbroker.wire import (
 
 
 class Known(Tasks):
-    """Answers who asks about a task by its key."""
+    """Answers who asks about a task by its name: its key, and whose it is."""
 
-    def _is_about_known(self, key: str, envelope: Frames, header: Header, now: float) -> bool:
-        """Deal with a request that is about a task, or whose key is known; False when it is a new task."""
-        task = self._by_key.get(key)
+    def _is_about_known(self, name: Name, envelope: Frames, header: Header, now: float) -> bool:
+        """Deal with a request that is about a task, or whose name is known; False when it is a new task."""
+        task = self._by_name.get(name)
         if type(header) is not OnlyKey:
             if header.cancel:
                 self._cancel(task, envelope, header, now)
                 return True
             if header.fetch is not None or header.forget:
-                self._look_up(task, key, Waiter(envelope, header), now)
+                self._look_up(task, name, Waiter(envelope, header), now)
                 return True
             if header.is_stored and task is not None and not task.is_durable:
                 why = "there is an unsettled task with this key, which was not to be stored"
@@ -42,13 +42,13 @@ class Known(Tasks):
                 return True
         if task is not None:
             self._join_or_accept(task, Waiter(envelope, header))
-        elif self.has_store and self.journal.has_settled(key):
-            self._answer_stored(key, Waiter(envelope, header))
+        elif self.has_store and self.journal.has_settled(name):
+            self._answer_stored(name, Waiter(envelope, header))
         else:
-            kept = self._kept.take(key, envelope[0], now)
+            kept = self._kept.take(name, envelope[0], now)
             if kept is None or header.is_stored:  # nobody has stored that one
                 return False
-            self._kept.add(key, self._answer_kept(kept, Waiter(envelope, header)), now)
+            self._kept.add(name, self._answer_kept(kept, Waiter(envelope, header)), now)
         self.counters.joined += 1
         return True
 
@@ -92,19 +92,19 @@ class Known(Tasks):
 
     # Who asks for an outcome, or does not want it any more
 
-    def _look_up(self, task: Task | None, key: str, waiter: Waiter, now: float) -> None:
+    def _look_up(self, task: Task | None, name: Name, waiter: Waiter, now: float) -> None:
         envelope, header = waiter
         assert header is not None  # it has a key
-        if task is None and self.has_store and self.journal.has_settled(key):
-            self._answer_stored(key, waiter)
+        if task is None and self.has_store and self.journal.has_settled(name):
+            self._answer_stored(name, waiter)
         elif task is not None and header.fetch:
             self._wait_for(task, waiter, now + header.fetch)
         elif task is not None:
             self._tell_state(task, waiter)
-        elif (kept := self._kept.find(key, now)) is not None:
+        elif (kept := self._kept.find(name, now)) is not None:
             self._answer_kept(kept, waiter)
             if header.forget:
-                self._kept.forget(key)
+                self._kept.forget(name)
         else:
             self.counters.refused += 1
             if self.journal.is_whole:
@@ -144,18 +144,18 @@ class Known(Tasks):
         answer.attempts, answer.number = task.attempts, task.number
         self._send(answer, task.is_durable)
 
-    def _answer_stored(self, key: str, waiter: Waiter) -> None:
+    def _answer_stored(self, name: Name, waiter: Waiter) -> None:
         """Have an outcome read from the store for somebody, or told that it is there, if that will do."""
         header = waiter.header
-        number = self.journal.number_of(key)
+        number = self.journal.number_of(name)
         if header is not None and header.detach:
             self._accept(number, waiter)
-        elif self.journal.outcomes.find(key) is None:
-            self._answer_found(key, waiter, DamagedTask(number, key))
+        elif self.journal.outcomes.find(name) is None:
+            self._answer_found(name, waiter, DamagedTask(number))
         else:
-            self.journal.want(number, partial(self._answer_found, key, waiter))
+            self.journal.want(number, partial(self._answer_found, name, waiter))
 
-    def _answer_found(self, key: str, waiter: Waiter, found: Found) -> None:
+    def _answer_found(self, name: Name, waiter: Waiter, found: Found) -> None:
         """Tell somebody what was found in the store."""
         envelope, header = waiter
         is_wanted = header is not None and header.fetch is not None  # then it is not dropped before it is sent
@@ -177,7 +177,7 @@ class Known(Tasks):
                 answer.body = found.body or []
         is_forgotten = header is not None and header.forget
         if is_forgotten:
-            self.journal.forget(key, answer.number)
+            self.journal.forget(name, answer.number)
         self._send(answer, is_forgotten and not is_wanted)
 
     # How answers are made

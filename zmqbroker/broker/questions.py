@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from zmqbroker.broker.about import Answer
+from zmqbroker.broker.task import Name, name_of
 from zmqbroker.wire import is_queue
 
 LARGEST_PAGE = 50  # workers, tasks or failures: as many as take a millisecond
@@ -31,16 +32,21 @@ def _ignore(answer: Answer | RefusedError) -> None:
     """Do nothing: nobody waits for it."""
 
 
-def which(question: Question) -> tuple[str | None, int]:
-    """Return the key of the task that is meant, or None and its number."""
+def which(question: Question) -> tuple[Name | None, int]:
+    """Return the name of the task that is meant, or None and its number."""
     if ("key" in question) == ("number" in question):
         raise RefusedError("say which task, by its key or its number")
-    return text(question, "key"), number(question, "number", 0, LARGEST_NUMBER)
+    key = text(question, "key")
+    name = None if key is None else name_of(key, text(question, "owner") or None)  # empty: nobody's in particular
+    return name, number(question, "number", 0, LARGEST_NUMBER)
 
 
 def called(question: Question) -> str:
     """Return what the task that is meant is called."""
-    return f"the key {question['key']:.50}" if "key" in question else f"the number {question['number']}"
+    if "key" not in question:
+        return f"the number {question['number']}"
+    whose = f" of {question['owner']:.50}" if question.get("owner") else ""
+    return f"the key {question['key']:.50}{whose}"
 
 
 def queue_name(question: Question) -> str:

@@ -8,7 +8,7 @@ costs less than a microsecond in all.
 from bisect import bisect
 from typing import NamedTuple
 
-from zmqbroker.broker.task import Task
+from zmqbroker.broker.task import Name, Task, name_of
 
 MOST_FAILURES = 1000  # remembered
 MOST_OUTLIVED = 10_000  # tasks remembered that were settled while somebody might still be at them
@@ -81,6 +81,7 @@ class Failure(NamedTuple):
 
     number: int
     key: str | None
+    owner: str | None
     queue: str
     status: str
     reason: str
@@ -88,8 +89,13 @@ class Failure(NamedTuple):
     attempts: int
     at: float  # seconds of the broker's clock
 
+    @property
+    def name(self) -> Name | None:
+        """What the task was known by; None: it had no key."""
+        return None if self.key is None else name_of(self.key, self.owner)
+
     @classmethod
     def of(cls, task: Task, now: float) -> "Failure":
         """Return what is to be remembered of a task."""
         reason, worker = task.reason[:LONGEST_REMEMBERED], task.worker.name
-        return cls(task.number, task.key, task.queue.name, task.status, reason, worker, task.attempts, now)
+        return cls(task.number, task.key, task.owner, task.queue.name, task.status, reason, worker, task.attempts, now)

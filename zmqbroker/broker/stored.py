@@ -59,12 +59,12 @@ class StoredTasks:
 
     def show(self, question: Question, otherwise: Callable[[], Answer], now: float) -> Answer | Later:
         """Return what is stored of a settled task; where there is nothing, what is to be said `otherwise`."""
-        key, stored = which(question)
-        if not self._dispatcher.has_store or (key is not None and not self._journal.has_settled(key)):
+        name, stored = which(question)
+        if not self._dispatcher.has_store or (name is not None and not self._journal.has_settled(name)):
             return otherwise()
         later = Later()
         show = partial(self._show, later, otherwise, now)
-        self._journal.want(stored if key is None else self._journal.number_of(key), show, LARGEST_READ)
+        self._journal.want(stored if name is None else self._journal.number_of(name), show, LARGEST_READ)
         return later
 
     def _show(self, later: Later, otherwise: Callable[[], Answer], now: float, found: Found) -> None:
@@ -131,18 +131,18 @@ class StoredTasks:
         if _is_all(question):
             chosen, cursor = self._choose(question, MOST_FORGOTTEN, MOST_FORGOTTEN_BYTES)
             for failed in chosen:
-                self._journal.forget(failed.key, failed.number)
+                self._journal.forget(failed.name, failed.number)
             self._tell_stored(later, {"forgotten": len(chosen), "cursor": cursor})
             return later
-        key, stored = which(question)
+        name, stored = which(question)
         failed_one = self._failed.get(stored)
-        if key is None and failed_one is not None:
-            key = failed_one.key
-        if key is None:
+        if name is None and failed_one is not None:
+            name = failed_one.name
+        if name is None:
             self._refuse_unsettled(question)
             self._journal.want(stored, partial(self._forget, later, question), 0)
-        elif self._journal.has_settled(key):
-            self._journal.forget(key, self._journal.number_of(key))
+        elif self._journal.has_settled(name):
+            self._journal.forget(name, self._journal.number_of(name))
             self._tell_stored(later, {"forgotten": 1, "cursor": None})
         else:
             self._refuse_unsettled(question)
@@ -156,8 +156,8 @@ class StoredTasks:
         elif found is None or (isinstance(found, StoredTask) and found.state.until is None):
             later.then(_nothing(question))
         else:
-            key = found.key if isinstance(found, DamagedTask) else found.request.key
-            self._journal.forget_number(question["number"], key)
+            name = found.name if isinstance(found, DamagedTask) else found.request.name
+            self._journal.forget_number(question["number"], name)
             self._tell_stored(later, {"forgotten": 1, "cursor": None})
 
     def _tell_stored(self, later: Later, answer: Answer) -> None:
@@ -188,21 +188,21 @@ class StoredTasks:
         return wanted, cursor
 
     def _find_failed(self, question: Question) -> FailedTask:
-        key, stored = which(question)
-        if key is not None and self._journal.has_settled(key):
-            stored = self._journal.number_of(key)
+        name, stored = which(question)
+        if name is not None and self._journal.has_settled(name):
+            stored = self._journal.number_of(name)
         failed = self._failed.get(stored)
         if failed is not None:
             return failed
         self._refuse_unsettled(question)
-        if key is not None and self._journal.has_settled(key):
-            raise _damaged(stored) if key in self._journal.damaged else RefusedError(f"task {stored} has not failed")
+        if name is not None and self._journal.has_settled(name):
+            raise _damaged(stored) if name in self._journal.damaged else RefusedError(f"task {stored} has not failed")
         raise RefusedError(f"there is no failed task with {called(question)} in the store")
 
     def _refuse_unsettled(self, question: Question) -> None:
-        key, unsettled = which(question)
+        name, unsettled = which(question)
         dispatcher = self._dispatcher
-        task = dispatcher.ledger.get(unsettled) if key is None else dispatcher.with_key(key)
+        task = dispatcher.ledger.get(unsettled) if name is None else dispatcher.known_by(name)
         if task is not None:
             raise RefusedError(f"task {task.number} is {task.status}, and not settled")
 

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 # The statuses of a task that is not settled. Waiting, not before an instant, is *delayed*.
 WAITING, DELAYED, RUNNING = UNSETTLED
 
+Name = str | tuple[str, str]  # what a task is known by: its key, or whose it is, and its key
+
 MARKS = 3  # tasks that failed at a worker and succeeded elsewhere, before it is held back
+
+
+def name_of(key: str, owner: str | None) -> Name:
+    """Return what a task with a key is known by: the keys of each owner are its own. `owner` None: it is nobody's."""
+    return key if owner is None else (owner, key)
 
 
 class Record:
@@ -57,6 +64,7 @@ class Worker:
         "is_stuck",
         "line",
         "lost",
+        "owner",
         "pool",
         "record",
         "since",
@@ -70,6 +78,7 @@ class Worker:
     def __init__(self, id: Sized, pool: "Pool") -> None:
         self.id = id
         self.pool = pool  # those that ask from the same queues
+        self.owner: str | None = None  # whose it is; None: nobody's in particular
         self.announce: Announce | None = None  # who it says that it is; None: a plain worker
         self.is_serial = False  # it does one task after the other, in the order in which it got them
         self.wants_headers = False  # its tasks are to tell about themselves
@@ -192,6 +201,8 @@ class Task:
         "worker",
     )
 
+    owner: str | None = None  # whose it is; None: nobody's in particular
+    handed_to: dict[Sized, str] | None = None  # whose worker each attempt went to, by id, the last ones; None: of none
     joined: list[Waiter] | None = None  # who waits for it as well; None: nobody
     holders: list[Holder] | None = None  # of earlier attempts; None: there are none
     failed_at: list[Record] | None = None  # the workers that lost it, by their records; None: none
@@ -246,6 +257,15 @@ class Task:
     def key(self) -> str | None:
         """The name that its client gave it, if any."""
         return None if self.header is None else self.header.key
+
+    @property
+    def name(self) -> Name | None:
+        """What it is known by; None: it has no key."""
+        return None if self.header is None or self.header.key is None else name_of(self.header.key, self.owner)
+
+    def was_handed_to(self, owner: str | None, attempt_id: Sized) -> bool:
+        """Tell whether an attempt may have gone to a worker of somebody (None: of nobody in particular)."""
+        return not self.handed_to or self.handed_to.get(attempt_id, owner) == owner
 
     @property
     def attempt(self) -> int:

@@ -35,9 +35,11 @@ from zmqbroker.broker.task import (
     WAITING,
     Fetch,
     Holder,
+    Name,
     Record,
     Task,
     Worker,
+    name_of,
 )
 from zmqbroker.broker.timers import Timers
 from zmqbroker.broker.workers import Workers
@@ -51,6 +53,7 @@ from zmqbroker.wire import (
     announced,
 )
 
+MOST_HANDED_TO = 16  # attempts at a task whose workers' owners may speak for them, the last ones
 HELD = 0.01  # seconds; a task in hand for longer holds up those behind it
 
 
@@ -91,7 +94,8 @@ class Tasks:
         self._queues, self._workers = self._matching.queues, self._matching.workers
         self._records = Records(self._workers, self.counters, self._timers)
         self._outlived: OrderedDict[int, Statistics] = OrderedDict()  # of settled ones by number: see `_expect_late`
-        self._by_key: dict[str, Task] = {}  # the unsettled tasks that have a key
+        self._by_name: dict[Name, Task] = {}  # the unsettled tasks that have a key
+        self.owners: set[str] = set()  # whose tasks there were
         self._kept = KeptReplies()
         self.journal = journal or Journal()  # without a store nothing comes into it
         self.has_store = journal is not None
@@ -106,9 +110,9 @@ class Tasks:
         """All workers."""
         return self._matching.workers
 
-    def with_key(self, key: str) -> Task | None:
-        """Return the unsettled task with a key; None: there is none."""
-        return self._by_key.get(key)
+    def known_by(self, name: Name) -> Task | None:
+        """Return the unsettled task of a name; None: there is none."""
+        return self._by_name.get(name)
 
     @property
     def waiting(self) -> int:
@@ -185,6 +189,8 @@ class Tasks:
             queue.update()
         is_first = not worker.held
         worker.held[attempt_id] = task
+        if worker.owner is not None:
+            self._note_handed_to(task, worker.owner)
         if is_first:
             worker.since = now
         if task.is_durable or worker.unsent:
@@ -195,6 +201,13 @@ class Tasks:
             self._timers.set(worker, worker.since + HELD)
         if worker.slots and worker.line is None:
             self._workers.put_last(worker)
+
+    def _note_handed_to(self, task: Task, owner: str) -> None:
+        """Note whose worker the running attempt is at: nobody else may speak for it."""
+        handed_to = task.handed_to = task.handed_to or {}
+        handed_to[task.attempt_id] = owner
+        if len(handed_to) > MOST_HANDED_TO:
+            del handed_to[next(iter(handed_to))]
 
     def _call_back(self, task: Task) -> None:
         """Undo a hand-out before it was sent: the worker is as ready as it was."""
@@ -336,14 +349,15 @@ class Tasks:
             self._queues.forget_if_empty(queue)
         key = None if task.header is None else task.header.key
         if key is not None:
-            del self._by_key[key]
+            name = key if task.owner is None else name_of(key, task.owner)
+            del self._by_name[name]
             if task.fetches:
                 self._end_fetches(task)
             if task.is_durable:
                 self._settle_stored(task, now)
                 return
             if status is not UNAVAILABLE:
-                self._kept.add(key, task, now)
+                self._kept.add(name, task, now)
         self.settled.append(task)
 
     def _settle_stored(self, task: Task, now: float) -> None:
@@ -354,7 +368,7 @@ class Tasks:
             return
         self.journal.settle(task, now)
         if any(waiter.header is not None and waiter.header.forget for waiter in task.waiters):
-            self.journal.after(partial(self.journal.forget, task.key or "", task.number))  # not before it is sent
+            self.journal.after(partial(self.journal.forget, task.name or "", task.number))  # not before it is sent
 
     def _end_fetches(self, task: Task) -> None:
         """Note that those who fetch a task get its outcome, and no word before."""

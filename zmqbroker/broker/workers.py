@@ -176,8 +176,8 @@ class Workers:
         worker = self._workers.get(worker_id)
         return None if worker is None or worker.announce is None else worker
 
-    def announce(self, worker_id: Sized, announce: Announce) -> Worker:
-        """Note who is at a connection, and which queues it asks from."""
+    def announce(self, worker_id: Sized, announce: Announce, owner: str | None = None) -> Worker:
+        """Note who is at a connection, and which queues it asks from; `owner`: whose it is; None: nobody's."""
         worker = self._workers.get(worker_id)
         pool = self._pool(announce.queues)
         if worker is None:
@@ -187,13 +187,13 @@ class Workers:
                 worker.line.remove(worker)
             self._leave_pool(worker)
             self._join_pool(worker, pool)
-        worker.announce = announce
+        worker.announce, worker.owner = announce, owner
         worker.is_serial, worker.wants_headers = announce.serial, announce.headers
         return worker
 
-    def ready(self, envelope: Frames) -> None:
-        """Note that a plain worker is ready for one more task."""
-        worker = self._workers.get(envelope[0]) or self._meet(envelope[0], self._plain)
+    def ready(self, envelope: Frames, owner: str | None = None) -> None:
+        """Note that a plain worker is ready for one more task; for `owner` see `announce`."""
+        worker = self._workers.get(envelope[0]) or self._meet(envelope[0], self._plain, owner)
         worker.slots.append(envelope)
         if worker.line is None:
             self.put_last(worker)
@@ -251,8 +251,9 @@ class Workers:
             self._leave_pool(worker)
         return worker
 
-    def _meet(self, worker_id: Sized, pool: Pool) -> Worker:
+    def _meet(self, worker_id: Sized, pool: Pool, owner: str | None = None) -> Worker:
         worker = self._workers[worker_id] = Worker(worker_id, pool)
+        worker.owner = owner
         pool.members += 1
         return worker
 

@@ -498,7 +498,7 @@ class Promises(RuleBasedStateMachine):
         if self.life.storing._pending:
             return
         journal = self.life.journal
-        outcomes = {outcome.number for outcome in journal.outcomes._by_key.values()}
+        outcomes = {outcome.number for outcome in journal.outcomes._by_name.values()}
         unsettled = {task.number for task in self.dispatcher.ledger if task.is_durable}
         damaged = set(journal.damaged.values())
         assert outcomes | unsettled | damaged == set(self.disk.tasks)
@@ -567,7 +567,7 @@ class Promises(RuleBasedStateMachine):
             life.lose(peer.connection)
         self.turn(0.0, None)
         assert not len(dispatcher.ledger)
-        assert not dispatcher._by_key
+        assert not dispatcher._by_name
         assert not dispatcher.in_hand
         assert not list(dispatcher._timers)
         assert dispatcher.next_due() is None

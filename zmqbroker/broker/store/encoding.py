@@ -98,7 +98,16 @@ def _text_of(wishes: Row) -> str:
 
 def _damaged(row: Row) -> DamagedTask:
     key = row[KEY]
-    return DamagedTask(row[0], key if isinstance(key, str) else None)
+    return DamagedTask(row[0], key if isinstance(key, str) else None, _owner_in(row[PLAIN]))
+
+
+def _owner_in(wishes: Any) -> str | None:
+    """Return whose a damaged task is, as far as that can be read."""
+    try:
+        owner = loads(wishes)["owner"]
+    except (TypeError, ValueError, KeyError, RecursionError):
+        return None
+    return owner if isinstance(owner, str) else None
 
 
 def _text(text: str) -> str:

@@ -20,7 +20,7 @@ from zmqbroker.broker.store.rows import (
     State,
     StoredTask,
 )
-from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Task, Worker
+from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Name, Task, Worker
 from zmqbroker.wire import DONE, EXPIRED, FAILED, Frames, Header, plain_header
 
 DEFAULT_KEEP = 86_400.0  # seconds: a day
@@ -79,7 +79,7 @@ class Journal:
         self.is_whole = True  # all that is stored is known here
         self.is_low = False  # the disk has no room for new tasks
         self.outcomes = Outcomes()
-        self.damaged: dict[str, int] = {}  # the numbers of tasks that cannot be relied on, by key
+        self.damaged: dict[Name, int] = {}  # the numbers of tasks that cannot be relied on
         self._keep = keep
         self._keep_failed = keep_failed
         self._turn = Turn()
@@ -122,14 +122,13 @@ class Journal:
         """Store the outcome of a task, with its result if it has one, and have it sent then."""
         self._changed.pop(task, None)
         until = now + self.kept_for(task)
-        key = task.key or ""
         attempts, last, kept = task.attempts, _name_of(task.worker), until + self.offset
         state = State(task.status, None, task.hand_outs, attempts, task.deaths, task.reason, last, kept)
         self._turn.batch.change(task.number, state, task.body if task.status is DONE else None)
         if task.status in (FAILED, EXPIRED):
-            self._add_failed(FailedTask(task.number, key, task.queue.name, state, task.size, until))
+            self._add_failed(_failed(task, state, until))
         else:
-            self.outcomes.add(Outcome(until, task.number, key))
+            self.outcomes.add(Outcome(until, task.number, task.name or ""))
         self.answer(task)
 
     def leave(self, task: Task) -> None:
@@ -144,17 +143,17 @@ class Journal:
 
     def recall(self, task: Task) -> None:
         """Note that a task is not in the store, or its outcome is not."""
-        if task.number and self._number_of(task.key or "") == task.number:
-            self.outcomes.forget(task.key or "")
+        name = task.name or ""
+        if task.number and self._number_of(name) == task.number:
+            self.outcomes.forget(name)
 
     def spoil(self, task: Task, state: State) -> None:
         """Note that a task has failed after all: its result does not fit on the disk."""
-        key = task.key or ""
-        if self._number_of(key) != task.number:
+        name = task.name or ""
+        if self._number_of(name) != task.number:
             return  # it was forgotten meanwhile
-        self.outcomes.forget(key)
-        until = (state.until or 0.0) - self.offset
-        self._add_failed(FailedTask(task.number, key, task.queue.name, state, task.size, until))
+        self.outcomes.forget(name)
+        self._add_failed(_failed(task, state, (state.until or 0.0) - self.offset))
 
     def _add_failed(self, failed: FailedTask) -> None:
         self.outcomes.add_failed(failed)
@@ -163,14 +162,14 @@ class Journal:
 
     # What becomes of outcomes
 
-    def has_settled(self, key: str) -> bool:
-        """Tell whether there is an outcome for a key, or a task that cannot be relied on any more."""
-        return self.outcomes.find(key) is not None or key in self.damaged
+    def has_settled(self, name: Name) -> bool:
+        """Tell whether there is an outcome for a name, or a task that cannot be relied on any more."""
+        return self.outcomes.find(name) is not None or name in self.damaged
 
-    def number_of(self, key: str) -> int:
-        """Return the number of the task of which there is an outcome for a key, or that cannot be relied on."""
-        outcome = self.outcomes.find(key)
-        return self.damaged[key] if outcome is None else outcome.number
+    def number_of(self, name: Name) -> int:
+        """Return the number of the task of which there is an outcome for a name, or that cannot be relied on."""
+        outcome = self.outcomes.find(name)
+        return self.damaged[name] if outcome is None else outcome.number
 
     def want(self, number: int, then: Callable[[Found], None], most: int = LARGEST_BODY) -> None:
         """Have somebody told what is stored of a task, as it is after this turn; None where the store has failed.
@@ -186,27 +185,27 @@ class Journal:
 
     def renew(self, request: Request) -> None:
         """Have a task that is settled begin anew, as it is at the end of this turn."""
-        self.outcomes.forget(request.key)
+        self.outcomes.forget(request.name)
         self._turn.batch.renew(request)
 
-    def forget(self, key: str, number: int) -> None:
+    def forget(self, name: Name, number: int) -> None:
         """Drop the outcome of a task, or a damaged one, from the store, unless that was done before."""
-        if self._number_of(key) == number:
-            self.outcomes.forget(key)
-        elif self.damaged.get(key) == number:
-            del self.damaged[key]
+        if self._number_of(name) == number:
+            self.outcomes.forget(name)
+        elif self.damaged.get(name) == number:
+            del self.damaged[name]
         else:
             return
         self._turn.batch.forget(number)
 
-    def _number_of(self, key: str) -> int | None:
-        outcome = self.outcomes.find(key)
+    def _number_of(self, name: Name) -> int | None:
+        outcome = self.outcomes.find(name)
         return None if outcome is None else outcome.number
 
-    def forget_number(self, number: int, key: str | None) -> None:
-        """Drop a settled task from the store, and what is known of it by its key, if that is really its own."""
-        if key is not None and self.has_settled(key) and self.number_of(key) == number:
-            self.forget(key, number)
+    def forget_number(self, number: int, name: Name | None) -> None:
+        """Drop a settled task from the store, and what is known of it by its name, if that is really its own."""
+        if name is not None and self.has_settled(name) and self.number_of(name) == number:
+            self.forget(name, number)
         else:
             self._turn.batch.forget(number)
 
@@ -238,7 +237,7 @@ class Journal:
         if state.status in (FAILED, EXPIRED):
             self._add_failed(FailedTask.of(stored, self.offset))
         else:
-            self.outcomes.add(Outcome((state.until or 0.0) - self.offset, request.number, request.key))
+            self.outcomes.add(Outcome((state.until or 0.0) - self.offset, request.number, request.name))
 
     def _state(self, task: Task) -> State:
         """Return how far a task has come: what a worker has counts as an attempt, also if it lies behind another."""
@@ -258,6 +257,10 @@ def _name_of(worker: Worker) -> str:
     return "" if worker is NOBODY else worker.name
 
 
+def _failed(task: Task, state: State, until: float) -> FailedTask:
+    return FailedTask(task.number, task.key or "", task.queue.name, state, task.size, until, task.owner)
+
+
 def request_of(task: Task, header: Header, offset: float) -> Request:
     """Return what is stored of what a client asked for, as the task begins."""
     return Request(
@@ -266,7 +269,7 @@ def request_of(task: Task, header: Header, offset: float) -> Request:
         header.key or "",
         header.queue,
         task.accepted + offset,
-        None,
+        task.owner,
         header.group,
         header.priority,
         header.tries,

@@ -1,4 +1,4 @@
-"""The outcomes that a store has: by whose key, and until when.
+"""The outcomes that a store has: of which tasks, and until when.
 
 Only that is in memory, for as many as there may be, and what is told of those that failed. The rest stays in the store.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from zmqbroker.broker.ledger import Ledger
 from zmqbroker.broker.store.rows import State, StoredTask
+from zmqbroker.broker.task import Name, name_of
 from zmqbroker.wire import DEFAULT_QUEUE
 
 MOST_FAILED = 100_000  # tasks without a result that are kept; the oldest make room
@@ -23,7 +24,7 @@ class Outcome(NamedTuple):
 
     until: float  # the instant until which it is kept
     number: int  # of its task
-    key: str
+    name: Name  # what that is known by
 
 
 class FailedTask(NamedTuple):
@@ -35,17 +36,23 @@ class FailedTask(NamedTuple):
     state: State
     size: int  # bytes of its body
     until: float  # the instant until which it is kept
+    owner: str | None = None  # whose it is; None: nobody's in particular
+
+    @property
+    def name(self) -> Name:
+        """What it is known by."""
+        return name_of(self.key, self.owner)
 
     @classmethod
     def of(cls, stored: StoredTask, offset: float) -> "FailedTask":
         """Return what is known of a task as it is stored; `offset`: seconds from the broker's clock to the wall's."""
         request, state, _, size = stored
         queue = request.queue or DEFAULT_QUEUE
-        return cls(request.number, request.key, queue, state, size, (state.until or 0.0) - offset)
+        return cls(request.number, request.key, queue, state, size, (state.until or 0.0) - offset, request.owner)
 
 
 class Outcomes:
-    """Outcomes by key."""
+    """Outcomes by name."""
 
     def __init__(self, most_failed: int = MOST_FAILED, most_bytes: int = MOST_FAILED_BYTES) -> None:
         """Start without any. The bounds are those of tasks without a result, in number and in bytes of bodies."""
@@ -54,35 +61,35 @@ class Outcomes:
         self._failed_bytes = 0
         self._most_failed = most_failed
         self._most_bytes = most_bytes
-        self._by_key: dict[str, Outcome] = {}
+        self._by_name: dict[Name, Outcome] = {}
         self._ends: list[Outcome] = []  # a heap; those that are in the dictionary no more are stale
-        self.find = self._by_key.get  # returns the outcome of the task with a key; None: there is none
+        self.find = self._by_name.get  # returns the outcome of the task of a name; None: there is none
 
     def __len__(self) -> int:
-        return len(self._by_key)
+        return len(self._by_name)
 
     def add(self, outcome: Outcome) -> None:
         """Take in one that has a result, or was cancelled."""
-        self._by_key[outcome.key] = outcome
+        self._by_name[outcome.name] = outcome
         heappush(self._ends, outcome)
 
     def add_failed(self, failed: FailedTask) -> None:
         """Take in one that has no result."""
-        self.add(Outcome(failed.until, failed.number, failed.key))
+        self.add(Outcome(failed.until, failed.number, failed.name))
         self.failed.insert(failed.number, failed)
         self._failed_bytes += failed.size
 
-    def forget(self, key: str) -> Outcome | None:
-        """Forget an outcome and return it; None: there is none with this key."""
-        outcome = self._by_key.pop(key, None)
+    def forget(self, name: Name) -> Outcome | None:
+        """Forget an outcome and return it; None: there is none of this name."""
+        outcome = self._by_name.pop(name, None)
         if outcome is None:
             return None
         failed = self.failed.get(outcome.number)
         if failed is not None:
             self.failed.remove(outcome.number)
             self._failed_bytes -= failed.size
-        if len(self._ends) > 2 * len(self._by_key) + STALE_KEPT:
-            self._ends = [entry for entry in self._ends if self._by_key.get(entry.key) is entry]
+        if len(self._ends) > 2 * len(self._by_name) + STALE_KEPT:
+            self._ends = [entry for entry in self._ends if self._by_name.get(entry.name) is entry]
             heapify(self._ends)
         return outcome
 
@@ -92,22 +99,22 @@ class Outcomes:
             due = self.next_due()
             if due is None or due > now:
                 break
-            yield self._pop(self._ends[0].key)
+            yield self._pop(self._ends[0].name)
 
     def crowded_out(self) -> Iterator[Outcome]:
         """Forget those without a result that there is no room for, and yield them."""
         while len(self.failed) > self._most_failed or self._failed_bytes > self._most_bytes:
             self.dropped += 1
-            yield self._pop(next(iter(self.failed)).key)
+            yield self._pop(next(iter(self.failed)).name)
 
     def next_due(self) -> float | None:
         """Return the instant at which the first has been kept for long enough; None: there are none."""
         ends = self._ends
-        while ends and self._by_key.get(ends[0].key) is not ends[0]:
+        while ends and self._by_name.get(ends[0].name) is not ends[0]:
             heappop(ends)
         return ends[0].until if ends else None
 
-    def _pop(self, key: str) -> Outcome:
-        outcome = self.forget(key)
+    def _pop(self, name: Name) -> Outcome:
+        outcome = self.forget(name)
         assert outcome is not None  # it was found there
         return outcome

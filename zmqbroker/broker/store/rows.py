@@ -6,7 +6,7 @@ to reply to. What a task was asked for never changes; how far it has come change
 
 from typing import NamedTuple
 
-from zmqbroker.broker.task import RUNNING, WAITING
+from zmqbroker.broker.task import RUNNING, WAITING, Name, name_of
 from zmqbroker.wire import CANCELLED, DONE, EXPIRED, FAILED, Frames
 
 UNSETTLED = (WAITING, RUNNING)  # a delayed task waits, and has `due`
@@ -33,6 +33,11 @@ class Request(NamedTuple):
     retry_most: float | None = None  # seconds that it grows to
     expires: float | None = None  # the instant after which no result is wanted; None: there is none
     keep: float | None = None  # seconds for which its outcome is kept
+
+    @property
+    def name(self) -> Name:
+        """What the task is known by."""
+        return name_of(self.key, self.owner)
 
 
 PLAIN = Request._fields.index("owner")  # so many fields all tasks have, the others are wishes
@@ -65,7 +70,13 @@ class DamagedTask(NamedTuple):
     """A task that was stored, and cannot be relied on any more."""
 
     number: int
-    key: str | None  # as far as it can be read; None: it cannot
+    key: str | None = None  # as far as it can be read; None: it cannot
+    owner: str | None = None  # likewise
+
+    @property
+    def name(self) -> Name | None:
+        """What the task is known by, as far as it can be read; None: it cannot."""
+        return None if self.key is None else name_of(self.key, self.owner)
 
 
 class QueueSettings(NamedTuple):
