@@ -46,7 +46,7 @@ class SimulatedDisk:
         task = self.tasks.get(number)
         if task is None or number not in self.damaged:
             return task if task is None or task.size <= most else without_result(task)
-        return DamagedTask(number, task.request.key)
+        return DamagedTask(number, task.request.key, task.request.owner)
 
     def load(self) -> list[StoredTask | DamagedTask]:
         """Return all tasks as a store loads them: what is settled without its body."""

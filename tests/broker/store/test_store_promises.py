@@ -9,6 +9,7 @@ task in hand than it has tries, through all lives of the broker.
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import product
 from math import inf
 from typing import Any
 
@@ -20,11 +21,12 @@ from storing_support import EPOCH, Died, DyingStore, Life
 
 from zmqbroker.broker.store.gate import DAMAGED
 from zmqbroker.broker.store.rows import DamagedTask
-from zmqbroker.broker.task import RUNNING, BackOff
+from zmqbroker.broker.task import RUNNING, BackOff, Name, name_of
 from zmqbroker.wire import Announce, Header, Reply, announced
 
 ALL_KEYS = ["k", "l", "m", "n", "o"]
 KEYS = st.sampled_from(ALL_KEYS)
+OWNERS = st.sampled_from([None, None, "al"])
 WORKERS = ["pia", "pat", "ann", "bob", "cid"]
 PLAIN = ("pia", "pat")
 OUTCOMES = ("done", "failed", "cancelled", "expired")
@@ -63,6 +65,7 @@ class Account:
 
     name: bytes  # its body
     key: str
+    owner: str | None
     tries: int
     is_stored: bool = False  # it was on the disk at some time
     is_accepted: bool = False  # a client was told so
@@ -70,6 +73,10 @@ class Account:
     outcome: tuple[str, bytes] | None = None  # as it was first on the disk, or first told if it never was
     was_told: bool = False  # it was forgotten when it was told, and never on the disk
     begun: set[bytes] = field(default_factory=set)  # attempts that a worker had in hand, and did not give back
+
+    @property
+    def known_by(self) -> Name:
+        return name_of(self.key, self.owner)
 
 
 @dataclass
@@ -117,11 +124,13 @@ class Promises(RuleBasedStateMachine):
         self.now = 0.0
         self.requests = 0
         self.connections = 0
-        self.asked: dict[bytes, tuple[str | None, str]] = {}  # by address, who waits: the key, and what is wanted
+        self.asked: dict[
+            bytes, tuple[Name | None, str]
+        ] = {}  # by address, who waits: about which task, and what is wanted
         self.answered: Counter[bytes] = Counter()
         self.accounts: dict[bytes, Account] = {}  # by the body
         self.by_number: dict[int, Account] = {}
-        self.forgetters: set[str] = set()  # keys that somebody wanted forgotten
+        self.forgetters: set[Name] = set()  # names of tasks that somebody wanted forgotten
         self.results: set[bytes] = set()
         self.attempts: dict[bytes, bytes] = {}  # bodies by attempt id
         self.peers = [Peer(name, serial=one) for name, one in zip(WORKERS, serial, strict=True)]
@@ -157,29 +166,30 @@ class Promises(RuleBasedStateMachine):
 
     @rule(
         headers=st.lists(st.sampled_from([None, "plain"]) | HEADERS | HEADERS, min_size=1, max_size=3),
+        owner=OWNERS,
         ends=st.booleans(),
     )
-    def submit(self, headers: list[Header | str | None], ends: bool) -> None:
+    def submit(self, headers: list[Header | str | None], owner: str | None, ends: bool) -> None:
         for header in headers:
             if isinstance(header, str):
                 header = Header(key="k")
             elif header is not None and not header.is_stored:
                 header = header._replace(keep=None)
-            self.request(header)
+            self.request(header, owner)
         self.turn_if(ends)
 
-    def request(self, header: Header | None) -> None:
+    def request(self, header: Header | None, owner: str | None) -> None:
         self.requests += 1
         address, body = b"client %d" % self.requests, b"task %d" % self.requests
         what = "" if header is None else "accept" if header.detach else "outcome"
         if header is not None and (header.cancel or header.fetch is not None or header.forget):
             what = "cancel" if header.cancel else "fetch"
-        key = None if header is None else header.key
+        name = None if header is None else name_of(header.key or "", owner)
         if header is not None and header.forget:
-            self.forgetters.add(header.key or "")
-        self.asked[address] = key, what
+            self.forgetters.add(name or "")
+        self.asked[address] = name, what
         before = {task.number for task in self.dispatcher.ledger}
-        self.dispatcher.submit([address], [body], self.now, header)
+        self.dispatcher.submit([address], [body], self.now, header, owner)
         for number in {task.number for task in self.dispatcher.ledger} - before:
             task = self.dispatcher.ledger.get(number)
             assert number > self.highest, "a number that the store has already"
@@ -187,7 +197,7 @@ class Promises(RuleBasedStateMachine):
             self.by_number.pop(number, None)
             if header is not None and header.is_stored:
                 assert task is not None
-                self.by_number[number] = self.accounts[body] = Account(body, header.key or "", task.tries)
+                self.by_number[number] = self.accounts[body] = Account(body, header.key or "", owner, task.tries)
 
     @rule(
         data=st.data(),
@@ -199,12 +209,13 @@ class Promises(RuleBasedStateMachine):
     def ask(self, data: st.DataObject, what: str, seconds: float, body: bool, ends: bool) -> None:
         """Ask about a task by its key."""
         key = data.draw(st.sampled_from(sorted({account.key for account in self.accounts.values()} or {"k"})))
+        owner = data.draw(OWNERS)
         if what == "cancel":
-            self.request(Header(key=key, cancel=True))
+            self.request(Header(key=key, cancel=True), owner)
         elif what == "forget":
-            self.request(Header(key=key, forget=True))
+            self.request(Header(key=key, forget=True), owner)
         else:
-            self.request(Header(key=key, fetch=seconds, body=body, forget=what != "fetch"))
+            self.request(Header(key=key, fetch=seconds, body=body, forget=what != "fetch"), owner)
         self.turn_if(ends)
 
     # What the broker, its store and its disk do
@@ -422,7 +433,7 @@ class Promises(RuleBasedStateMachine):
             if task is None:
                 self.note_forgotten(account, before[number])
                 continue
-            assert task.request.key == account.key
+            assert task.request.name == account.known_by
             account.is_stored = True
             if task.state.until is not None:
                 outcome = task.state.status, bytes(task.body[0]) if task.body else b""
@@ -439,14 +450,14 @@ class Promises(RuleBasedStateMachine):
     def note_forgotten(self, account: Account, before: Any) -> None:
         wall = EPOCH + self.now + 2.0  # the clock may be off by so much
         if before.state.until is None:
-            assert account.key in self.forgetters, "a task was lost"
+            assert account.known_by in self.forgetters, "a task was lost"
             account.outcome = account.outcome or ("told", b"")
         else:
-            assert account.key in self.forgetters or before.state.until <= wall + 2.0, "an outcome was lost"
+            assert account.known_by in self.forgetters or before.state.until <= wall + 2.0, "an outcome was lost"
 
     def note_reply(self, address: bytes, reply: Reply) -> None:
-        key, what = self.asked.pop(address)  # none is answered twice
-        assert reply.key == key
+        name, what = self.asked.pop(address)  # none is answered twice
+        assert reply.key == (name[1] if isinstance(name, tuple) else name)
         status = reply.status
         if status in ("unavailable", "invalid", "unknown"):
             assert status != "unknown" or what == "fetch"
@@ -455,7 +466,7 @@ class Promises(RuleBasedStateMachine):
         if account is None:
             assert status != "accepted"
             return
-        assert account.key == key, "what is another task's"
+        assert account.known_by == name, "what is another task's"
         assert account.is_stored or account.outcome, "it was not stored"
         if status == "accepted":
             assert what == "accept"
@@ -550,8 +561,8 @@ class Promises(RuleBasedStateMachine):
         self.turn(1.0, None)
 
     def check_that_nothing_is_left(self) -> None:
-        for key in ALL_KEYS:
-            self.request(Header(key=key, forget=True))
+        for key, owner in product(ALL_KEYS, (None, "al")):
+            self.request(Header(key=key, forget=True), owner)
         for _ in range(3):
             self.turn(100.0, None)
         life, dispatcher, journal = self.life, self.dispatcher, self.life.journal
