@@ -133,7 +133,7 @@ class Control:
         order = choice(question, "order", ORDERS) or OLDEST
         state = choice(question, "state", STATES)
         queue = queue_name(question) if "queue" in question else None
-        worker = text(question, "worker")
+        worker, owner = text(question, "worker"), text(question, "owner")
         tasks: Iterable[Task]
         if order == SLOWEST:
             tasks, cursor = page(self._dispatcher.in_hand.values(), question)
@@ -144,6 +144,7 @@ class Control:
             for task in tasks
             if state in (None, task.status)
             and queue in (None, task.queue.name)
+            and owner in (None, task.owner or "")
             and (worker is None or (task.status is RUNNING and worker in task.worker.name))
         )
         most = page_size(question)

@@ -179,12 +179,16 @@ class StoredTasks:
 
     def _some(self, question: Question) -> tuple[Iterator[FailedTask], int | None]:
         queue = queue_name(question) if "queue" in question else None
-        matches = _glob(question)
+        matches, owner = _glob(question), text(question, "owner")
         if choice(question, "order", FAILED_ORDERS) == NEWEST:
             some, cursor = self._failed.before(number(question, "after", 0, LARGEST_NUMBER) or LARGEST_NUMBER)
         else:
             some, cursor = self._failed.after(number(question, "after", 0, LARGEST_NUMBER))
-        wanted = (failed for failed in some if queue in (None, failed.queue) and matches(failed.state.reason))
+        wanted = (
+            failed
+            for failed in some
+            if queue in (None, failed.queue) and owner in (None, failed.owner or "") and matches(failed.state.reason)
+        )
         return wanted, cursor
 
     def _find_failed(self, question: Question) -> FailedTask:

@@ -42,10 +42,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the broker's answer as JSON")
 
 
-def task_named(task: str, is_key: bool) -> dict[str, Any]:
-    """Return the field of a question that says which task is meant: its number, unless it is a key."""
-    is_number = task.isascii() and task.isdecimal() and not is_key
-    return {"number": int(task)} if is_number else {"key": task}
+def add_owner(parser: argparse.ArgumentParser) -> None:
+    """Declare whose tasks are meant."""
+    parser.add_argument("--owner", metavar="NAME", help="whose tasks are meant, where several have the same keys")
+
+
+def task_named(task: str, is_key: bool, owner: str | None) -> dict[str, Any]:
+    """Return the fields of a question that say which task is meant: its number, unless it is a key, and whose it is."""
+    if task.isascii() and task.isdecimal() and not is_key:
+        return {"number": int(task)}
+    return {"key": task} if owner is None else {"key": task, "owner": owner}
 
 
 def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, ask: Ask, tell: Tell) -> int:

@@ -11,6 +11,7 @@ from zmqbroker.commands.asking import (
     STATUSES,
     Answer,
     add_json,
+    add_owner,
     ask_one,
     complain,
     list_all,
@@ -28,6 +29,7 @@ COLUMNS = (
     Column("QUEUE", cut_by=squeeze),
     Column("ATTEMPTS", is_number=True),
     Column("KEPT", is_number=True),
+    Column("OWNER", cut_by=squeeze, is_optional=True),
     Column("KEY", cut_by=squeeze),
     Column("REASON", cut_by=cut),
 )
@@ -51,6 +53,7 @@ def add_change_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("tasks", nargs="*", metavar="TASK", help="the number of a task in the broker's log, or its key")
     add("--key", action="store_true", help="each TASK is a key, though it looks like a number")
+    add_owner(parser)
     add("--all", action="store_true", help="all tasks in the store that have failed or expired")
     add("--queue", type=queue_name, metavar="NAME", help="of these, only tasks of this queue")
     add("--reason", metavar="PATTERN", help=f"of these, {REASON}")
@@ -85,7 +88,7 @@ def list_failed(options: argparse.Namespace, parser: argparse.ArgumentParser) ->
 
 def kind_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of a question that say which failed tasks are meant."""
-    wishes = {"queue": options.queue, "reason": options.reason}
+    wishes = {"queue": options.queue, "reason": options.reason, "owner": options.owner}
     return {name: wish for name, wish in wishes.items() if wish is not None}
 
 
@@ -93,13 +96,14 @@ def _cells(task: dict[str, Any]) -> list[str]:
     reason = task["reason"] if task["status"] == "failed" else f"{task['status']}: {task['reason']}"
     where = f"{reason} ({task['worker']})" if task["worker"] else reason
     kept = span(task["kept"])
-    return [str(task["number"]), task["queue"], str(task["attempts"]), kept, task["key"] or NONE, where]
+    owner, key = task["owner"] or NONE, task["key"] or NONE
+    return [str(task["number"]), task["queue"], str(task["attempts"]), kept, owner, key, where]
 
 
 def _change(options: argparse.Namespace, parser: argparse.ArgumentParser, change: Change) -> int:
     if bool(options.tasks) == options.all:
         parser.error("say which tasks, or --all")
-    if kind_of(options) and not options.all:
+    if (options.queue is not None or options.reason is not None) and not options.all:
         parser.error("--queue and --reason say which of --all are meant")
     if options.all:
         return _change_all(options, parser, change)
@@ -109,7 +113,7 @@ def _change(options: argparse.Namespace, parser: argparse.ArgumentParser, change
         answer: Answer = {change.total: 0}
         for task in options.tasks:
             try:
-                last = control.ask(change.ask, **task_named(task, options.key))
+                last = control.ask(change.ask, **task_named(task, options.key, options.owner))
                 answer = last | {change.total: answer[change.total] + 1}
             except ControlError as refusal:
                 complain(parser, str(refusal))

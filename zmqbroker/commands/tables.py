@@ -34,6 +34,7 @@ class Column(NamedTuple):
     title: str
     is_number: bool = False  # it is aligned at the right
     cut_by: Callable[[str, int], str] | None = None  # what cuts it where there is no room; None: nothing does
+    is_optional: bool = False  # it is left out where no row has anything there
 
 
 class Row(NamedTuple):
@@ -76,7 +77,13 @@ class Page:
 
     def table(self, columns: Sequence[Column], rows: Sequence[Row], width: float) -> list[str]:
         """Return the lines of a table, its titles first; `width` inf: however wide it is."""
-        texts = [[self.escape(cell) for cell in row.cells] for row in rows]
+        places = [
+            place
+            for place, column in enumerate(columns)
+            if not column.is_optional or any(row.cells[place] != NONE for row in rows)
+        ]
+        columns = [columns[place] for place in places]
+        texts = [[self.escape(row.cells[place]) for place in places] for row in rows]
         widths, gap = _fit(columns, texts, width)
         titles = _joined(columns, [column.title for column in columns], widths, gap)
         lines = [self.paint(titles, BOLD)]

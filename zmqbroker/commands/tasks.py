@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from typing import Any
 
-from zmqbroker.commands.asking import Answer, add_control, ask_one, list_all, task_named
+from zmqbroker.commands.asking import Answer, add_control, add_owner, ask_one, list_all, task_named
 from zmqbroker.commands.options import number, queue_name
 from zmqbroker.commands.stored import REASON, list_failed
 from zmqbroker.commands.tables import NONE, Column, Page, Row, span, squeeze
@@ -20,6 +20,7 @@ COLUMNS = (
     Column("SINCE", is_number=True),
     Column("ATTEMPTS", is_number=True),
     Column("WORKER", cut_by=squeeze),
+    Column("OWNER", cut_by=squeeze, is_optional=True),
     Column("KEY", cut_by=squeeze),
 )
 
@@ -30,6 +31,7 @@ def add_task_list_options(parser: argparse.ArgumentParser) -> None:
     add("--state", choices=STATES, metavar="STATE", help=f"only tasks in this state: {', '.join(STATES)}")
     add("--queue", type=queue_name, metavar="NAME", help="only tasks of this queue")
     add("--worker", metavar="TEXT", help="only tasks at workers with this in their names")
+    add("--owner", metavar="NAME", help="only tasks of this owner")
     add("--slowest", action="store_true", help="only tasks that workers have in hand, the longest first")
     add("--failed", action="store_true", help="instead, tasks in the broker's store that have failed or expired")
     add("--reason", metavar="PATTERN", help=f"with --failed: {REASON}")
@@ -47,6 +49,7 @@ def add_task_list_options(parser: argparse.ArgumentParser) -> None:
 def add_task_options(parser: argparse.ArgumentParser) -> None:
     """Declare what `task show` and `task cancel` take."""
     parser.add_argument("--key", action="store_true", help="TASK is a key, though it looks like a number")
+    add_owner(parser)
     parser.add_argument("task", metavar="TASK", help="the number of a task in the broker's log, or its key")
     add_control(parser)
 
@@ -59,7 +62,7 @@ def list_tasks(options: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         return list_failed(options, parser)
     if options.reason is not None or options.newest:
         parser.error("--reason and --newest are for --failed only")
-    wishes = {"state": options.state, "queue": options.queue, "worker": options.worker}
+    wishes = {"state": options.state, "queue": options.queue, "worker": options.worker, "owner": options.owner}
     fields: dict[str, Any] = {name: wish for name, wish in wishes.items() if wish is not None}
     if options.slowest:
         fields["order"] = "slowest"
@@ -97,7 +100,7 @@ def cancel_task(options: argparse.Namespace, parser: argparse.ArgumentParser) ->
 
 
 def _which(options: argparse.Namespace) -> dict[str, Any]:
-    return task_named(options.task, options.key)
+    return task_named(options.task, options.key, options.owner)
 
 
 def _cells(task: dict[str, Any]) -> list[str]:
@@ -109,6 +112,7 @@ def _cells(task: dict[str, Any]) -> list[str]:
         span(task["since"]),
         str(task["attempts"]),
         task["worker"] or NONE,
+        task["owner"] or NONE,
         task["key"] or NONE,
     ]
 

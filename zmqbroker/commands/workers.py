@@ -8,6 +8,7 @@ from zmqbroker.commands.tables import NONE, YELLOW, Column, Row, cut, short, spa
 
 COLUMNS = (
     Column("WORKER", cut_by=squeeze),
+    Column("OWNER", cut_by=squeeze, is_optional=True),
     Column("QUEUES", cut_by=squeeze),
     Column("HAS", is_number=True),
     Column("TASK", is_number=True),
@@ -40,6 +41,7 @@ def worker_row(worker: dict[str, Any]) -> Row:
     ]
     cells = [
         name,
+        worker["owner"] or NONE,
         ",".join(worker["queues"]),
         short(worker["held"]),
         NONE if number is None else str(number),
