@@ -124,9 +124,7 @@ class Promises(RuleBasedStateMachine):
         self.now = 0.0
         self.requests = 0
         self.connections = 0
-        self.asked: dict[
-            bytes, tuple[Name | None, str]
-        ] = {}  # by address, who waits: about which task, and what is wanted
+        self.asked: dict[bytes, tuple[Name | None, str]] = {}  # who waits: for what of which task
         self.answered: Counter[bytes] = Counter()
         self.accounts: dict[bytes, Account] = {}  # by the body
         self.by_number: dict[int, Account] = {}
@@ -532,6 +530,7 @@ class Promises(RuleBasedStateMachine):
     # The end
 
     def teardown(self) -> None:
+        logging.getLogger("zmqbroker").setLevel(logging.NOTSET)
         if not hasattr(self, "life"):
             return
         self.disk.is_full, self.disk.room, self.life.is_late, self.life.jump = False, inf, False, 0.0
