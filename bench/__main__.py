@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from bench import identities
 from bench.client_library import MANY_SLOTS, compare_call, compare_futures, compare_map
 from bench.machine import describe_machine
 from bench.measure import WINDOW, Table, compare_askers, compare_with_proxy, loads, measure_waiting
@@ -20,7 +21,10 @@ DEFAULT_PAIRS = 3
 DEFAULT_WAITING = 100_000
 MOST_WAITING = 1_000_000
 DEFAULT_PEERS = 8
-NAMES = ("window", "strict", "latency", "control", "memory", "map", "map-slots", "futures", "call")
+NAMES = (
+    *("window", "strict", "latency", "control", "memory", "map", "map-slots", "futures", "call"),
+    *("identities", "identities-large", "identities-large-2", "identities-call"),
+)
 LAYOUT = "{:42} {:>12} {:>12} {:>8}"
 
 
@@ -110,6 +114,12 @@ def measure(name: str, options: argparse.Namespace) -> Table:
         return compare_futures(options.tasks // 2, options.pairs, slots=MANY_SLOTS)
     if name == "call":
         return compare_call(max(options.tasks // 40, 1), options.pairs)
+    if name == "identities":
+        return identities.compare_small(options.tasks, options.pairs)
+    if name in ("identities-large", "identities-large-2"):
+        return identities.compare_large(max(options.tasks // 80, 1), options.pairs, 2 if name.endswith("-2") else 1)
+    if name == "identities-call":
+        return identities.compare_call(max(options.tasks // 40, 1), options.pairs)
     if name == "control":
         return compare_askers(loads(options.tasks, options.peers)[name], options.pairs)
     return compare_with_proxy(loads(options.tasks, options.peers)[name], options.pairs)

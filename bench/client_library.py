@@ -67,7 +67,7 @@ def compare_call(tasks: int, pairs: int) -> Table:
 
     def run_call() -> Figures:
         with Stage() as stage, _client(stage, 1, workers=1) as client:
-            return _round_trips(tasks, lambda: client.call(BODY))
+            return round_trips(tasks, lambda: client.call(BODY))
 
     def run_bare() -> Figures:
         with Stage() as stage:
@@ -77,7 +77,7 @@ def compare_call(tasks: int, pairs: int) -> Table:
                 requests.send(BODY)
                 return requests.recv()
 
-            figures = _round_trips(tasks, call)
+            figures = round_trips(tasks, call)
             requests.close()
             return figures
 
@@ -109,7 +109,8 @@ def _count(futures: "list[object]") -> int:
     return sum(future.result() == BODY for future in futures)  # type: ignore[attr-defined]
 
 
-def _round_trips(tasks: int, call: Callable[[], bytes]) -> Figures:
+def round_trips(tasks: int, call: Callable[[], bytes]) -> Figures:
+    """Measure how long so many calls take, one at a time."""
     times = []
     for _ in range(tasks + 1):
         started = perf_counter()
