@@ -16,6 +16,7 @@ PROTOCOL = "PROTOCOL.md"
 GUIDE = "docs/guide.md"
 OPERATIONS = "docs/operations.md"
 REFERENCE = "docs/reference.md"
+SECURITY = "docs/security.md"
 PLACES = ("*.md", "docs/*.md", "bench/**/*.md")  # where documents are
 DOCUMENTS = sorted(path.relative_to(TOP).as_posix() for place in PLACES for path in TOP.glob(place))
 

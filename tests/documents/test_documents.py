@@ -21,6 +21,7 @@ from examples_support import (
     PROTOCOL,
     README,
     REFERENCE,
+    SECURITY,
     actions_of,
     anchors,
     links,
@@ -211,6 +212,28 @@ def test_the_laptop_of_the_guide_may_be_closed_and_the_broker_killed(start_progr
     shell = subprocess.run(["sh", "-c", lines], **CAPTURED)
     ran = [left, fetched, shell]
     assert [(program.stdout, program.stderr) for program in ran] == [(text, "") for text in part.blocks["text"]]
+
+
+def test_five_commands_make_an_encrypted_broker_with_a_worker_and_a_client(start_program: Run, zmqbroker_script: str):
+    part = section(SECURITY, "Five commands")
+    first, work, submit = part.blocks["sh"]
+    *make, serve = first.splitlines()
+    for line in make:
+        subprocess.run(["sh", "-c", line], check=True, **CAPTURED)
+    (_, *serve_options), (_, *work_options) = map(shlex.split, (serve, work))
+    broker = start_program(
+        zmqbroker_script, *on_other_addresses(serve_options, dict.fromkeys(PORTS, "tcp://127.0.0.1:*"))
+    )
+    addresses = dict(zip(PORTS, bound_addresses(broker), strict=True))
+    start_program(zmqbroker_script, *on_other_addresses(work_options, addresses))
+    ran = subprocess.run(["sh", "-c", *on_other_addresses([submit], addresses)], **CAPTURED)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+    (without, *_) = re.subn(r"--\S*identity \S+ ", "", submit)
+    ran = subprocess.run(
+        ["sh", "-c", *on_other_addresses([f"{without.rstrip()} --connect-timeout 2"], addresses)], **CAPTURED
+    )
+    assert (ran.stdout, ran.returncode) == ("", 2)
+    assert "wants identities: give --identity and --broker-identity" in ran.stderr
 
 
 def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqbroker_script):
