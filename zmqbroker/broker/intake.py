@@ -7,9 +7,9 @@ from math import inf
 from zmqbroker.broker.known import Known
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.store.journal import NO_STORE, UNSTORED, Journal, header_of, request_of
-from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
+from zmqbroker.broker.store.rows import NO_WISHES, PLAIN, DamagedTask, QueueSettings, State, StoredTask, unstorable
 from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
-from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey
+from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey, plain_header
 
 DEFAULT_TRIES = 3
 DEFAULT_RECLAIM = 30.0  # seconds in which a worker may tell of a task that it had when an earlier run ended
@@ -126,15 +126,22 @@ class Intake(Known):
 
     # What the store has from before
 
-    def restore(self, stored: StoredTask | DamagedTask, has_ended_well: bool, now: float) -> None:
-        """Take in what the store has of a task; `has_ended_well`: no worker had it in hand when the broker ended."""
-        if isinstance(stored, DamagedTask):
-            if stored.key is not None:
-                self.journal.damaged[stored.key] = stored.number
-        elif stored.state.until is not None:
-            self.journal.restore(stored)
-        else:
-            self._restore_task(stored, has_ended_well, now)
+    def restore(self, some: Iterable[StoredTask | DamagedTask], has_ended_well: bool, now: float) -> list[DamagedTask]:
+        """Take in what the store has of some tasks, and return those that are damaged.
+
+        `has_ended_well`: no worker had one in hand when the broker ended.
+        """
+        damaged = []
+        for stored in some:
+            if isinstance(stored, DamagedTask):
+                damaged.append(stored)
+                if stored.key is not None:
+                    self.journal.damaged[stored.key] = stored.number
+            elif stored.state.until is not None:
+                self.journal.restore(stored)
+            else:
+                self._restore_task(stored, has_ended_well, now)
+        return damaged
 
     def restore_queues(self, stored: Iterable[QueueSettings]) -> None:
         """Take in what the store has been told of queues."""
@@ -186,19 +193,23 @@ class Intake(Known):
     def _task_of(self, stored: StoredTask, now: float) -> Task:
         """Return a task that was stored; it is known by its key, and neither waits nor runs yet."""
         request, state, body, size = stored
-        offset = self.journal.offset
-        header = header_of(request)
-        queue = self._queues.default if request.queue is None else self._queues.find(request.queue)
-        task = self._task([], body or [], queue, header, request.number, request.accepted - offset)
-        task.is_durable, task.size, task.token, task.since = True, size, request.secret, now
-        if request.keep is not None:
-            task.keep = request.keep
+        number, secret, key, name, accepted, *_ = request
+        queue = self._queues.default if name is None else self._queues.find(name)
+        accepted -= self.journal.offset
+        if request[PLAIN:] == NO_WISHES:  # as nearly all
+            header = plain_header(key)
+            task = Task([], body or [], queue, self.tries, self.timeout, self.back_off, header, number, accepted)
+        else:
+            task = self._task([], body or [], queue, header_of(request), number, accepted)
+            if request.keep is not None:
+                task.keep = request.keep
+        task.is_durable, task.size, task.token, task.since = True, size, secret, now
         if state.hand_outs:
             task.rank -= 1
             task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
             task.reason = state.reason
         queue.statistics.accepted += 1
-        self._by_key[request.key] = task
+        self._by_key[key] = task
         return task
 
     def _resume(self, task: Task, now: float) -> None:
