@@ -7,12 +7,14 @@ from math import inf
 from zmqbroker.broker.known import Known
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.store.journal import NO_STORE, UNSTORED, Journal, header_of, request_of
-from zmqbroker.broker.store.rows import NO_WISHES, PLAIN, DamagedTask, QueueSettings, State, StoredTask, unstorable
-from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Task, Waiter
+from zmqbroker.broker.store.rows import NO_WISHES, DamagedTask, QueueSettings, State, StoredTask, unstorable
+from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, UNATTENDED, BackOff, Task, Waiter
 from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey, plain_header
 
 DEFAULT_TRIES = 3
 DEFAULT_RECLAIM = 30.0  # seconds in which a worker may tell of a task that it had when an earlier run ended
+
+_NO_WISHES = list(NO_WISHES)
 
 
 class Intake(Known):
@@ -111,7 +113,7 @@ class Intake(Known):
         self.journal.add(request, task)
         if header.detach:
             self._accept(task.number, Waiter(task.envelope, header))
-            task.envelope = []
+            task.envelope = UNATTENDED
         return True
 
     def _back_off(self, header: Header) -> BackOff:
@@ -193,17 +195,18 @@ class Intake(Known):
     def _task_of(self, stored: StoredTask, now: float) -> Task:
         """Return a task that was stored; it is known by its key, and neither waits nor runs yet."""
         request, state, body, size = stored
-        number, secret, key, name, accepted, *_ = request
+        number, secret, key, name, accepted, *wishes = request
         queue = self._queues.default if name is None else self._queues.find(name)
         accepted -= self.journal.offset
-        if request[PLAIN:] == NO_WISHES:  # as nearly all
-            header = plain_header(key)
-            task = Task([], body or [], queue, self.tries, self.timeout, self.back_off, header, number, accepted)
+        if wishes == _NO_WISHES:  # as nearly all
+            header, limit = plain_header(key), self.tries
+            task = Task(UNATTENDED, body or [], queue, limit, self.timeout, self.back_off, header, number, accepted)
         else:
-            task = self._task([], body or [], queue, header_of(request), number, accepted)
+            task = self._task(UNATTENDED, body or [], queue, header_of(request), number, accepted)
             if request.keep is not None:
                 task.keep = request.keep
-        task.is_durable, task.size, task.token, task.since = True, size, secret, now
+        task.is_durable, task.size = True, size
+        task.token, task.since = secret, now
         if state.hand_outs:
             task.rank -= 1
             task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
