@@ -7,12 +7,14 @@ from math import inf
 from zmqbroker.broker.known import Known
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.store.journal import NO_STORE, UNSTORED, Journal, header_of, request_of
-from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, State, StoredTask, unstorable
-from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, BackOff, Name, Task, Waiter, name_of
-from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey
+from zmqbroker.broker.store.rows import NO_WISHES, DamagedTask, QueueSettings, State, StoredTask, unstorable
+from zmqbroker.broker.task import EARLIER, NO_BACK_OFF, RUNNING, UNATTENDED, BackOff, Name, Task, Waiter, name_of
+from zmqbroker.wire import FAILED, INVALID, UNAVAILABLE, Frames, Header, OnlyKey, plain_header
 
 DEFAULT_TRIES = 3
 DEFAULT_RECLAIM = 30.0  # seconds in which a worker may tell of a task that it had when an earlier run ended
+
+_NO_WISHES = list(NO_WISHES)
 
 
 class Intake(Known):
@@ -122,7 +124,7 @@ class Intake(Known):
         self.journal.add(request, task)
         if header.detach:
             self._accept(task.number, Waiter(task.envelope, header))
-            task.envelope = []
+            task.envelope = UNATTENDED
         return True
 
     def _back_off(self, header: Header) -> BackOff:
@@ -137,17 +139,24 @@ class Intake(Known):
 
     # What the store has from before
 
-    def restore(self, stored: StoredTask | DamagedTask, has_ended_well: bool, now: float) -> None:
-        """Take in what the store has of a task; `has_ended_well`: no worker had it in hand when the broker ended."""
-        if isinstance(stored, DamagedTask):
-            if stored.name is not None:
-                self.journal.damaged[stored.name] = stored.number
-        elif stored.state.until is not None:
-            self.journal.restore(stored)
-            if stored.request.owner is not None:
-                self.owners.add(stored.request.owner)
-        else:
-            self._restore_task(stored, has_ended_well, now)
+    def restore(self, some: Iterable[StoredTask | DamagedTask], has_ended_well: bool, now: float) -> list[DamagedTask]:
+        """Take in what the store has of some tasks, and return those that are damaged.
+
+        `has_ended_well`: no worker had one in hand when the broker ended.
+        """
+        damaged = []
+        for stored in some:
+            if isinstance(stored, DamagedTask):
+                damaged.append(stored)
+                if stored.name is not None:
+                    self.journal.damaged[stored.name] = stored.number
+            elif stored.state.until is not None:
+                self.journal.restore(stored)
+                if stored.request.owner is not None:
+                    self.owners.add(stored.request.owner)
+            else:
+                self._restore_task(stored, has_ended_well, now)
+        return damaged
 
     def restore_queues(self, stored: Iterable[QueueSettings]) -> None:
         """Take in what the store has been told of queues."""
@@ -199,21 +208,28 @@ class Intake(Known):
     def _task_of(self, stored: StoredTask, now: float) -> Task:
         """Return a task that was stored; it is known by its key, and neither waits nor runs yet."""
         request, state, body, size = stored
-        offset = self.journal.offset
-        header = header_of(request)
-        queue = self._queues.default if request.queue is None else self._queues.find(request.queue)
-        task = self._task([], body or [], queue, header, request.number, request.accepted - offset)
-        task.is_durable, task.size, task.token, task.since = True, size, request.secret, now
-        if request.owner is not None:
-            self._note_owner(task, request.owner)
-        if request.keep is not None:
-            task.keep = request.keep
+        number, secret, key, queue_name, accepted, *wishes = request
+        queue = self._queues.default if queue_name is None else self._queues.find(queue_name)
+        accepted -= self.journal.offset
+        name: Name = key
+        if wishes == _NO_WISHES:  # as nearly all
+            header, limit = plain_header(key), self.tries
+            task = Task(UNATTENDED, body or [], queue, limit, self.timeout, self.back_off, header, number, accepted)
+        else:
+            task = self._task(UNATTENDED, body or [], queue, header_of(request), number, accepted)
+            if request.owner is not None:
+                self._note_owner(task, request.owner)
+                name = request.name
+            if request.keep is not None:
+                task.keep = request.keep
+        task.is_durable, task.size = True, size
+        task.token, task.since = secret, now
         if state.hand_outs:
             task.rank -= 1
             task.hand_outs, task.attempts, task.deaths = state.hand_outs, state.attempts, state.deaths
             task.reason = state.reason
         queue.statistics.accepted += 1
-        self._by_name[request.name] = task
+        self._by_name[name] = task
         return task
 
     def _resume(self, task: Task, now: float) -> None:

@@ -52,10 +52,7 @@ class Storing:
         next_word = now + LOAD_INTERVAL
         with _without_garbage():
             for some in store.load():
-                for stored in some:
-                    dispatcher.restore(stored, store.has_ended_well, now)
-                    if isinstance(stored, DamagedTask):
-                        damaged.append(stored)
+                damaged += dispatcher.restore(some, store.has_ended_well, now)
                 if is_over():
                     return
                 if monotonic() >= next_word:

@@ -149,6 +149,7 @@ class BackOff(NamedTuple):
 
 
 NO_BACK_OFF = BackOff()
+UNATTENDED: Frames = []  # the envelope of a task that nobody waits for: one for all of them, never to be changed
 
 
 class Fetch:

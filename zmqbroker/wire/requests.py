@@ -99,7 +99,7 @@ _match_done = re.compile(  # as `reply_header` does
 
 def plain_header(key: str) -> Header:
     """Return a header that has a key and nothing else, in half the time."""
-    return tuple.__new__(Header, (key, *_NO_WISHES))
+    return tuple.__new__(Header, (key,) + _NO_WISHES)  # noqa: RUF005 (half as dear)
 
 
 class MalformedRequestError(MalformedError):

@@ -17,6 +17,7 @@ from store_support import LATER, NO_RESERVE, Story, batch_of, stored
 
 from zmqbroker.broker.store import opening, schema, sqlite
 from zmqbroker.broker.store.disk import network_of
+from zmqbroker.broker.store.encoding import decode, encode
 from zmqbroker.broker.store.gate import Batch, Store, StoreError
 from zmqbroker.broker.store.rows import DamagedTask, QueueSettings, Request, State, StoredTask
 from zmqbroker.broker.store.sqlite import SqliteStore
@@ -455,6 +456,10 @@ def test_a_store_on_a_network_file_system_is_refused(path, monkeypatch):
         "status = 'dune'",
         "status = 'done'",
         "attempts = NULL",
+        "hand_outs = 0.0",
+        "attempts = 0.0",
+        "deaths = 0.0",
+        "deaths = 1.0",
         "due = 'soon'",
         "until = 1.0",
         "until = 1",
@@ -478,6 +483,16 @@ def test_a_damaged_row_is_named_and_all_others_load(path, what):
     assert store.finished()[0].found == {number: damaged}
     store.close()
     assert len(load_again(path)) == 3  # it is left as it is
+
+
+@pytest.mark.parametrize("column", [name for name, new in State._field_defaults.items() if new == 0])
+@pytest.mark.parametrize("count", [0.0, False, True, 1.0, None, "0"])
+def test_a_count_that_is_no_whole_number_is_damage(column: str, count: object):
+    row = list(encode(stored(1)))
+    row[[*schema.ASKED, "crc", *schema.TOLD].index(column)] = count
+    assert decode(tuple(row)) == DamagedTask(1, "key-1")
+    row[[*schema.ASKED, "crc", *schema.TOLD].index(column)] = 1
+    assert decode(tuple(row)) == stored(1)._replace(state=State(**{column: 1}))
 
 
 def test_a_damaged_result_is_seen_when_it_is_fetched(path):

@@ -21,7 +21,7 @@ from storing_support import EPOCH, Died, DyingStore, Life
 
 from zmqbroker.broker.store.gate import DAMAGED
 from zmqbroker.broker.store.rows import DamagedTask
-from zmqbroker.broker.task import RUNNING, BackOff, Name, name_of
+from zmqbroker.broker.task import RUNNING, UNATTENDED, BackOff, Name, name_of
 from zmqbroker.wire import Announce, Header, Reply, announced
 
 ALL_KEYS = ["k", "l", "m", "n", "o"]
@@ -518,6 +518,10 @@ class Promises(RuleBasedStateMachine):
             assert (state.status == RUNNING) == (task.status is RUNNING)
             assert state.attempts == (task.attempt if task.status is RUNNING else task.attempts)
             assert not any(task.attempt_id in worker.unsent for worker in self.dispatcher.workers)
+
+    @invariant()
+    def what_all_tasks_share_that_nobody_waits_for_stays_empty(self) -> None:
+        assert UNATTENDED == []
 
     @invariant()
     def a_worker_gets_as_many_tasks_as_it_asks_for(self) -> None:

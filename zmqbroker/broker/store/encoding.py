@@ -24,8 +24,11 @@ PLAIN_WISHES = (None,)
 KEY = Request._fields.index("key")
 ASKED = PLAIN + 1  # columns
 TOLD = ASKED + 1 + len(State._fields)  # where the state ends in a row
+NEW = State()
 INSTANTS = (type(None), float)
 STATE_TYPES = {(str, due, int, int, int, str, str, until) for due in INSTANTS for until in INSTANTS}
+
+_make = tuple.__new__  # of a named one: half as dear as to call it
 
 
 def encode(task: StoredTask) -> Row:
@@ -59,27 +62,28 @@ def encode_body(body: Frames) -> Row:
 
 def decode(row: Row) -> StoredTask | DamagedTask:
     """Return the task of a row. Of what is settled the body may have been left: then there is its length instead."""
-    asked, told = row[:ASKED], row[ASKED + 1 : TOLD]
+    asked, state = row[:ASKED], _state_of(row[ASKED + 1 : TOLD])
     sizes, body_sum, body = row[TOLD:]
-    if row[ASKED] != crc32(dumps(asked, FORMAT)) or tuple(map(type, told)) not in STATE_TYPES:
+    if row[ASKED] != crc32(dumps(asked, FORMAT)) or state is None:
         return _damaged(row)
-    is_settled = told[-1] is not None
-    if told[0] not in (SETTLED if is_settled else UNSETTLED):
-        return _damaged(row)
-    wishes = asked[PLAIN]
-    if wishes is None:
-        request: Request = tuple.__new__(Request, asked[:PLAIN] + NO_WISHES)
-    else:
-        request = Request(*asked[:PLAIN], **loads(wishes))
-    state: State = tuple.__new__(State, told)
-    if type(body) is int and is_settled:
+    request: Request = _make(Request, asked[:PLAIN] + (NO_WISHES if asked[PLAIN] is None else _wishes_in(asked[PLAIN])))
+    if type(body) is int and state.until is not None:
         return StoredTask(request, state, None, body)
     try:
         if body_sum != (crc32(body) if sizes is None else crc32(body, crc32(str.encode(sizes)))):
             return _damaged(row)
     except TypeError:
         return _damaged(row)
-    return tuple.__new__(StoredTask, (request, state, [body] if sizes is None else _frames(sizes, body), len(body)))
+    return _make(StoredTask, (request, state, [body] if sizes is None else _frames(sizes, body), len(body)))
+
+
+def _state_of(told: Row) -> State | None:
+    """Return the state that these columns have; None: they have none. Nearly all that wait were never handed out."""
+    if told == NEW and type(told[2]) is type(told[3]) is type(told[4]) is int:  # 0.0 is equal to 0, and damage
+        return NEW
+    if tuple(map(type, told)) not in STATE_TYPES or told[0] not in (UNSETTLED if told[-1] is None else SETTLED):
+        return None
+    return _make(State, told)
 
 
 def _frames(sizes: str, body: bytes) -> Frames:
@@ -94,6 +98,12 @@ def _frames(sizes: str, body: bytes) -> Frames:
 def _text_of(wishes: Row) -> str:
     """Return what a client wished beyond what all tasks have, as JSON."""
     return quote({name: wish for name, wish, none in zip(WISHES, wishes, NO_WISHES, strict=True) if wish != none})
+
+
+@lru_cache(DISTINCT_WISHES)
+def _wishes_in(text: str) -> Row:
+    """Return what `_text_of` made a text of."""
+    return Request(0, b"", "", **loads(text))[PLAIN:]
 
 
 def _damaged(row: Row) -> DamagedTask:

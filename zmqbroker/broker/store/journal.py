@@ -12,8 +12,6 @@ from zmqbroker.broker.store.gate import Batch
 from zmqbroker.broker.store.outcomes import MOST_EXPIRED, FailedTask, Outcome, Outcomes
 from zmqbroker.broker.store.rows import (
     LARGEST_BODY,
-    NO_WISHES,
-    PLAIN,
     DamagedTask,
     QueueSettings,
     Request,
@@ -21,7 +19,7 @@ from zmqbroker.broker.store.rows import (
     StoredTask,
 )
 from zmqbroker.broker.task import DELAYED, NOBODY, RUNNING, WAITING, Name, Task, Worker
-from zmqbroker.wire import DONE, EXPIRED, FAILED, Frames, Header, plain_header
+from zmqbroker.wire import DONE, EXPIRED, FAILED, Frames, Header
 
 DEFAULT_KEEP = 86_400.0  # seconds: a day
 DEFAULT_KEEP_FAILED = 604_800.0  # a week
@@ -283,15 +281,12 @@ def request_of(task: Task, header: Header, offset: float) -> Request:
 
 
 def header_of(request: Request) -> Header:
-    """Return what its client asked of a task that is stored; nearly all have a key and nothing else."""
-    if request[PLAIN:] == NO_WISHES:
-        return plain_header(request.key) if request.queue is None else Header(request.key, queue=request.queue)
+    """Return what its client asked of a task that is stored; all but its queue, which the task has."""
     return Header(
         key=request.key,
         timeout=request.timeout,
         tries=request.tries,
         priority=request.priority,
-        queue=request.queue,
         group=request.group,
         expires=None if request.expires is None else request.expires - request.accepted,
         retry_delay=request.retry_delay,
