@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
 from conftest import LOOPBACK, PATIENCE_MS
+from zmq.auth import load_certificate
 from zmq.auth.base import Authenticator
 
 from zmqbroker.transport.identity import PUBLIC, SECRET, create
@@ -73,15 +74,28 @@ class Listener(NamedTuple):
 @contextmanager
 def listening(broker: Files | None, address: str = LOOPBACK) -> Iterator[Listener]:
     """Have a ROUTER listen that has this identity, and knows nobody yet; None: a plain one."""
-    with zmq.Context() as context:
+    with zmq.Context() as context, ExitStack() as closing:
         door = Doorkeeper(context) if broker is not None else None
-        with context.socket(zmq.ROUTER) as router:
-            router.linger = 0
-            router.rcvtimeo = PATIENCE_MS
-            if broker is not None:
-                (_, secret) = zmq.auth.load_certificate(broker.secret)
-                router.curve_server, router.curve_secretkey, router.zap_domain = True, secret, DOMAIN.encode()
-            router.bind(address)
-            yield Listener(router.get_string(zmq.LAST_ENDPOINT), router, door)
         if door is not None:
-            door.close()
+            closing.callback(door.close)
+        router = closing.enter_context(context.socket(zmq.ROUTER))
+        router.linger = 0
+        router.rcvtimeo = PATIENCE_MS
+        if broker is not None:
+            _, router.curve_secretkey = load_certificate(broker.secret)
+            router.curve_server, router.zap_domain = True, DOMAIN.encode()
+        router.bind(address)
+        yield Listener(router.get_string(zmq.LAST_ENDPOINT), router, door)
+
+
+class Identities(NamedTuple):
+    """Of the three that a test may need."""
+
+    mine: Files
+    broker: Files
+    other: Files
+
+    @classmethod
+    def make(cls, directory: Path) -> "Identities":
+        """Make them, in a directory."""
+        return cls(*(make(directory / name) for name in cls._fields))

@@ -174,7 +174,7 @@ def test_an_inproc_address_takes_no_identity_and_that_of_the_environment_is_igno
 ):
     mine, broker = make(tmp_path / "mine"), make(tmp_path / "broker")
     for given in ({"identity": mine.secret}, {"broker_identity": broker.public}):
-        with pytest.raises(ValueError, match="^inproc://tasks takes no identity: it does not leave this process$"):
+        with pytest.raises(ValueError, match=r"^inproc://tasks takes no identity: it does not leave this process$"):
             destination("inproc://tasks", **given)
     monkeypatch.setenv(OWN, str(mine.secret))
     monkeypatch.setenv(BROKER, str(broker.public))

@@ -112,11 +112,16 @@ class Connection:
         return self._inquiry.answer.reason if self._inquiry is not None and self._inquiry.answer is not None else ""
 
     def advance(self, now: float) -> float:
-        """Do what is due, log what is to be said, and return when to call again, if nothing is readable before."""
+        """Do what is due, log what is to be said, and return when to call again, if nothing is readable before.
+
+        That is at once when it has ended: its owner is to notice.
+        """
         self._hear(now)
         if self._name is not None:
             self._try_next(self._name, now)
         self._complain(now)
+        if self.has_ended:
+            return now
         due = min(self._patience.next_due(now), inf if self._name is None else self._name.next_due())
         return min(due, now + LOOK_AGAIN) if self._was_dropped else due
 

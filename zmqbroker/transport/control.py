@@ -12,6 +12,7 @@ from zmqbroker.transport.destination import destination
 from zmqbroker.transport.greeting import Greeting
 from zmqbroker.transport.identity import FilePath
 from zmqbroker.transport.inquiry import look_at
+from zmqbroker.transport.messages import send
 from zmqbroker.transport.monitor import next_event, open_monitor
 from zmqbroker.transport.places import places
 from zmqbroker.wire.control import parse_answer, question_message
@@ -85,7 +86,7 @@ class ControlSocket:
         """
         until = monotonic() + self._patience
         own_id = b"%d" % self._next_id()
-        self._socket.send_multipart(question_message(own_id, what, **fields))
+        send(self._socket, [*question_message(own_id, what, **fields)])  # not once it was turned away
         while self._wait(until):
             id, answer = parse_answer(self._socket.recv_multipart())
             if id == own_id:  # else it is to a question that was given up

@@ -99,7 +99,7 @@ class Patience:
             return self._amiss
         if now < self._over_at:
             return None
-        if self._is_sure:
+        if self._amiss:  # though it was found only once
             return self._amiss
         return (
             f"nobody has answered at {self._address} for {self._timeout:g} s: is the broker running there?"
