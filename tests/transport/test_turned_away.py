@@ -347,7 +347,7 @@ def test_who_asks_with_an_identity_that_does_not_fit_is_told(
     address = f"ipc://{tmp_path}/control"
     with (
         listening(identities.broker if is_secured else None, address),
-        asking(identities, address, mine, 0.2, broker) as control,
+        asking(identities, address, mine, PATIENCE, broker) as control,
         pytest.raises(NoAnswerError, match=f"^the broker at {address} {told}"),
     ):
         control.ask("status")

@@ -11,7 +11,7 @@ from zmqbroker.transport.addresses import Address, parse
 from zmqbroker.transport.destination import destination
 from zmqbroker.transport.greeting import Greeting
 from zmqbroker.transport.identity import FilePath
-from zmqbroker.transport.inquiry import look_at
+from zmqbroker.transport.inquiry import Finding, look_at
 from zmqbroker.transport.messages import send
 from zmqbroker.transport.monitor import next_event, open_monitor
 from zmqbroker.transport.places import places
@@ -22,6 +22,7 @@ NAME_PATIENCE = 2.0  # seconds for a host that has a name to take a connection
 
 MET = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 TURNED_AWAY = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+DROPPED = int(zmq.EVENT_DISCONNECTED)
 
 
 class NoAnswerError(Exception):
@@ -56,8 +57,10 @@ class ControlSocket:
         self._socket.linger = 0
         if self._broker.credentials is not None:
             self._broker.credentials.put_on(self._socket)
-        self._monitor = open_monitor(self._context, self._socket, MET | TURNED_AWAY)
-        self._last_event = 0  # of these; 0: there was none
+        self._monitor = open_monitor(self._context, self._socket, MET | TURNED_AWAY | DROPPED)
+        self._has_met = False  # somebody, and may have been heard
+        self._was_dropped = False  # before that
+        self._misfit = ""  # why an identity does not fit there, so that no answer will come; empty: it may
         self._socket.ipv6 = "[" in numeric
         try:
             self._socket.connect(numeric)
@@ -98,22 +101,33 @@ class ControlSocket:
         poller = zmq.Poller()
         for waited_for in (self._socket, self._monitor):
             poller.register(waited_for, zmq.POLLIN)
-        while self._last_event != TURNED_AWAY:
+        while not self._misfit:
             readable = dict(poller.poll(max(0, round(1000 * (until - monotonic())))))
             if self._socket in readable or not readable:
                 return bool(readable)
-            event = next_event(self._monitor)
-            self._last_event = self._last_event if event is None else event.number
+            if (event := next_event(self._monitor)) is not None:
+                self._note(event.number)
         return False
+
+    def _note(self, event: int) -> None:
+        if event == MET:
+            self._has_met = True
+        elif event == TURNED_AWAY:
+            self._misfit = self._broker.unknown
+        elif not self._was_dropped and not self._has_met:
+            self._was_dropped = True
+            self._misfit = self._mismatch(look_at(self._target))
+
+    def _mismatch(self, finding: Finding) -> str:
+        mechanism, _ = finding.greeting or Greeting()
+        return "" if self._has_met else self._broker.mismatch(mechanism)
 
     def _reason(self) -> str:
         """Return why no answer has come."""
-        if self._last_event == TURNED_AWAY:
-            return self._broker.unknown
+        if self._misfit:
+            return self._misfit
         finding = look_at(self._target)
-        mechanism, _ = finding.greeting or Greeting()
-        mismatch = "" if self._last_event == MET else self._broker.mismatch(mechanism)
-        return mismatch or f"no broker answers at {self.address}: {finding.reason}"
+        return self._mismatch(finding) or f"no broker answers at {self.address}: {finding.reason}"
 
 
 def control_addresses() -> list[str]:
