@@ -128,7 +128,9 @@ def test_what_zeromq_makes_is_a_key_and_it_may_hold_any_sign_of_z85():
     assert all(is_key(key) for _ in range(20) for key in zmq.curve_keypair())
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\xff\xfe", b"client  key  name\n", b'# public-key = "x"\n'])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\xff\xfe", b"client  key  name\n", b'# public-key = "x"\n', b"public-key\n"]
+)
 def test_what_is_no_identity_is_named(tmp_path: Path, content: bytes):
     path = tmp_path / "laptop.public"
     path.write_bytes(content)
@@ -159,6 +161,13 @@ def test_who_one_is_comes_from_the_files_that_are_given_else_from_the_environmen
     monkeypatch.setenv(OWN, "")
     monkeypatch.setenv(BROKER, "")
     assert credentials(None, None) is None
+
+
+def test_a_secret_key_is_shown_to_nobody_who_prints_it(tmp_path: Path):
+    pair = create(tmp_path / "mine")
+    for text in (repr(pair), str(Credentials(pair, pair.public))):
+        assert pair.secret.decode() not in text
+    assert pair.public.decode() in repr(pair)
 
 
 def test_one_identity_without_the_other_is_refused(tmp_path: Path):

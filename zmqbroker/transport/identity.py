@@ -39,6 +39,9 @@ class Identity(NamedTuple):
     public: bytes
     secret: bytes
 
+    def __repr__(self) -> str:
+        return f"<Identity {self.public.decode(errors='replace')}>"  # the secret is for no log
+
 
 class Credentials(NamedTuple):
     """Who one is, and whom one expects at the other end."""
@@ -114,6 +117,14 @@ def read_public(path: FilePath) -> bytes:
     return _read(path)[0]
 
 
+def is_key(text: bytes) -> bool:
+    """Tell whether this is a key, in Z85."""
+    try:
+        return len(text) == LENGTH and bool(z85.decode(text))
+    except (KeyError, struct.error):  # other characters, or five of them that stand for no four bytes
+        return False
+
+
 def _read(path: FilePath) -> tuple[bytes, bytes | None]:
     from zmq.auth import load_certificate  # it takes a while, and most have no identity
 
@@ -123,21 +134,13 @@ def _read(path: FilePath) -> tuple[bytes, bytes | None]:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as error:
         raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror or 'no such file'}") from None
-    except ValueError:
+    except (ValueError, IndexError):  # there is no key, or nothing after its name
         raise ValueError(f"{os.fspath(path)} is no identity: make one by `zmqbroker identity new NAME`") from None
     if not is_key(public) or (secret is not None and not is_key(secret)):
         raise ValueError(f"{os.fspath(path)} is damaged: a key has {LENGTH} characters of Z85")
     if secret is not None and mode & OTHERS:
         raise ValueError(f"{os.fspath(path)} may be read by others (mode {mode:04o}): chmod 600 it")
     return public, secret
-
-
-def is_key(text: bytes) -> bool:
-    """Tell whether this is a key, in Z85."""
-    try:
-        return len(text) == LENGTH and bool(z85.decode(text))
-    except (KeyError, struct.error):  # other characters, or five of them that stand for no four bytes
-        return False
 
 
 def _write(path: str, mode: int, text: str, undoing: ExitStack) -> None:
