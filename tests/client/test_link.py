@@ -23,7 +23,7 @@ from zmqbroker import Client, TaskFailed, wire
 from zmqbroker.client import driving
 from zmqbroker.client.link import Link
 from zmqbroker.client.session import Request
-from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.destination import Destination
 from zmqbroker.transport.messages import send
 
 
@@ -62,7 +62,7 @@ def raise_interruption(*_: object) -> None:
 
 @pytest.mark.usefixtures("echoing")
 def test_a_call_that_is_alone_gets_its_reply_in_its_own_thread(running: Running):
-    used = Link(running.addresses.requests, None, KeepAlive())
+    used = Link(Destination(running.addresses.requests), None)
     wait_until_idle(used)
     settled: list[int] = []
     for number in range(20):

@@ -207,6 +207,9 @@ def test_connections_that_end_without_a_reply_again_and_again_are_worth_saying(s
     settle(session, done("unknown"))
     session.reconnect()
     assert session.cuts_to_tell() == 0
+    for _ in range(10):
+        session.reconnect(was_cut=False)
+    assert session.cuts_to_tell() == 0
 
 
 def test_a_client_that_has_nothing_outstanding_may_be_cut_off_as_often_as_one_likes(session: Session):

@@ -160,11 +160,11 @@ def test_a_client_that_had_a_broker_waits_though_something_else_is_there_now(run
 
 def test_two_looks_that_find_the_same_wrong_socket_are_the_end():
     patience = Patience(NOBODY, None, 0.0, "it belongs elsewhere")
-    patience.found("PULL")
-    patience.found("")
-    patience.found("PULL")
+    patience.found("PULL", "", now=0.0)
+    patience.found("", "", now=0.0)
+    patience.found("PULL", "", now=0.0)
     assert patience.verdict(1.0, "") is None
-    patience.found("PULL")
+    patience.found("PULL", "", now=0.0)
     text = f"{NOBODY} is the wrong address: it is one for results (RESULTS); it belongs elsewhere"
     assert patience.verdict(1.0, "") == patience.complaint(5.0, "") == text
     patience.answered()
@@ -174,7 +174,7 @@ def test_two_looks_that_find_the_same_wrong_socket_are_the_end():
 def test_what_goes_with_a_client_is_no_wrong_socket():
     patience = Patience(NOBODY, None, 0.0)
     for _ in range(3):
-        patience.found("ROUTER")
+        patience.found("ROUTER", "", now=0.0)
     assert patience.verdict(1.0, "") is None
 
 

@@ -306,6 +306,8 @@ def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directo
         slots=1,
         connect_timeout=0,
         label=None,
+        identity=None,
+        broker_identity=None,
         log_level=0,
     )
     process = WorkerProcess(settings, Slot(anonymous_file(bytes(SIZE))))

@@ -21,7 +21,7 @@ from zmqbroker.transport import inquiry
 from zmqbroker.transport.addresses import parse
 from zmqbroker.transport.connection import CONNECTED, LOST, REFUSED, RESOLVING, Connection
 from zmqbroker.transport.descriptors import need
-from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.destination import Destination
 from zmqbroker.transport.patience import Patience
 from zmqbroker.transport.search import Search
 
@@ -36,7 +36,7 @@ def context() -> Iterator[zmq.Context[Any]]:
 
 @contextmanager
 def connecting(context: zmq.Context[Any], address: str) -> Iterator[Connection]:
-    connection = Connection(context, zmq.DEALER, address, KeepAlive(), Patience(address, None, monotonic()))
+    connection = Connection(context, zmq.DEALER, Destination(address), Patience(address, None, monotonic()))
     try:
         yield connection
     finally:
@@ -272,7 +272,7 @@ def test_a_number_is_connected_to_without_a_thread(context: zmq.Context[Any]):
 def test_a_connection_knows_when_it_is_lost(context: zmq.Context[Any]):
     with listening(context, LOOPBACK) as address:
         patience = Patience(address, None, monotonic())
-        connection = Connection(context, zmq.DEALER, address, KeepAlive(), patience)
+        connection = Connection(context, zmq.DEALER, Destination(address), patience)
         go_on_until(connection, lambda: connection.state == CONNECTED)
         assert patience.next_due(monotonic()) == inf
     go_on_until(connection, lambda: connection.state == LOST)
@@ -355,7 +355,7 @@ def test_the_reason_why_nobody_answers_is_found_out(monkeypatch: pytest.MonkeyPa
 
     real = socket.getaddrinfo
     monkeypatch.setattr("socket.getaddrinfo", resolve)
-    assert inquiry.look_at(parse(address)) == (reason, "")
+    assert inquiry.look_at(parse(address)) == (reason, None)
 
 
 def test_a_path_where_nobody_listens_is_told_from_one_whose_directory_is_missing(tmp_path: Path):

@@ -9,6 +9,7 @@ import zmq
 from conftest import PATIENCE_MS
 from helpers import PATIENCE
 
+from zmqbroker.transport.destination import Destination
 from zmqbroker.worker.last_words import say_last_words
 
 
@@ -27,7 +28,7 @@ def router() -> Iterator[zmq.Socket[bytes]]:
 def test_each_attempt_that_failed_is_named_with_its_reason_by_one_connection(router: zmq.Socket[bytes], host: str):
     port = router.bind_to_random_port("tcp://127.0.0.1")
     failures = [(b"one \0\xff", "killed by SIGSEGV"), (b"two", "killed after 3 s")]
-    say_last_words(f"tcp://{host}:{port}", failures, PATIENCE)
+    say_last_words(Destination(f"tcp://{host}:{port}"), failures, PATIENCE)
     messages = [router.recv_multipart() for _ in failures]
     assert [message[1:] for message in messages] == [
         [b"", b"ZB1 fail 0 one \0\xff", b"killed by SIGSEGV"],
@@ -41,5 +42,5 @@ def test_a_broker_that_is_not_there_is_not_waited_for(router: zmq.Socket[bytes],
     port = router.bind_to_random_port("tcp://127.0.0.1")
     router.unbind(router.last_endpoint)
     began = monotonic()
-    say_last_words(f"tcp://{host}:{port}", [(b"one", "exit status 3")], patience=0.2)
+    say_last_words(Destination(f"tcp://{host}:{port}"), [(b"one", "exit status 3")], patience=0.2)
     assert monotonic() - began < PATIENCE / 3

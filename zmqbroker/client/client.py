@@ -27,6 +27,8 @@ from zmqbroker.client.link import Link
 from zmqbroker.client.mapping import Sender
 from zmqbroker.client.options import Options, positive, until
 from zmqbroker.client.session import Request, Settle
+from zmqbroker.transport.destination import destination
+from zmqbroker.transport.identity import FilePath
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.wire import Frames, frames_of, is_list
 from zmqbroker.wire.chunks import Body
@@ -50,17 +52,22 @@ class Client:
         *,
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         connect_timeout: float | None = None,
+        identity: FilePath | None = None,
+        broker_identity: FilePath | None = None,
     ) -> None:
         """Connect to the broker's address for requests, whether or not it listens there yet.
 
         `context` is needed for inproc; None makes one. `keep_alive` says when TCP takes the broker's host for dead:
         then this connects again. After `connect_timeout` seconds without a broker that answers, tasks fail with a
-        ConnectionError, and at an address for others they do so at once; None: they wait for it. Raises ValueError for
-        what is no address, OSError without descriptors.
+        ConnectionError, and at an address for others they do so at once; None: they wait for it. `identity` is a file
+        with a pair of keys, NAME.secret, and `broker_identity` one with the broker's public key; None: those that the
+        environment names, if it does. Raises ValueError for what is no address and no identity, OSError without
+        descriptors.
         """
         self._next_id = map(str, itertools.count(1)).__next__  # of requests whose key another one may have too
         self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
-        self._link = Link(requests, context, keep_alive, connect_timeout)
+        broker = destination(requests, keep_alive, identity=identity, broker_identity=broker_identity)
+        self._link = Link(broker, context, connect_timeout)
         self._check_can_wait = self._link.check_can_wait  # one for all futures: the collector has less to look at
         self._finalizer = weakref.finalize(self, _let_go, self._link)
         self._finalizer.atexit = False

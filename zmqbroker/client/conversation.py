@@ -72,7 +72,8 @@ class Conversation:
         """Connect again, and have everything sent again; False when closed before that could be done."""
         shared = self._shared
         pause_ms = PAUSE_MS
-        if shared.connection.state == REFUSED:
+        was_refused = shared.connection.state == REFUSED
+        if was_refused:
             now = monotonic()
             pause_ms = max(PAUSE_MS, ceil(1000 * (self._patience.next_try(now) - now)))
         shared.connection.close()
@@ -87,7 +88,7 @@ class Conversation:
                 self._complaints.tell("descriptors", str(error.strerror), monotonic())
                 continue
             with shared.lock:
-                shared.session.reconnect()
+                shared.session.reconnect(was_cut=not was_refused)
                 cuts = shared.session.cuts_to_tell()
             if cuts:
                 log_safely(log.warning, OFTEN_CUT, shared.address, cuts)

@@ -29,7 +29,7 @@ from zmqbroker.client.shared import Shared, tell
 from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.connection import Connection
-from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.destination import Destination
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import Reply
 from zmqbroker.wire.header import CLIENTS_BELONG
@@ -45,9 +45,8 @@ class Link:
 
     def __init__(
         self,
-        address: str,
+        destination: Destination,
         context: zmq.Context[Any] | None,
-        keep_alive: KeepAlive,
         connect_timeout: float | None = None,
     ) -> None:
         """Connect, whether or not somebody listens there yet; `context` None makes one.
@@ -57,15 +56,15 @@ class Link:
         """
         threads.need_real("a Client")
         if context is None:
-            refuse_inproc(address)
-        patience = Patience(address, connect_timeout, monotonic(), CLIENTS_BELONG)
+            refuse_inproc(destination.address)
+        patience = Patience(destination.address, connect_timeout, monotonic(), CLIENTS_BELONG)
         descriptors.need(DESCRIPTORS, "a client")
         self._own_context = context is None
         self._context = context or zmq.Context()
-        self._shared = Shared(address)
+        self._shared = Shared(destination.address)
         self._driving = Driving(self._shared)
         connect = partial(  # to a broker that takes no requests while its queue is full
-            Connection, self._context, zmq.DEALER, address, keep_alive, patience, may_refuse=True, unsent=UNSENT
+            Connection, self._context, zmq.DEALER, destination, patience, may_refuse=True, unsent=UNSENT
         )
         try:
             self._conversation = Conversation(self._shared, connect, patience)

@@ -259,9 +259,9 @@ class Session:
         self._say_cuts = 2 * self._cuts
         return self._cuts
 
-    def reconnect(self) -> None:
-        """Have everything sent again that has no answer: the connection is a new one."""
-        self._cuts += bool(self._unanswered)
+    def reconnect(self, *, was_cut: bool = True) -> None:
+        """Have everything sent again that has no answer. Not `was_cut`: whoever is there has hung up on us at once."""
+        self._cuts += was_cut and bool(self._unanswered)
         self._refused = []
         self._outbox = deque(self._unanswered.values())
         for request in self._outbox:

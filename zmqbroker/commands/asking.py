@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from zmqbroker.commands import streams
-from zmqbroker.commands.options import USAGE_ERROR
+from zmqbroker.commands.options import USAGE_ERROR, add_identity
 from zmqbroker.commands.tables import Column, Page, Row
-from zmqbroker.transport.control import ControlSocket, NoAnswerError, control_addresses
+from zmqbroker.transport.control import PATIENCE, ControlSocket, NoAnswerError, control_addresses
 from zmqbroker.transport.limited_log import printable
 from zmqbroker.wire.control import ControlError
 
@@ -31,15 +31,21 @@ Tell = Callable[[Answer], list[str]]  # returns lines for people
 
 
 def add_control(parser: argparse.ArgumentParser, epilog: str = STATUSES) -> None:
-    """Declare which broker is asked, and that its answer may be printed as it comes."""
+    """Declare which broker is asked, as who, and that its answer may be printed as it comes."""
     parser.epilog = epilog
-    add_json(parser)
+    add_asking(parser)
     parser.add_argument("control", nargs="?", metavar="CONTROL", help=CONTROL_HELP)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Declare that the broker's answer may be printed as it comes."""
+def add_asking(parser: argparse.ArgumentParser) -> None:
+    """Declare as who a broker is asked, and that its answer may be printed as it comes."""
     parser.add_argument("--json", action="store_true", help="print the broker's answer as JSON")
+    add_identity(parser)
+
+
+def control_socket(options: argparse.Namespace, address: str, patience: float = PATIENCE) -> ControlSocket:
+    """Connect to a control socket as who the options say; raises as ControlSocket does."""
+    return ControlSocket(address, patience, identity=options.identity, broker_identity=options.broker_identity)
 
 
 def add_owner(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +71,7 @@ def ask_one(options: argparse.Namespace, parser: argparse.ArgumentParser, ask: A
     if len(addresses) > 1:
         return complain(parser, f"several brokers answer, say which one is meant: {' or '.join(addresses)}")
     try:
-        with ControlSocket(addresses[0]) as control:
+        with control_socket(options, addresses[0]) as control:
             answer = ask(control)
     except ControlError as refusal:
         complain(parser, str(refusal))

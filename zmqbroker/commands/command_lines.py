@@ -107,6 +107,23 @@ GROUPS = {  # of subcommands
         "list workers",
         {"list": Entry("list the workers, and what they are at", "workers", "add_worker_list_options", "list_workers")},
     ),
+    "identity": (
+        "make a pair of keys, or show what has a broker know it",
+        {
+            "new": Entry(
+                "make a pair of keys, and write the public one to one file, both to another",
+                "identity",
+                "add_new_options",
+                "new_identity",
+            ),
+            "show": Entry(
+                "print the line that a broker's file of the authorized needs for an identity",
+                "identity",
+                "add_show_options",
+                "show_identity",
+            ),
+        },
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from zmqbroker.client.client import DEFAULT_WINDOW, Client
 from zmqbroker.client.futures import OnProgress, TaskFuture
 from zmqbroker.commands import finishing, streams
 from zmqbroker.commands.lines import Keys, Output
-from zmqbroker.commands.options import add_connect_timeout, number
+from zmqbroker.commands.options import add_connect_timeout, add_identity, number
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Submission, Words
 
@@ -55,6 +55,7 @@ def add_fetch_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--unordered", action="store_true", help="print results as they come, each after its key and a tab")
     add_connect_timeout(parser)
+    add_identity(parser)
     add("-q", "--quiet", action="store_true", help="show no progress")
     add("requests", metavar="REQUESTS", help="the broker's address for clients: tcp://localhost:4161, ...")
     add("keys", metavar="KEY", nargs="*", help="the keys of tasks")
@@ -69,7 +70,12 @@ def fetch(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     keys = Keys(options.keys, options.keys_from)
     try:
         keys.check()
-        client = Client(options.requests, connect_timeout=options.connect_timeout or None)
+        client = Client(
+            options.requests,
+            connect_timeout=options.connect_timeout or None,
+            identity=options.identity,
+            broker_identity=options.broker_identity,
+        )
     except OSError as error:
         parser.error(finishing.describe(error))
     except ValueError as error:

@@ -106,6 +106,21 @@ def add_connect_timeout(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_identity(parser: argparse.ArgumentParser) -> None:
+    """Declare who one is, and whom one expects."""
+    parser.add_argument(
+        "--identity",
+        metavar="FILE",
+        help="who one is, for a broker that has an identity too: NAME.secret, as `zmqbroker identity new` makes it "
+        "(default: what ZMQBROKER_IDENTITY names, else none)",
+    )
+    parser.add_argument(
+        "--broker-identity",
+        metavar="FILE",
+        help="whom one expects: NAME.public of the broker (default: what ZMQBROKER_BROKER_IDENTITY names, else none)",
+    )
+
+
 def whole_number(text: str) -> int:
     """Parse a whole number, which may be negative."""
     try:

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
-from zmqbroker.commands.asking import NO_ANSWER, NOBODY, Answer, add_control, complain, print_lines
+from zmqbroker.commands.asking import NO_ANSWER, NOBODY, Answer, add_control, complain, control_socket, print_lines
 from zmqbroker.commands.screen import is_healthy, picture, several
 from zmqbroker.commands.tables import RED, Page
 from zmqbroker.commands.watch import Watch
@@ -31,7 +33,8 @@ def add_status_options(parser: argparse.ArgumentParser) -> None:
 def status(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Show what a broker does; return the exit status."""
     try:
-        view = View(options.control, options.json, WATCHED_PATIENCE if options.watch else PATIENCE)
+        connect = partial(control_socket, options, patience=WATCHED_PATIENCE if options.watch else PATIENCE)
+        view = View(options.control, options.json, connect)
         if not options.watch:
             lines = view.look()
             if view.trouble:
@@ -58,21 +61,18 @@ class Seen(NamedTuple):
 class View:
     """What there is to be seen of the brokers that are meant, at each look."""
 
-    def __init__(self, address: str | None, is_json: bool, patience: float) -> None:
-        """Look at the broker at an address; None: at all of this user on this machine.
-
-        `patience` is in seconds, for each answer.
-        """
+    def __init__(self, address: str | None, is_json: bool, connect: Callable[[str], ControlSocket]) -> None:
+        """Look at the broker at an address; None: at all of this user on this machine. `connect` connects to one."""
         self.page = Page()
         self.exit_status = NO_ANSWER  # as of the last look
         self.trouble = ""  # why there was nothing to be seen then
         self._address = address
         self._is_json = is_json
-        self._patience = patience
+        self._connect = connect
         self._before: Answer | None = None  # the status at the last look
 
     def look(self) -> list[str]:
-        """Return the lines that show what there is now; none where nobody answers. Raises ValueError for no address."""
+        """Return the lines that show what there is now; none where nobody answers. Raises ValueError as `connect`."""
         self.page.measure()
         addresses = [self._address] if self._address else control_addresses()
         seen = self._ask_all(addresses) if len(addresses) > 1 else [self._ask(address) for address in addresses]
@@ -106,7 +106,7 @@ class View:
 
     def _ask(self, address: str) -> Seen:
         try:
-            with ControlSocket(address, self._patience) as control:
+            with self._connect(address) as control:
                 status = control.ask("status")
                 return Seen(address, status, {} if self._is_json else control.ask("workers", most=MOST_WORKERS))
         except (NoAnswerError, ControlError, MalformedError) as error:

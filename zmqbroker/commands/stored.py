@@ -10,7 +10,7 @@ from zmqbroker.commands.asking import (
     REFUSED,
     STATUSES,
     Answer,
-    add_json,
+    add_asking,
     add_owner,
     ask_one,
     complain,
@@ -58,7 +58,7 @@ def add_change_options(parser: argparse.ArgumentParser) -> None:
     add("--queue", type=queue_name, metavar="NAME", help="of these, only tasks of this queue")
     add("--reason", metavar="PATTERN", help=f"of these, {REASON}")
     parser.epilog = STATUSES
-    add_json(parser)
+    add_asking(parser)
     add("--control", metavar="CONTROL", help=CONTROL_HELP)
 
 

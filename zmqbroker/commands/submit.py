@@ -10,7 +10,7 @@ from zmqbroker.client.client import DEFAULT_WINDOW, Client
 from zmqbroker.client.futures import OnProgress, TaskFuture
 from zmqbroker.commands import finishing, streams
 from zmqbroker.commands.lines import Input, Output
-from zmqbroker.commands.options import add_connect_timeout, factor, number, queue_name, whole_number
+from zmqbroker.commands.options import add_connect_timeout, add_identity, factor, number, queue_name, whole_number
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Send, Submission, Words
 
@@ -103,6 +103,7 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
         help="take each file as one task, and not each line",
     )
     add_connect_timeout(parser)
+    add_identity(parser)
     add("-q", "--quiet", action="store_true", help="show no progress")
     add("requests", metavar="REQUESTS", help="the broker's address for clients: tcp://localhost:4161, ...")
     add("files", metavar="FILE", nargs="*", help="files to read; - is stdin (default: stdin)")
@@ -175,7 +176,12 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         wire.check_fields(fields)
         tasks.check()
-        client = Client(options.requests, connect_timeout=options.connect_timeout or None)
+        client = Client(
+            options.requests,
+            connect_timeout=options.connect_timeout or None,
+            identity=options.identity,
+            broker_identity=options.broker_identity,
+        )
     except OSError as error:
         parser.error(finishing.describe(error))
     except ValueError as error:

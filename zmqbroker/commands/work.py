@@ -7,8 +7,9 @@ import signal
 from functools import partial
 from math import inf
 
-from zmqbroker.commands.options import add_connect_timeout, log_level, number, queue_names
+from zmqbroker.commands.options import add_connect_timeout, add_identity, log_level, number, queue_names
 from zmqbroker.transport import signals
+from zmqbroker.transport.destination import destination
 from zmqbroker.transport.limited_log import printable
 from zmqbroker.transport.notify import service_manager
 from zmqbroker.transport.stderr_log import FORMAT, log_to_stderr
@@ -109,6 +110,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         help="what the workers are called in the logs, here and of the broker, besides host and process",
     )
     add_connect_timeout(parser)
+    add_identity(parser)
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="log also what commands print on their stderr")
     loudness.add_argument("-q", "--quiet", action="store_true", help="print warnings and errors only")
@@ -142,6 +144,10 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(f"either a function, {options.function}, or a command")
     if max(options.kill_after, options.grace, options.touch) > LONGEST_WAIT:
         parser.error(f"--kill-after, --grace and --touch take {LONGEST_WAIT:,} seconds at most")
+    try:
+        broker = destination(options.ready, identity=options.identity, broker_identity=options.broker_identity)
+    except ValueError as error:
+        parser.error(str(error))
     settings = Settings(
         ready=options.ready,
         function=options.function,
@@ -154,12 +160,14 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         slots=options.slots,
         connect_timeout=options.connect_timeout,
         label=options.label,
+        identity=options.identity,
+        broker_identity=options.broker_identity,
         log_level=log_level(options),
     )
     name = options.function or shlex.join(options.command_line)
     kill_after = options.kill_after if options.function else 0  # the process of a command sees to that
     limits = Limits(options.grace, kill_after or inf)
-    tell = partial(say_last_words, options.ready)
+    tell = partial(say_last_words, broker)
     supervisor = Supervisor(settings.program(), options.processes or processors(), name, limits, tell)
     handled = signals.on_signals(
         lambda number: supervisor.stop(number.name if number == signal.SIGHUP else ""), supervisor.report

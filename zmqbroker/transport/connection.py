@@ -15,6 +15,8 @@ import zmq
 
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import EXAMPLE, INPROC, parse
+from zmqbroker.transport.destination import Destination
+from zmqbroker.transport.greeting import Greeting
 from zmqbroker.transport.inquiry import Finding, Inquiry, look_at
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
 from zmqbroker.transport.limited_log import log_safely
@@ -33,6 +35,7 @@ LOST = "lost"
 
 TAKEN = int(zmq.EVENT_CONNECTED)
 ANSWERED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+TURNED_AWAY = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 DROPPED = int(zmq.EVENT_DISCONNECTED)
 
 LOOK_AGAIN = 0.02  # seconds, while it is found out who has hung up
@@ -51,8 +54,7 @@ class Connection:
         self,
         context: zmq.Context[Any],
         kind: int,
-        address: str,
-        keep_alive: KeepAlive,
+        destination: Destination,
         patience: Patience,
         *,
         may_refuse: bool = False,
@@ -63,22 +65,26 @@ class Connection:
         Up to `unsent` messages are kept that cannot be sent yet; 0: however many; see `can_send`. Raises ValueError for
         what is no address, OSError without descriptors.
         """
-        self._target = parse(address)
-        keep_alive.check()
-        descriptors.need(DESCRIPTORS, f"a connection to {address}")
+        self._destination = destination
+        self._target = parse(destination.address)
+        destination.keep_alive.check()
+        descriptors.need(DESCRIPTORS, f"a connection to {destination.address}")
         self.state = CONNECTING
         self.found: str | None = None  # of a name: the address that is tried, or has answered; None: none yet
         self._patience = patience
         self._inquiry: Inquiry[Finding] | None = None  # why nobody answers; None: that is not asked now
+        self._is_turned_away = False  # by who knows why, and is about to hang up
         self._was_dropped = False  # by who has hung up at once, and it is not known yet what that is
         self._name: Name | None = None
         self.socket: zmq.Socket[bytes] = context.socket(kind)
         self.socket.sndhwm = unsent
         self.socket.rcvhwm = 0  # nothing comes that was not asked for, and who stops reading may be taken for dead
-        set_keep_alive(self.socket, keep_alive, may_refuse=may_refuse)
+        set_keep_alive(self.socket, destination.keep_alive, may_refuse=may_refuse)
+        if destination.credentials is not None:
+            destination.credentials.put_on(self.socket)
         with ExitStack() as undoing:
             undoing.callback(self.socket.close, linger=0)
-            self.monitor = open_monitor(context, self.socket, TAKEN | ANSWERED | DROPPED)
+            self.monitor = open_monitor(context, self.socket, TAKEN | ANSWERED | TURNED_AWAY | DROPPED)
             undoing.callback(self.monitor.close, linger=0)
             self._begin()
             undoing.pop_all()
@@ -106,11 +112,16 @@ class Connection:
         return self._inquiry.answer.reason if self._inquiry is not None and self._inquiry.answer is not None else ""
 
     def advance(self, now: float) -> float:
-        """Do what is due, log what is to be said, and return when to call again, if nothing is readable before."""
+        """Do what is due, log what is to be said, and return when to call again, if nothing is readable before.
+
+        That is at once when it has ended: its owner is to notice.
+        """
         self._hear(now)
         if self._name is not None:
             self._try_next(self._name, now)
         self._complain(now)
+        if self.has_ended:
+            return now
         due = min(self._patience.next_due(now), inf if self._name is None else self._name.next_due())
         return min(due, now + LOOK_AGAIN) if self._was_dropped else due
 
@@ -148,10 +159,13 @@ class Connection:
                 self._name.taken(now)
             elif event.number == ANSWERED:
                 self._note_answer()
+            elif event.number == TURNED_AWAY:
+                self._is_turned_away = True
+                self._patience.turned_away(self._destination.unknown, now)
             elif event.number == DROPPED:
                 self._note_end(now)
         if self._was_dropped:
-            self._note_refusal()
+            self._note_finding(now)
 
     def _note_answer(self) -> None:
         if self.has_ended:  # ZeroMQ has connected again by itself, before anybody looked
@@ -167,18 +181,26 @@ class Connection:
             self.state = LOST
             self._patience.lost(now)
             return
-        self._was_dropped = True
-        self._ask()
+        if self._is_turned_away:
+            self._is_turned_away = False
+            self._note_refusal()
+        else:
+            self._was_dropped = True
+            self._ask()
         if self._name is not None:
             self._name.missed(now)
 
-    def _note_refusal(self) -> None:
+    def _note_finding(self, now: float) -> None:
         """Note who has hung up at once, as soon as that is known."""
         if self._inquiry is not None:
             if self._inquiry.answer is None:
                 return
-            self._patience.found(self._inquiry.answer.kind)
+            mechanism, kind = self._inquiry.answer.greeting or Greeting()
+            self._patience.found(kind, self._destination.mismatch(mechanism), now)
         self._was_dropped = False
+        self._note_refusal()
+
+    def _note_refusal(self) -> None:
         if self._name is None:
             self.state = REFUSED
 
@@ -205,6 +227,8 @@ class Connection:
         patience = self._patience
         if patience.wants_reason(now) and self._inquiry is None and not (self._name and self._name.is_looked_up):
             self._ask()
+        if self._inquiry is not None and self._inquiry.answer is not None and self._inquiry.answer.greeting is None:
+            patience.found("", "", now)  # whoever has hung up before is gone
         complaint = patience.complaint(now, self.reason)
         if complaint is not None:
             log_safely(log.warning, "%s", complaint)

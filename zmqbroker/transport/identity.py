@@ -5,13 +5,26 @@ The files are those of `zmq.auth.load_certificate`. Keys are Z85, 40 bytes each,
 
 import os
 import stat
-from contextlib import suppress
+import struct
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
-from zmq.auth import load_certificate
+from zmq.utils import z85
 
+ROLES = ("client", "worker", "observer", "admin")
+PUBLIC, SECRET = ".public", ".secret"  # ends of the names of files
+FILE = """\
+# {what}
+
+metadata
+    name = "{name}"
+curve
+    public-key = "{public}"
+"""
+SECRET_LINE = '    secret-key = "{secret}"\n'
 OWN = "ZMQBROKER_IDENTITY"  # the names of variables
 BROKER = "ZMQBROKER_BROKER_IDENTITY"
 LENGTH = 40  # bytes of a key
@@ -25,6 +38,9 @@ class Identity(NamedTuple):
 
     public: bytes
     secret: bytes
+
+    def __repr__(self) -> str:
+        return f"<Identity {self.public.decode(errors='replace')}>"  # the secret is for no log
 
 
 class Credentials(NamedTuple):
@@ -55,14 +71,41 @@ def credentials(own: FilePath | None, broker: FilePath | None) -> Credentials | 
     return Credentials(read_secret(own_file), read_public(broker_file))
 
 
+def create(path: FilePath) -> Identity:
+    """Make a pair of keys, and write PATH.public and PATH.secret, which nobody else may read.
+
+    Raises ValueError, having written neither, where one of them is there already, or cannot be written.
+    """
+    check_name(name_of(path))
+    _need_curve()
+    pair = Identity(*zmq.curve_keypair())
+    public, secret = (key.decode() for key in pair)
+    fill = partial(FILE.format, name=name_of(path), public=public)
+    private = fill(what="A secret key: whoever has it is this identity.") + SECRET_LINE.format(secret=secret)
+    with ExitStack() as undoing:
+        _write(f"{os.fspath(path)}{SECRET}", 0o600, private, undoing)
+        _write(f"{os.fspath(path)}{PUBLIC}", 0o644, fill(what="A public key: all may know it."), undoing)
+        undoing.pop_all()
+    return pair
+
+
+def name_of(path: FilePath) -> str:
+    """Return what the identity in a file is called: as the file, but for PUBLIC or SECRET."""
+    name = os.path.basename(path)
+    return next((name.removesuffix(end) for end in (PUBLIC, SECRET) if name.endswith(end)), name)
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError for what cannot be the name of an identity, with which lines of a file are to end."""
+    if not name or not name.isprintable() or " " in name:
+        raise ValueError(f"{name!r} is no name of an identity: it takes printable characters, without blanks")
+
+
 def read_secret(path: FilePath) -> Identity:
     """Read a pair of keys. Raises ValueError for what is none, and for a file that others may read."""
     public, secret = _read(path)
     if secret is None:
-        raise ValueError(f"{os.fspath(path)} has no secret key: it takes the file NAME.secret here")
-    mode = stat.S_IMODE(os.stat(path).st_mode)
-    if mode & OTHERS:
-        raise ValueError(f"{os.fspath(path)} may be read by others (mode {mode:04o}): chmod 600 it")
+        raise ValueError(f"{os.fspath(path)} has no secret key: it takes the file NAME{SECRET} here")
     with suppress(zmq.ZMQError):
         if zmq.curve_public(secret) == public:
             return Identity(public, secret)
@@ -70,19 +113,47 @@ def read_secret(path: FilePath) -> Identity:
 
 
 def read_public(path: FilePath) -> bytes:
-    """Read a public key. Raises ValueError for what is none."""
+    """Read a public key, which a file with a pair has as well. Raises ValueError for what is none, as `read_secret`."""
     return _read(path)[0]
 
 
+def is_key(text: bytes) -> bool:
+    """Tell whether this is a key, in Z85."""
+    try:
+        return len(text) == LENGTH and bool(z85.decode(text))
+    except (KeyError, struct.error):  # other characters, or five of them that stand for no four bytes
+        return False
+
+
 def _read(path: FilePath) -> tuple[bytes, bytes | None]:
-    if not zmq.has("curve"):
-        raise ValueError("this libzmq has no CURVE: install the wheel of pyzmq, which has it")
+    from zmq.auth import load_certificate  # it takes a while, and most have no identity
+
+    _need_curve()
     try:
         public, secret = load_certificate(Path(path))
+        mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as error:
         raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror or 'no such file'}") from None
-    except ValueError:
+    except (ValueError, IndexError):  # there is no key, or nothing after its name
         raise ValueError(f"{os.fspath(path)} is no identity: make one by `zmqbroker identity new NAME`") from None
-    if len(public) != LENGTH or (secret is not None and len(secret) != LENGTH):
-        raise ValueError(f"{os.fspath(path)} is damaged: a key has {LENGTH} characters")
+    if not is_key(public) or (secret is not None and not is_key(secret)):
+        raise ValueError(f"{os.fspath(path)} is damaged: a key has {LENGTH} characters of Z85")
+    if secret is not None and mode & OTHERS:
+        raise ValueError(f"{os.fspath(path)} may be read by others (mode {mode:04o}): chmod 600 it")
     return public, secret
+
+
+def _write(path: str, mode: int, text: str, undoing: ExitStack) -> None:
+    """Write a file that is not there yet. Raises ValueError where it is, or cannot be written."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        undoing.callback(os.unlink, path)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _need_curve() -> None:
+    if not zmq.has("curve"):
+        raise ValueError("this libzmq has no CURVE: install the wheel of pyzmq, which has it")

@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from zmqbroker.transport.addresses import IPC, Address
 from zmqbroker.transport.alarm import Alarm
-from zmqbroker.transport.greeting import kind_of
+from zmqbroker.transport.greeting import Greeting, greet
 
 PATIENCE = 0.8  # seconds for a host to take a connection that is made to find out why none is; less than ASK_BEFORE
 LEAST_PATIENCE = 0.1  # seconds for one that has taken it to say what it is
@@ -61,7 +61,7 @@ class Finding(NamedTuple):
     """What was found at an address at which nobody answers."""
 
     reason: str  # why not
-    kind: str = ""  # of the ZeroMQ socket that listens there; empty: not known
+    greeting: Greeting | None = None  # of who listens there; None: nobody takes a connection
 
 
 def look_at(target: Address) -> Finding:
@@ -69,14 +69,14 @@ def look_at(target: Address) -> Finding:
     until = monotonic() + PATIENCE
     try:
         with _connect(target) as peer:
-            kind = kind_of(peer, max(until - monotonic(), LEAST_PATIENCE))
+            greeting = greet(peer, max(until - monotonic(), LEAST_PATIENCE))
     except (socket.gaierror, UnicodeError):
         return Finding("the name does not resolve" if target.is_name else "this machine has no such network")
     except TimeoutError:
         return Finding("the host does not answer")
     except OSError as error:
         return Finding(_describe(error, target))
-    return Finding("something listens there, but does not answer as a broker does", kind)
+    return Finding("something listens there, but does not answer as a broker does", greeting)
 
 
 def _connect(target: Address) -> socket.socket:

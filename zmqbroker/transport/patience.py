@@ -13,7 +13,7 @@ LONGEST_PAUSE = 600.0
 ASK_BEFORE = 1.0  # seconds before a complaint: then one finds out the reason
 FIRST_RETRY = 0.2  # seconds to the next try where somebody has hung up at once; doubled each time
 LONGEST_RETRY = 5.0  # seconds
-SURE_AFTER = 2  # looks that found the same wrong kind of socket: a name may have another address, a broker be restarted
+SURE_AFTER = 2  # looks that found the same amiss: a name may have another address, a broker be restarted
 FITTING = ("ROUTER", "DEALER", "REP")  # the kinds of sockets that a DEALER may talk to
 
 
@@ -35,21 +35,34 @@ class Patience:
         self._belongs = belongs
         self._was_answered = False  # at any time
         self._retry = FIRST_RETRY
-        self._wrong = ""  # the kind of socket that was found last, if it is one that nobody could talk to
-        self._found_wrong = 0  # times in a row
+        self._amiss = ""  # what was found amiss with who listens there, in one line; empty: nothing
+        self._found_amiss = 0  # times in a row
+        self._is_hopeless = False  # it is another kind of socket than a broker's
 
     def answered(self) -> None:
         """Note that somebody is there, and that there is nothing to wait for."""
         self._since = self._complain_at = inf
         self._was_answered = True
         self._retry = FIRST_RETRY
-        self._wrong, self._found_wrong = "", 0
+        self._amiss, self._found_amiss = "", 0
 
-    def found(self, kind: str) -> None:
-        """Note what kind of socket has hung up, as `Finding` says it."""
-        wrong = "" if kind in FITTING else kind
-        self._found_wrong = self._found_wrong + 1 if wrong and wrong == self._wrong else bool(wrong)
-        self._wrong = wrong
+    def found(self, kind: str, mismatch: str, now: float) -> None:
+        """Note what kind of socket has hung up, as a `Greeting` says it, and how an identity does not fit; or neither.
+
+        The latter is said as soon as it is sure.
+        """
+        self._is_hopeless = bool(kind) and kind not in FITTING
+        amiss = self._wrong_address(kind) if self._is_hopeless else mismatch
+        self._found_amiss = self._found_amiss + 1 if amiss and amiss == self._amiss else bool(amiss)
+        self._amiss = amiss
+        if self._found_amiss == SURE_AFTER and not self._is_hopeless:
+            self._complain_from(now)
+
+    def turned_away(self, why: str, now: float) -> None:
+        """Note why who is there does not let us in, by its own word: that is said at once."""
+        if why != self._amiss:
+            self._complain_from(now)
+        self._amiss, self._found_amiss, self._is_hopeless = why, SURE_AFTER, False
 
     def next_try(self, now: float) -> float:
         """Return when to connect again to who has hung up at once: later each time, but in time for what is due."""
@@ -60,8 +73,7 @@ class Patience:
         """Note that whoever was there is gone; without effect while nobody is."""
         if self._since == inf:
             self._since = now
-            self._complain_at = now + FIRST_COMPLAINT
-            self._pause = FIRST_PAUSE
+            self._complain_from(now + FIRST_COMPLAINT)
 
     def wants_reason(self, now: float) -> bool:
         """Tell whether one should find out now why nobody answers."""
@@ -73,8 +85,8 @@ class Patience:
             return None
         self._complain_at = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        if self._is_wrong:
-            return self._wrong_address()
+        if self._is_sure:
+            return self._amiss
         return f"nobody answers at {self._address}: is the broker running there?{_in_brackets(reason)}"
 
     def verdict(self, now: float, reason: str) -> str | None:
@@ -83,10 +95,12 @@ class Patience:
         It is due as soon as another kind of socket listens there than a broker's, unless a broker has been there
         before: what is there now may pass.
         """
-        if self._is_wrong and not self._was_answered:
-            return self._wrong_address()
+        if self._is_sure and self._is_hopeless and not self._was_answered:
+            return self._amiss
         if now < self._over_at:
             return None
+        if self._amiss:  # though it was found only once
+            return self._amiss
         return (
             f"nobody has answered at {self._address} for {self._timeout:g} s: is the broker running there?"
             f"{_in_brackets(reason)}"
@@ -98,15 +112,16 @@ class Patience:
         return min((instant for instant in instants if instant > now), default=inf)
 
     @property
-    def _is_wrong(self) -> bool:
-        return self._found_wrong >= SURE_AFTER
+    def _is_sure(self) -> bool:
+        return self._found_amiss >= SURE_AFTER
 
-    def _wrong_address(self) -> str:
-        what = (
-            "it is one for results (RESULTS)"
-            if self._wrong == "PULL"
-            else f"a {self._wrong} socket, no broker, is there"
-        )
+    def _complain_from(self, now: float) -> None:
+        """Complain then for the first time, and after pauses that grow anew."""
+        self._complain_at = now
+        self._pause = FIRST_PAUSE
+
+    def _wrong_address(self, kind: str) -> str:
+        what = "it is one for results (RESULTS)" if kind == "PULL" else f"a {kind} socket, no broker, is there"
         return f"{self._address} is the wrong address: {what}; {self._belongs}"
 
     @property

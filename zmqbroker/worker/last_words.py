@@ -14,7 +14,7 @@ import zmq
 
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.contexts import terminate
-from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.destination import Destination
 from zmqbroker.transport.messages import send
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import FAIL
@@ -25,8 +25,8 @@ PATIENCE = 1.0  # seconds for a broker that does not answer: the supervisor has 
 log = logging.getLogger("zmqbroker.supervisor")
 
 
-def say_last_words(ready: str, failures: Sequence[tuple[bytes, str]], patience: float = PATIENCE) -> None:
-    """Tell the broker at `ready` of attempts that failed, each by its id and why.
+def say_last_words(broker: Destination, failures: Sequence[tuple[bytes, str]], patience: float = PATIENCE) -> None:
+    """Tell the broker, at its address for workers, of attempts that failed, each by its id and why.
 
     All is sent when this returns, unless that takes more than twice `patience` seconds; who hears nothing notices the
     loss of the connection.
@@ -34,16 +34,18 @@ def say_last_words(ready: str, failures: Sequence[tuple[bytes, str]], patience: 
     try:
         context: zmq.Context[Any] = zmq.Context()
         try:
-            _say(context, ready, failures, patience)
+            _say(context, broker, failures, patience)
         finally:
             terminate(context, patience)
     except (OSError, zmq.ZMQError) as error:
         log.warning("cannot tell the broker why a task failed: %s", error.strerror)
 
 
-def _say(context: zmq.Context[Any], ready: str, failures: Sequence[tuple[bytes, str]], patience: float) -> None:
+def _say(
+    context: zmq.Context[Any], broker: Destination, failures: Sequence[tuple[bytes, str]], patience: float
+) -> None:
     until = monotonic() + patience
-    connection = Connection(context, zmq.DEALER, ready, KeepAlive(), Patience(ready, None, monotonic()))
+    connection = Connection(context, zmq.DEALER, broker, Patience(broker.address, None, monotonic()))
     try:
         while True:
             now = monotonic()

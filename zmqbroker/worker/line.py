@@ -17,7 +17,7 @@ from zmqbroker import __version__
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import is_surely_one, parse
 from zmqbroker.transport.connection import CONNECTED, REFUSED, Connection
-from zmqbroker.transport.keep_alive import KeepAlive
+from zmqbroker.transport.destination import Destination
 from zmqbroker.transport.limited_log import LimitedLog, log_safely
 from zmqbroker.transport.messages import EVENTS, READABLE, Inbox, send
 from zmqbroker.transport.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience
@@ -38,8 +38,7 @@ class Line:
     def __init__(
         self,
         context: zmq.Context[Any],
-        address: str,
-        keep_alive: KeepAlive,
+        destination: Destination,
         connect_timeout: float | None,
         announce: Announce,
         session: Session,
@@ -52,10 +51,10 @@ class Line:
         self.waited_for: list[Any] = []  # what to poll in the thread that has the line
         self.due = now  # when to call `advance`, if nothing happens before
         self._context = context
-        self._address = address
-        self._keep_alive = keep_alive
+        self._destination = destination
+        self._address = destination.address
         self._connect_timeout = inf if connect_timeout is None else connect_timeout
-        self._patience = Patience(address, connect_timeout, now, WORKERS_BELONG)
+        self._patience = Patience(destination.address, connect_timeout, now, WORKERS_BELONG)
         self._announce = announce
         self._session = session
         self._complaints = complaints
@@ -68,9 +67,9 @@ class Line:
         self._complaint_pause = FIRST_PAUSE
         self._connection: Connection | None = None
         self._inbox: Inbox | None = None
-        keep_alive.check()
-        if not is_surely_one(parse(address)):
-            Connection(context, zmq.DEALER, address, keep_alive, self._patience).close()
+        destination.keep_alive.check()
+        if not is_surely_one(parse(destination.address)):
+            Connection(context, zmq.DEALER, destination, self._patience).close()
 
     def advance(self, now: float) -> None:
         """Do what is due at the connection, or open one. Raises nothing: see `verdict`."""
@@ -133,7 +132,7 @@ class Line:
         if now < self._connect_at:
             return None
         try:
-            connection = Connection(self._context, zmq.DEALER, self._address, self._keep_alive, self._patience)
+            connection = Connection(self._context, zmq.DEALER, self._destination, self._patience)
         except (OSError, zmq.ZMQError) as error:
             if error.errno not in descriptors.NONE_LEFT:
                 raise

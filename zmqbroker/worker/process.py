@@ -67,6 +67,8 @@ class Settings:
     slots: int  # 0: as many as it finds sensible
     connect_timeout: float
     label: str | None
+    identity: str | None  # files; None: those that the environment names
+    broker_identity: str | None
     log_level: int
 
     def program(self) -> Program:
@@ -105,6 +107,8 @@ class WorkerProcess:
             label=settings.label,
             slots=settings.slots or None,
             connect_timeout=settings.connect_timeout or None,
+            identity=settings.identity,
+            broker_identity=settings.broker_identity,
         )
         upkeep = self._worker.upkeep
         upkeep.touch_every = settings.touch or inf

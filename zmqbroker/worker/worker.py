@@ -18,6 +18,8 @@ from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.contexts import terminate
+from zmqbroker.transport.destination import destination
+from zmqbroker.transport.identity import FilePath
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limited_log import LimitedLog
 from zmqbroker.transport.limits import is_whole
@@ -50,6 +52,8 @@ class Worker:
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         connect_timeout: float | None = None,
         context: zmq.Context[Any] | None = None,
+        identity: FilePath | None = None,
+        broker_identity: FilePath | None = None,
     ) -> None:
         """Prepare to work for the broker at this address; nothing is asked for before `run`.
 
@@ -58,9 +62,11 @@ class Worker:
         itself. `slots` is how many tasks it may have at a time: they are done one after the other, and to have the next
         one at hand saves the way to the broker; None: as many as take about 5 ms, up to 64. `keep_alive` says when TCP
         takes the broker's host for dead. `connect_timeout` is how many seconds `run` goes on without a broker that
-        answers; None: for ever. `context` is needed for inproc; None makes one. Raises ValueError for what is no
-        address, no function, no list of queues, no number of slots and no text, OSError where no file descriptors are
-        left, and RuntimeError where there are no threads.
+        answers; None: for ever. `context` is needed for inproc; None makes one. `identity` is a file with a pair
+        of keys, NAME.secret, and `broker_identity` one with the broker's public key; None: those that the environment
+        names, if it does. Raises ValueError for what is no address, no function, no list of queues, no number of slots,
+        no text and no identity, OSError where no file descriptors are left, and RuntimeError where there are no
+        threads.
         """
         threads.need_real("a Worker")
         if slots is not None and not is_whole(slots, 1):
@@ -72,6 +78,7 @@ class Worker:
         names = queue_list(queues)
         if context is None:
             refuse_inproc(ready)
+        broker = destination(ready, keep_alive, identity=identity, broker_identity=broker_identity)
         descriptors.need(DESCRIPTORS, "a worker")
         self.tasks = 0  # handled so far
         self._complaints = LimitedLog(log)
@@ -87,14 +94,7 @@ class Worker:
         announce = Announce(names, label or "", socket.gethostname(), os.getpid(), serial=True, headers=True)
         try:
             self._line = Line(
-                self._context,
-                ready,
-                keep_alive,
-                connect_timeout,
-                announce,
-                self._session,
-                self._complaints,
-                monotonic(),
+                self._context, broker, connect_timeout, announce, self._session, self._complaints, monotonic()
             )
             self._keeper = Keeper(self._session, self._line, announce.name)
         except (OSError, ValueError, zmq.ZMQError):
