@@ -68,7 +68,11 @@ class Dispatcher(Intake):
 
     # What workers send
 
-    def ready(self, envelope: Frames) -> None:
+    def may_tell(self, attempt_id: Sized, owner: str) -> bool:
+        """Tell whether what is said of an attempt counts."""
+        return self._find(attempt_id) is not None
+
+    def ready(self, envelope: Frames, owner: str | None = None) -> None:
         """Count a plain worker as ready for one more task."""
         self._workers.ready(envelope)
 
@@ -76,7 +80,9 @@ class Dispatcher(Intake):
         """Tell whether the worker at a connection has announced itself."""
         return self._workers.announced(worker_id) is not None
 
-    def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
+    def announce(
+        self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float, owner: str | None = None
+    ) -> None:
         """Note who is at a connection, and which attempts it says that it is at, the first first."""
         known = self._workers.find(worker_id)
         is_new = known is None or known.announce is None

@@ -48,7 +48,9 @@ class Intake(Known):
         self.refusing = ""  # why there are no new tasks; empty: there are
         self._next_number = count(self.journal.highest + 1).__next__
 
-    def submit(self, envelope: Frames, body: Frames, now: float, header: Header | None = None) -> None:
+    def submit(
+        self, envelope: Frames, body: Frames, now: float, header: Header | None = None, owner: str | None = None
+    ) -> None:
         """Take in a request: a new task, or what its header says."""
         if header is not None and header.key is not None and self._is_about_known(header.key, envelope, header, now):
             return
