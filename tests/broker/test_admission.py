@@ -2,15 +2,16 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import zmq
 from admission_support import FAILED, REFUSED, SUCCEEDED, Gate, Guarded, gate, guard, next_one, watched
-from conftest import LOOPBACK, Peers
 
-from zmqbroker import Broker
 from zmqbroker.broker import admission
-from zmqbroker.transport import curve
+from zmqbroker.broker.control import Control
+from zmqbroker.broker.desk import OBSERVED
+from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.transport.identity import Identity
 from zmqbroker.transport.zap import ADDRESS
 
@@ -83,6 +84,16 @@ def test_the_broker_does_not_tell_of_how_it_has_tried_its_own_doors(guard, gate,
     assert (status["refusals"], status["identities"], status["open_to"]) == ({"total": 0, "last": []}, True, [])
     guarded.running.stop()
     assert caplog.text == ""
+
+
+def test_a_refusal_is_one_line_in_the_log_and_a_plain_peer_another(guard, gate, caplog):
+    guarded = guard()
+    assert guarded.handshake("requests", zmq.DEALER, **gate.keys(stranger())) == REFUSED
+    guarded.running.wait_until(lambda: not guarded.broker._sockets.handshakes["requests"].open)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "refused at REQUESTS: 127.0.0.1 with the key " in caplog.text
+    guarded.handshake("requests", zmq.DEALER)
+    guarded.running.wait_until(lambda: "over before its handshake: no identity" in caplog.text)
 
 
 # What changes
@@ -174,6 +185,33 @@ def test_a_bad_line_keeps_in_force_what_was_and_is_named_once(guard, gate, caplo
     guarded.running.wait_until(lambda: guarded.handshake("requests", zmq.DEALER, **gate.keys(bob)) == SUCCEEDED)
 
 
+def test_a_key_that_gets_another_name_comes_in_anew(guard: Callable[..., Guarded], gate: Gate):
+    alice, own = gate.let_in("alice", "client"), gate.let_in("bob", "worker")
+    guarded = guard()
+    worker, client = guarded.worker(own), guarded.client(alice)
+    worker.ready()
+    client.send(b"task")
+    worker.receive()
+    gate.lines[own] = gate.lines[own].replace("bob", "robert")
+    gate.write()
+    guarded.running.wait_for("lost", 1)
+    assert guarded.worker(own).echo() == [b"task"]
+    assert client.recv() == b"task"
+
+
+def test_a_key_that_gets_another_role_as_well_stays(guard: Callable[..., Guarded], gate: Gate):
+    own = gate.let_in("bob", "client")
+    guarded = guard()
+    client = guarded.client(own)
+    client.send(b"task")
+    guarded.running.wait_for("accepted", 1)
+    gate.lines[own] = gate.lines[own].replace("client", "client,worker")
+    gate.write()
+    guarded.running.wait_until(lambda: guarded.handshake("ready", zmq.DEALER, **gate.keys(own)) == SUCCEEDED)
+    guarded.worker(own).echo()
+    assert client.recv() == b"task"
+
+
 # Routing ids
 
 
@@ -232,44 +270,45 @@ def test_a_question_of_zap_about_a_plain_peer_is_answered_by_no(guard: Callable[
     assert asker.recv_multipart() == [b"1.0", b"7", b"400", b"refused", b"", b""]
 
 
-def test_a_context_that_has_another_zap_handler_is_refused(gate: Gate):
-    with Peers() as peers:
-        other = peers.context.socket(zmq.REP)
-        other.bind(ADDRESS)
-        with pytest.raises(ValueError, match="another ZAP handler"):
-            broker(gate, context=peers.context)
-        other.close()
+# The control socket
 
 
-# The end of trust in oneself
+def test_an_observer_asks_and_changes_nothing(guard: Callable[..., Guarded], gate: Gate):
+    watcher = gate.let_in("watcher", "observer")
+    guarded = guard()
+    for ask in ("status", "queues", "workers", "tasks", "failures"):
+        assert guarded.ask(watcher, ask=ask)["ok"]
+    for ask in ("pause", "resume", "limit", "cancel", "retry", "forget", "drain", "anything", "", None, 1):
+        answer = guarded.ask(watcher, ask=ask, queue="default", key="k")
+        assert answer["ok"] is False
+        assert "an observer may ask for one of status," in answer["error"]
+    assert guarded.status(watcher)["state"] == "serving"
 
 
-def broker(gate: Gate, **options: object) -> Broker:
-    addresses = [options.pop(name, LOOPBACK) for name in ("requests", "ready", "results")]
-    return Broker(*addresses, **{"identity": gate.identity, "authorized": gate.authorized} | options)  # type: ignore
+def test_all_that_can_be_asked_for_is_a_question_of_an_observer_or_a_change_of_an_admin():
+    changes = {"pause", "resume", "limit", "cancel", "retry", "forget", "drain"}
+    control = Control(Dispatcher(), lambda worker: "", lambda: None)
+    assert {*OBSERVED} | changes == set(control._answers)
+    assert not {*OBSERVED} & changes
 
 
-def test_a_broker_that_lets_in_a_stranger_does_not_start(gate: Gate, monkeypatch):
-    monkeypatch.setattr(admission.Admission, "_may_come_in", lambda self, newcomer: True)
-    with pytest.raises(ValueError, match="fails open"):
-        broker(gate)
+def test_an_admin_asks_and_changes_things(guard: Callable[..., Guarded], gate: Gate):
+    admin = gate.let_in("root", "admin")
+    guarded = guard()
+    assert guarded.ask(admin, ask="limit", queue="gpu", running=1)["queue"]["limit"] == 1
+    assert "gpu" in [queue["name"] for queue in guarded.status(admin)["queues"]]
 
 
-def test_a_broker_that_nobody_guards_does_not_start(gate: Gate, monkeypatch):
-    monkeypatch.setattr(curve, "enforce", lambda opened: None)
-    monkeypatch.setattr("zmqbroker.transport.zap.ADDRESS", "inproc://nobody-asks-there")
-    with pytest.raises(ValueError, match="fails open"):
-        broker(gate)
-
-
-def test_a_broker_that_nobody_answers_for_does_not_start(gate: Gate, monkeypatch):
-    monkeypatch.setattr(curve, "TRIAL", 0.5)
-    monkeypatch.setattr(admission.Admission, "judge", lambda self, now: None)
-    with pytest.raises(ValueError, match="does not refuse a stranger"):
-        broker(gate)
-
-
-def test_a_libzmq_that_cannot_keep_strangers_out_is_refused(gate: Gate, monkeypatch):
-    monkeypatch.setattr(curve, "ENFORCE", 9999)
-    with pytest.raises(ValueError, match="ZAP_ENFORCE_DOMAIN"):
-        broker(gate)
+def test_an_observer_gets_no_body_of_a_stored_task(guard: Callable[..., Guarded], gate: Gate, tmp_path: Path):
+    alice, bob = gate.let_in("alice", "client"), gate.let_in("bob", "worker")
+    watcher, admin = gate.let_in("watcher", "observer"), gate.let_in("root", "admin")
+    guarded = guard(store=tmp_path / "store", tries=1)
+    client, worker = guarded.client(alice, zmq.DEALER), guarded.worker(bob)
+    client.send_multipart([b'ZB1 {"key": "k", "durable": true}', b"", b"secret"])
+    attempt_id, _ = worker.take()
+    worker.say(b"fail", attempt_id, b"no")
+    assert b'"failed"' in client.recv_multipart()[0]
+    told = {own: guarded.ask(own, ask="task", number=1)["stored"] for own in (watcher, admin)}
+    assert (told[watcher].pop("body"), told[admin].pop("body")) == (None, "secret")
+    ages = ("age", "kept")
+    assert all(told[watcher][name] == told[admin][name] for name in told[admin] if name not in ages)

@@ -32,6 +32,7 @@ MOST_JUDGED = 100  # newcomers, in one turn
 USER, ADDRESS = "User-Id", "Peer-Address"  # of a message, see zmq_msg_gets(3)
 SOURCE = int(zmq.SRCFD)
 CHOSEN = "with identities a peer may not choose its routing id (ZMQ_ROUTING_ID): leave it to ZeroMQ"
+NOWHERE = "no socket of the broker"  # which in a shared context somebody may have asked about
 UNKNOWN = "its key is not among the authorized"
 LONGEST_TRIAL = 1.0  # seconds for a socket to notice that a stranger it has refused is gone
 POLL_MS = 10
@@ -79,6 +80,8 @@ class AuthorizedFile:
 
     def _read(self) -> None:
         try:
+            if not self.path.is_file():  # what is none may keep its reader waiting
+                raise ValueError(f"cannot read {self.path}: no such file")
             self.keys = parse_authorized(self.path.read_text(encoding="utf-8"), str(self.path))
         except OSError as error:
             raise ValueError(f"cannot read {self.path}: {error.strerror}") from None
@@ -103,9 +106,9 @@ class Door:
     def __init__(self, where: str, handshakes: Handshakes, admission: "Admission") -> None:
         self.where = where
         self.admitted: Mapping[str, Speaker] = {}  # by key
-        self._handshakes = handshakes
+        self.handshakes = handshakes
         self._admission = admission
-        self._spoken: dict[int, str] = {}  # the key by which somebody spoke last, by descriptor
+        self._spoken: dict[int, Speaker] = {}  # who spoke there last, by descriptor
         self._inbox: Inbox
         self._is_router: bool
         self._on_too_long: Callable[[Frames], None]
@@ -153,7 +156,7 @@ class Door:
             admission.refuse(self.where, key, _text(frame, ADDRESS))
             self._end(frame.get(SOURCE), key)
             return False
-        self._spoken[frame.get(SOURCE)] = key
+        self._spoken[frame.get(SOURCE)] = speaker
         if self._is_router and message[0][0]:  # type: ignore[index]  # a routing id is bytes, and ZeroMQ's have a 0
             admission.note(Stranger(_text(frame, ADDRESS), key, self.where, CHOSEN))
             self._on_chosen(message)
@@ -167,13 +170,19 @@ class Door:
 
     def end_others(self) -> None:
         """End the connections by which those spoke who may not any more."""
-        for descriptor, key in self._spoken.items():
-            if key not in self.admitted:
-                self._end(descriptor, key)
+        for descriptor, speaker in self._spoken.items():
+            if not self.admits(speaker):
+                self._end(descriptor, speaker.key)
+
+    def admits(self, speaker: Speaker) -> bool:
+        """Tell whether somebody may speak still, and goes by the same name."""
+        now = self.admitted.get(speaker.key, NOBODY)
+        return now.name == speaker.name
 
     def _end(self, descriptor: int, key: str) -> None:
         """End a connection, unless it is another one's by now: descriptors are used again."""
-        if descriptor in self._handshakes.open and self._spoken.get(descriptor, key) == key:
+        last = self._spoken.get(descriptor)
+        if descriptor in self.handshakes.open and (last is None or last.key == key):
             hang_up(descriptor)
 
 
@@ -231,7 +240,9 @@ class Admission:
         if door is not None and newcomer.key in door.admitted:
             return True
         if newcomer.key != self._own_stranger:
-            self.refuse(newcomer.domain, newcomer.key, newcomer.address)
+            self.refuse(NOWHERE if door is None else door.where, newcomer.key, newcomer.address)
+            if door is not None:
+                door.handshakes.refused += 1
         return False
 
     def refuse(self, where: str, key: str, address: str) -> None:
@@ -243,8 +254,7 @@ class Admission:
     def note(self, stranger: Stranger) -> None:
         """Count and tell of somebody who was refused."""
         now = monotonic()
-        self.refusals.note(stranger, now)
-        self.report.refused(stranger, now)
+        self.report.refused(self.refusals.note(stranger, now), now)
 
     def turn_to(self, frame: zmq.Frame) -> None:
         """Have that worker speak again who has sent a frame to READY."""
@@ -260,9 +270,9 @@ class Admission:
             door.end_others()
         return True
 
-    def may_work(self, key: str) -> bool:
-        """Tell whether a worker with this key is authorized."""
-        return key in self._doors[READY].admitted
+    def may_work(self, worker: Speaker) -> bool:
+        """Tell whether a worker is authorized still."""
+        return self._doors[READY].admits(worker)
 
     def _admit(self) -> None:
         for where, door in self._doors.items():

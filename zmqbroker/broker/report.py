@@ -87,7 +87,7 @@ class Report:
 
     def stranger(self, where: str, now: float) -> None:
         """Tell of a connection that ended before its peer had said what it is, to a socket of this name."""
-        wrong = "no identity, or one that was refused; or " if self._has_identities else ""
+        wrong = "no identity, or another one expected; or " if self._has_identities else ""
         what = (
             f"{wrong}a wrong address (only {BELONGING[where]} sockets belong there), or who left at once, as a port "
             "scan does"

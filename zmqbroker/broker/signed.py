@@ -5,7 +5,7 @@ Tasks belong to names, and what is said of an attempt counts from the name that 
 
 from collections.abc import Sized
 
-from zmqbroker.broker.admission import Admission
+from zmqbroker.broker.admission import Admission, Speaker
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.wire import Announce, Frames, Header
 
@@ -20,7 +20,7 @@ class Signed:
         self.ask, self.withdraw = dispatcher.ask, dispatcher.withdraw
         self._dispatcher = dispatcher
         self._admission = admission
-        self._keys: dict[Sized, str] = {}  # of workers, by their connections
+        self._workers: dict[Sized, Speaker] = {}  # by their connections
 
     def submit(self, envelope: Frames, body: Frames, now: float, header: Header | None) -> None:
         """Take in a request; it belongs to who has sent it."""
@@ -29,13 +29,13 @@ class Signed:
     def ready(self, envelope: Frames) -> None:
         """Count a plain worker as ready for one more task."""
         speaker = self._admission.speaker
-        self._keys[envelope[0]] = speaker.key
+        self._workers[envelope[0]] = speaker
         self._dispatcher.ready(envelope, speaker.name)
 
     def announce(self, worker_id: Sized, announce: Announce, attempt_ids: list[bytes], now: float) -> None:
         """Note who is at a connection, and which attempts it says that it is at."""
         speaker = self._admission.speaker
-        self._keys[worker_id] = speaker.key
+        self._workers[worker_id] = speaker
         self._dispatcher.announce(worker_id, announce, attempt_ids, now, speaker.name)
 
     def answer(self, worker_id: Sized, attempt_id: bytes, asks: int, body: Frames, now: float) -> None:
@@ -77,13 +77,13 @@ class Signed:
 
     def lose_worker(self, worker_id: Sized, now: float) -> None:
         """Give up what a worker has and is ready for."""
-        self._keys.pop(worker_id, None)
+        self._workers.pop(worker_id, None)
         self._dispatcher.lose_worker(worker_id, now)
 
     def turn_out(self, now: float) -> None:
         """Give up what workers have that are not authorized any more."""
-        for worker_id, key in list(self._keys.items()):
-            if not self._admission.may_work(key):
+        for worker_id, worker in list(self._workers.items()):
+            if not self._admission.may_work(worker):
                 self.lose_worker(worker_id, now)
 
     def _may_tell(self, attempt_id: Sized) -> bool:
