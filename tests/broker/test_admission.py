@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from admission_support import FAILED, REFUSED, SUCCEEDED, Gate, Guarded, gate, guard, next_one, watched
+from guarded_support import FAILED, REFUSED, SUCCEEDED, Gate, Guarded, gate, guard, next_one, watched
 
 from zmqbroker.broker import admission
 from zmqbroker.broker.control import Control

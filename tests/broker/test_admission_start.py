@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import zmq
-from admission_support import ANY_PORT, Gate, Guarded, gate, guard, handshake
 from conftest import LOOPBACK, Peers, Running
 from control_support import Asker
+from guarded_support import ANY_PORT, Gate, Guarded, gate, guard, handshake
 
 from zmqbroker import Broker
 from zmqbroker.broker import admission
