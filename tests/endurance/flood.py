@@ -1,7 +1,9 @@
-"""Strangers at the door: mute connections, as many as are wanted, and handshakes that fail, one after the other.
+"""Strangers at the door: mute connections, as many as are wanted, or handshakes that fail, one after the other.
 
-python tests/endurance/flood.py HOST PORT KEY MUTE; KEY is the broker's public key. It says `flooding` when so many are
-connected, and goes on until it is ended.
+python tests/endurance/flood.py hold ADDRESS NUMBER
+python tests/endurance/flood.py knock ADDRESS KEY
+
+ADDRESS is one of TCP, KEY the broker's public key. It says `flooding` when it has begun, and goes on until it is ended.
 """
 
 import os
@@ -9,8 +11,6 @@ import resource
 import selectors
 import socket
 import sys
-import threading
-from itertools import count
 
 import zmq
 
@@ -18,22 +18,26 @@ AT_ONCE = 20  # sockets with keys that nobody knows, and half as many plain ones
 HANDSHAKES_MS = 200  # until they are closed for others
 
 
-def hold(host: str, port: int, number: int) -> None:
+def hold(address: str, number: int) -> None:
     """Hold so many connections that say nothing, and connect again where one is closed."""
+    host, port = address.removeprefix("tcp://").split(":")
     selector = selectors.DefaultSelector()
-    for opened in count(1):
-        if opened > number:
-            if opened == number + 1:
-                print("flooding", flush=True)
-            ended, _ = selector.select()[0]
-            selector.unregister(ended.fileobj)
-            ended.fileobj.close()  # type: ignore[union-attr]
-        selector.register(socket.create_connection((host, port)), selectors.EVENT_READ)
+    for _ in range(number):
+        selector.register(socket.create_connection((host, int(port))), selectors.EVENT_READ)
+    print("flooding", flush=True)
+    while True:
+        for ended, _ in selector.select():
+            said = ended.fileobj.recv(1000)  # type: ignore[union-attr]
+            if not said:  # else it is the greeting
+                selector.unregister(ended.fileobj)
+                ended.fileobj.close()  # type: ignore[union-attr]
+                selector.register(socket.create_connection((host, int(port))), selectors.EVENT_READ)
 
 
 def knock(address: str, key: bytes) -> None:
     """Come with unknown keys, or without any, again and again."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    print("flooding", flush=True)
     while True:
         strangers = []
         for number in range(AT_ONCE + AT_ONCE // 2):
@@ -50,14 +54,14 @@ def knock(address: str, key: bytes) -> None:
 
 
 def main() -> None:
-    host, port, key, mute = sys.argv[1:]
+    os.nice(19)  # it is to cost the broker what it costs, and nobody the cores
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    threading.Thread(target=knock, args=(f"tcp://{host}:{port}", key.encode()), daemon=True).start()
-    try:
-        hold(host, int(port), int(mute))
-    finally:
-        os._exit(0)
+    what, address, argument = sys.argv[1:]
+    if what == "hold":
+        hold(address, int(argument))
+    else:
+        knock(address, argument.encode())
 
 
 if __name__ == "__main__":
