@@ -5,15 +5,14 @@ the file counts from then on, also for connections that there are. Those are end
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
 import zmq
 
-from zmqbroker.broker.authorized import ADMIN, CLIENT, OBSERVER, WORKER, Authorized, parse_authorized
+from zmqbroker.broker.authorized import ADMIN, CLIENT, OBSERVER, WORKER
+from zmqbroker.broker.authorized_file import AuthorizedFile
 from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.refusals import Refusals, Stranger
 from zmqbroker.broker.report import Report
@@ -38,55 +37,6 @@ LONGEST_TRIAL = 1.0  # seconds for a socket to notice that a stranger it has ref
 POLL_MS = 10
 
 log = logging.getLogger("zmqbroker")
-
-
-class AuthorizedFile:
-    """The file of the authorized, and what it has said last that made sense."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Read it; raises ValueError where that cannot be, or for a bad line."""
-        self.path = Path(path)
-        self.keys: Mapping[str, Authorized] = {}
-        self._seen = self._state()
-        self._is_read = False  # as it was seen
-        self._read()
-
-    def has_changed(self) -> bool:
-        """Look at it, and tell whether somebody else is authorized now.
-
-        What has changed is read when it has not changed any more until the next look: somebody may still be writing.
-        What cannot be read, or has a bad line, is logged, and changes nothing.
-        """
-        seen = self._state()
-        if seen != self._seen:
-            self._seen, self._is_read = seen, False
-        elif not self._is_read:
-            self._is_read = True
-            before = self.keys
-            try:
-                self._read()
-            except ValueError as error:
-                log_safely(log.error, "%s: who was authorized before still is", error)
-            return self.keys != before
-        return False
-
-    def _state(self) -> tuple[int, int, int] | None:
-        """Return what is different when the file has changed; None: there is none."""
-        try:
-            state = os.stat(self.path)
-        except OSError:
-            return None
-        return state.st_mtime_ns, state.st_size, state.st_ino
-
-    def _read(self) -> None:
-        try:
-            if not self.path.is_file():  # what is none may keep its reader waiting
-                raise ValueError(f"cannot read {self.path}: no such file")
-            self.keys = parse_authorized(self.path.read_text(encoding="utf-8"), str(self.path))
-        except OSError as error:
-            raise ValueError(f"cannot read {self.path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ValueError(f"{self.path} is no text") from None
 
 
 class Speaker(NamedTuple):

@@ -18,7 +18,8 @@ from typing import Any
 
 import zmq
 
-from zmqbroker.broker.admission import AuthorizedFile, open_doors
+from zmqbroker.broker.admission import open_doors
+from zmqbroker.broker.authorized_file import AuthorizedFile
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.intake import DEFAULT_RECLAIM, DEFAULT_TRIES
 from zmqbroker.broker.loop import Loop
