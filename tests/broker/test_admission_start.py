@@ -138,6 +138,20 @@ def handshake_while_it_runs(made: Broker, peers: Peers, bound: str, options: dic
         thread.join(20)
 
 
+def test_serve_takes_an_identity_and_says_what_is_wrong_with_one_in_one_line(gate: Gate, start_program):
+    files = "--identity", gate.identity, "--authorized", gate.authorized
+    served = start_program("broker.py", *files, "--control", "none", *(LOOPBACK,) * 3)
+    assert "identities needed" in served.wait_for("^limits ").string
+    assert served.end() == 0
+    gate.write("nonsense\n")
+    refused = start_program("broker.py", *files, *(LOOPBACK,) * 3)
+    assert refused.wait() == 2
+    assert refused.lines[-1].startswith(f"broker.py: {gate.authorized}, line 3: 1 words: ")
+    alone = start_program("broker.py", *files[:2], *(LOOPBACK,) * 3)
+    assert alone.wait() == 2
+    assert "identity and authorized go together" in alone.lines[-1]
+
+
 # Without identities
 
 
