@@ -46,7 +46,10 @@ class Gate:
         self.write()
 
     def write(self, more: str = "") -> None:
-        self.authorized.write_text("# who may come in\n\n" + "".join(self.lines.values()) + more)
+        """Replace the file in one step: it is looked at so often here that it would be seen half written."""
+        new = self.authorized.with_name("new")
+        new.write_text("# who may come in\n\n" + "".join(self.lines.values()) + more)
+        new.replace(self.authorized)
 
     def keys(self, own: Identity) -> dict[str, Any]:
         """Return what a socket needs to come in."""
