@@ -21,9 +21,10 @@ from helpers import PATIENCE, wait_until
 from library_support import Gate, working
 
 from zmqbroker import Client, TaskFailed
-from zmqbroker.commands.screen import shares
+from zmqbroker.commands.screen import picture, shares
 from zmqbroker.commands.tables import Column, Page, Row, cut, short, size, span, squeeze, width
 from zmqbroker.transport.control import PATIENCE as CONTROL_PATIENCE
+from zmqbroker.transport.control import ControlSocket
 from zmqbroker.transport.places import ONLY_PLACE
 
 __all__ = ["place"]  # a fixture
@@ -144,6 +145,24 @@ def test_the_status_of_a_broker_fits_one_screen_and_is_0_when_all_is_well(broker
     assert re.search(r"^ +1 +\S+ +default +1 of 3 +\S+ s +one \(", ran.out, re.MULTILINE)
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "\x1b" not in ran.out
+
+
+def test_the_status_says_where_anybody_may_come_in_and_who_was_refused(start: Callable[..., Running]):
+    running = start(control="tcp://127.0.0.1:*", requests="tcp://*:*")
+    with ControlSocket(str(running.broker.control_address), CONTROL_PATIENCE) as asker:
+        status = asker.ask("status")
+    page = Page()
+    lines = picture(page, status, {"workers": [], "total": 0}, None, 24)
+    assert f"no identities are needed at {running.addresses.requests}: whoever" in "\n".join(lines)
+    eve = {"address": "10.0.0.5", "key": "k" * 40, "where": "ready", "reason": "unknown", "count": 1234, "age": 90.0}
+    status |= {"open_to": [], "refusals": {"total": 1235, "last": [eve, eve | {"key": "", "count": 1}]}}
+    lines = picture(page, status, {"workers": [], "total": 0}, None, 24)
+    assert "identities" not in "\n".join(lines)
+    assert [line.split() for line in lines[-3:]] == [
+        ["REFUSED", "AT", "AGO", "ADDRESS", "KEY", "REASON"],
+        ["1,234", "ready", "90", "s", "10.0.0.5", "k" * 40, "unknown"],
+        ["1", "ready", "90", "s", "10.0.0.5", "-", "unknown"],
+    ]
 
 
 def test_the_status_is_1_while_tasks_wait_in_a_queue_that_no_worker_asks_from(broker: Running):

@@ -100,7 +100,7 @@ def test_what_the_protocol_says_is_told_by_the_control_socket_is_what_the_code_t
     status = core.inquire("status")
     (task,), (worker,) = (core.inquire(ask)[ask] for ask in ("tasks", "workers"))
     by_the_desk = {"version", "pid", "addresses", "uptime", "state", "memory", "descriptors"}
-    by_the_desk |= {"busy", "longest_turn", "sockets"}
+    by_the_desk |= {"busy", "longest_turn", "sockets", "identities", "open_to", "refusals"}
     assert named_in("What is told of a broker") == set(status) | by_the_desk
     assert named_in("What is told of a queue") == set(status["queues"][0])
     assert named_in("What is told of a worker") == set(worker)

@@ -9,6 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 import zmq
 
+from zmqbroker.broker.admission import open_doors
+from zmqbroker.broker.authorized_file import AuthorizedFile
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.intake import DEFAULT_RECLAIM, DEFAULT_TRIES
 from zmqbroker.broker.loop import Loop
@@ -27,8 +30,9 @@ from zmqbroker.broker.store.journal import DEFAULT_KEEP, DEFAULT_KEEP_FAILED, Jo
 from zmqbroker.broker.store.sqlite import DEFAULT_FLOOR, SqliteStore
 from zmqbroker.broker.task import BackOff
 from zmqbroker.transport import descriptors
-from zmqbroker.transport.addresses import refuse_inproc
+from zmqbroker.transport.addresses import refuse_inproc, refuse_unencrypted
 from zmqbroker.transport.binding import LONGEST_HEARTBEAT, SocketOptions
+from zmqbroker.transport.identity import read_secret
 from zmqbroker.transport.keep_alive import KeepAlive
 from zmqbroker.transport.limits import is_number, is_whole
 from zmqbroker.transport.notify import ServiceManager
@@ -67,6 +71,8 @@ class Broker:
         keep_alive: KeepAlive = KeepAlive(),  # noqa: B008 (it is immutable)
         heartbeat: float | None = None,
         control: str | None = None,
+        identity: str | os.PathLike[str] | None = None,
+        authorized: str | os.PathLike[str] | None = None,
         store: str | os.PathLike[str] | None = None,
         store_floor: int = DEFAULT_FLOOR,
         keep: float = DEFAULT_KEEP,
@@ -83,12 +89,14 @@ class Broker:
         `limits` and `limits_waiting` say for queues, by name, how many tasks may run at once, or wait. A peer is taken
         for dead when TCP's `keep_alive` says so, a worker when it was silent for `heartbeat` seconds (0 or None:
         however silent). `control` is the address for questions: `auto` has one made that only the same user can open;
-        None: there is none. `store` is the file where durable tasks are, which is made if it is not there; None: there
-        is none. While less than `store_floor` bytes are free on its disk no durable tasks are taken in. Their outcomes
-        are kept for `keep` seconds, those without a result for `keep_failed`, if that is more; what a worker had when
-        an earlier run ended is given up when it tells nothing of it for `reclaim` seconds. `context` is shared with the
-        peers of inproc addresses; None makes one with `io_threads` of ZeroMQ's. Raises ValueError for an address that
-        cannot be bound and for a limit out of its range, OSError without descriptors, StoreError for a file that is no
+        None: there is none. `identity` is the file with the broker's keys: then all is encrypted, and only whoever is
+        in the file `authorized`, which is looked at each second, is let in; None: anybody is. `store` is the file where
+        durable tasks are, which is made if it is not there; None: there is none. While less than `store_floor` bytes
+        are free on its disk no durable tasks are taken in. Their outcomes are kept for `keep` seconds, those without a
+        result for `keep_failed`, if that is more; what a worker had when an earlier run ended is given up when it tells
+        nothing of it for `reclaim` seconds. `context` is shared with the peers of inproc addresses; None makes one with
+        `io_threads` of ZeroMQ's. Raises ValueError for an address that cannot be bound, for a limit out of its range
+        and for identities that do not keep strangers out, OSError without descriptors, StoreError for a file that is no
         store, or that another broker has.
         """
         numbers = {"tries": tries, "timeout": timeout, "retry_delay": retry_delay, "max_waiting": max_waiting}
@@ -105,20 +113,28 @@ class Broker:
         if not is_whole(io_threads, 1, MOST_IO_THREADS):
             raise ValueError(f"io_threads must be 1 to {MOST_IO_THREADS}, not {io_threads!r:.50}")
         keep_alive.check()
+        if (identity is None) != (authorized is None):
+            raise ValueError("identity and authorized go together: the broker's keys, and whoever may come in")
+        addresses = [requests, ready, results, *([control] if control else [])]
         if context is None:
-            refuse_inproc(requests, ready, results, *([control] if control else []))
+            refuse_inproc(*addresses)
+        if identity is not None:
+            refuse_unencrypted(*addresses)
         if heartbeat and heartbeat > LONGEST_HEARTBEAT:
             raise ValueError(f"heartbeat must be 0 to {LONGEST_HEARTBEAT:g}, not {heartbeat}")
         most = descriptors.raise_limit()
         if most < FEW_DESCRIPTORS:
             log.warning("only %d descriptors, one for each connection: raise `ulimit -Hn` for more", most)
         options = SocketOptions(max_size or 0, keep_alive, heartbeat or 0.0)
-        self._store = None if store is None else SqliteStore(Path(store), store_floor)
-        try:
-            self._sockets = Sockets(Addresses(requests, ready, results), control, options, context, io_threads)
-        except BaseException:
-            _close_store(self._store)
-            raise
+        keys = None if identity is None or authorized is None else (read_secret(identity), AuthorizedFile(authorized))
+        with ExitStack() as undoing:
+            self._store = None if store is None else SqliteStore(Path(store), store_floor)
+            undoing.callback(_close_store, self._store)
+            three = Addresses(requests, ready, results)
+            self._sockets = Sockets(three, control, options, context, io_threads, keys and keys[0])
+            undoing.callback(self._sockets.close)
+            admission = None if keys is None else open_doors(self._sockets, *keys)
+            undoing.pop_all()
         self._at_rest = threading.Event()  # `run` is not running
         self._at_rest.set()
         self._forgotten = weakref.finalize(self, _close_forgotten, self._sockets, self._at_rest, self._store)
@@ -145,7 +161,8 @@ class Broker:
         for name, limit in (limits_waiting or {}).items():
             self._dispatcher.queues.set_limit_waiting(name, limit or None)
         shutdown, max_waiting, max_size = Shutdown(drain or 0.0), max_waiting or 0, max_size or 0
-        self._loop = Loop(self._sockets, self._dispatcher, shutdown, max_waiting, max_size, self._store)
+        self._loop = Loop(self._sockets, self._dispatcher, shutdown, max_waiting, max_size, self._store, admission)
+        _warn_of_openness(self._sockets.open_to_all)
         self.service_manager = ServiceManager()  # who hears how `run` goes on: nobody, if it was not set before
         self.owns_process = False  # nothing else runs there, so `run` may tune Python; to be set before
         self._has_loaded = self._store is None
@@ -215,6 +232,16 @@ class Broker:
             self._sockets.close()
         finally:
             _close_store(self._store)
+
+
+def _warn_of_openness(addresses: list[str]) -> None:
+    """Say that anybody may come in, where it is not only this machine that can."""
+    if addresses:
+        log.warning(
+            "WITHOUT IDENTITIES, whoever reaches %s may send tasks, take and answer them: give --identity and "
+            "--authorized, or listen on 127.0.0.1; see docs/security.md",
+            ", ".join(addresses),
+        )
 
 
 def _close_store(store: SqliteStore | None) -> None:

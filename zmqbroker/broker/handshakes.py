@@ -28,6 +28,7 @@ class Handshakes:
         self.monitor = open_monitor(context, watched, CAME | IS_WELCOME | ENDED)
         self.monitor.get(EVENTS)  # its descriptor tells nothing before somebody has looked
         self._failed = 0  # connections that ended before their handshake was over, since somebody asked
+        self.refused = 0  # of those whose handshake is not over, by whoever judges them, which is told by itself
         self.open: set[int] = set()  # the descriptors of the connections that there are, as far as `ended` was read
         self._watched = watched
         self._newcomers = Newcomers()
@@ -50,8 +51,13 @@ class Handshakes:
                 yield event.value
 
     def failed(self) -> int:
-        """Return how many connections have ended before their handshake was over, since this was asked."""
-        failed, self._failed = self._failed, 0
+        """Return how many connections have ended before their handshake was over, since this was asked.
+
+        As many are left out as were `refused`.
+        """
+        left_out = min(self._failed, self.refused)
+        failed, self._failed = self._failed - left_out, 0
+        self.refused = min(self.refused - left_out, len(self._newcomers))
         return failed
 
     def close(self) -> None:
@@ -66,6 +72,9 @@ class Newcomers:
     def __init__(self) -> None:
         self._descriptors: set[int] = set()
         self._welcome = 0  # of these, but which is not known
+
+    def __len__(self) -> int:
+        return len(self._descriptors)
 
     def came(self, descriptor: int) -> None:
         """Note a new connection."""

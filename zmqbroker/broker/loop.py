@@ -14,6 +14,7 @@ from typing import Any
 
 import zmq
 
+from zmqbroker.broker.admission import Admission
 from zmqbroker.broker.deadlines import Pause
 from zmqbroker.broker.desk import Desk
 from zmqbroker.broker.dispatch import Dispatcher
@@ -51,16 +52,21 @@ class Loop:
         max_waiting: int,
         max_size: int,
         store: Store | None,
+        admission: Admission | None,
     ) -> None:
-        """Prepare the first turn; `max_waiting` is in tasks, `max_size` in bytes of a body, and 0 means no limit."""
+        """Prepare the first turn; `max_waiting` is in tasks, `max_size` in bytes of a body, and 0 means no limit.
+
+        `store` None: there is none; `admission` None: everybody may come in and speak.
+        """
         self._poller, self._alarm, self._requests = sockets.poller, sockets.alarm, sockets.requests
         self._dispatcher = dispatcher
         self._now = monotonic()  # of this turn
         self._traffic = Traffic(dispatcher.counters, self._now)
         self._shutdown = shutdown
         self._max_waiting = max_waiting
-        self._report = Report()
-        self._receiver = Receiver(sockets, dispatcher, self._traffic, self._report, max_size)
+        self._admission = admission
+        self._report = Report() if admission is None else admission.report
+        self._receiver = Receiver(sockets, dispatcher, self._traffic, self._report, max_size, admission)
         self._sender = Sender(sockets, dispatcher, self._report)
         self._storing = None if store is None else Storing(store, dispatcher, self._sender.send_stored)
         self._reading = True  # requests; not while the queue is full
@@ -68,6 +74,7 @@ class Loop:
         self._polled: list[tuple[Any, int]] = []  # what was readable in this turn
         self._pause = Pause(self._now)
         self._next_look = self._now
+        self._longest_wait = LONGEST_WAIT if admission is None else LOOK_INTERVAL
         self._wake_by = self._now  # for that look, if for nothing else
         self._manager = ServiceManager()
         self._garbage: Garbage | None = None
@@ -173,17 +180,19 @@ class Loop:
     def _look_around(self) -> None:
         """Do what is to be done from time to time, however much or little else there is.
 
-        A service manager hears that the loop goes on, garbage is collected, and the log says so while nobody can
-        connect because there are no descriptors.
+        A service manager hears that the loop goes on, garbage is collected, whoever is not authorized any more is cut
+        off, and the log says so while nobody can connect because there are no descriptors.
         """
         self._traffic.look(self._now)
+        if self._admission is not None and self._admission.look():
+            self._receiver.turn_out(self._now)
         if self._garbage is not None:
             self._garbage.collect_if_due(self._dispatcher.unsettled, self._now)
         if self._manager.due <= self._now:
             self._manager.tell_alive(self._now)
         if not descriptors.is_any_left():
             self._report.no_descriptors(self._now)
-        self._wake_by = min(self._now + LONGEST_WAIT, self._manager.due)
+        self._wake_by = min(self._now + self._longest_wait, self._manager.due)
         self._next_look = min(self._now + LOOK_INTERVAL, self._manager.due)
 
     def _room(self) -> int:
@@ -203,7 +212,9 @@ class Loop:
             sockets.workers.monitor: partial(receiver.receive_ready, is_lost=True),
         }
         for where, watched in sockets.watched.items():
-            serve[watched.fileno()] = partial(receiver.watch, watched, where)
+            serve[watched.fileno()] = partial(receiver.watch, watched, where.upper())
+        if sockets.zap is not None and self._admission is not None:
+            serve[sockets.zap] = self._admission.judge
         if self._desk is not None:
             serve[self._desk.socket] = partial(self._answer_questions, self._desk)
         return serve
@@ -213,7 +224,16 @@ class Loop:
 
     def _open_desk(self, sockets: Sockets, store: Store | None) -> Desk:
         count_malformed = partial(self._receiver.count_malformed, CONTROL)
-        return Desk(sockets, self._dispatcher, self._shutdown, self._traffic, self._drain, store, count_malformed)
+        return Desk(
+            sockets,
+            self._dispatcher,
+            self._shutdown,
+            self._traffic,
+            self._drain,
+            store,
+            count_malformed,
+            self._admission,
+        )
 
     def _answer_questions(self, desk: Desk, now: float) -> None:
         """Answer some where that is due, or nothing else is to be done."""

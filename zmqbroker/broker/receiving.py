@@ -3,15 +3,17 @@
 What it looks like on the wire is in `wire`, and what comes of it is decided in `dispatch`.
 """
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from contextlib import suppress
 
 import zmq
 
 from zmqbroker import __version__, wire
+from zmqbroker.broker.admission import CHOSEN, Admission, Door, ignore
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.report import Report
+from zmqbroker.broker.signed import Signed
 from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.traffic import READY, REQUESTS, RESULTS, Traffic
 from zmqbroker.transport.messages import Inbox, send
@@ -25,18 +27,39 @@ class Receiver:
     """Reads the broker's three sockets."""
 
     def __init__(
-        self, sockets: Sockets, dispatcher: Dispatcher, traffic: Traffic, report: Report, max_size: int
+        self,
+        sockets: Sockets,
+        dispatcher: Dispatcher,
+        traffic: Traffic,
+        report: Report,
+        max_size: int,
+        admission: Admission | None,
     ) -> None:
-        """Prepare; `max_size` is in bytes of a body, and 0 means no limit."""
+        """Prepare; `max_size` is in bytes of a body, and 0 means no limit; `admission` None: everybody may speak."""
         self._ready, self._workers = sockets.ready, sockets.workers
-        self._requests_in = traffic.watch(REQUESTS, Inbox(sockets.requests, BATCH, self._refuse_long))
-        self._ready_in = traffic.watch(READY, Inbox(sockets.ready, BATCH, self._ignore_long))
-        self._results_in = traffic.watch(RESULTS, Inbox(sockets.results, BATCH, self._lose_long))
-        self._dispatcher = dispatcher
+        self._admission = admission
+        self._requests_in = traffic.watch(
+            REQUESTS, self._inbox(REQUESTS, sockets.requests, self._refuse_long, self._refuse_chosen)
+        )
+        self._ready_in = traffic.watch(READY, self._inbox(READY, sockets.ready, self._ignore_long))
+        self._results_in = traffic.watch(RESULTS, self._inbox(RESULTS, sockets.results, self._lose_long))
+        self._dispatcher = dispatcher if admission is None else Signed(dispatcher, admission)
         self._traffic = traffic
         self._report = report
         self._max_size = max_size
         self._now = 0.0  # of what is being read
+
+    def _inbox(
+        self,
+        where: str,
+        socket: zmq.Socket[bytes],
+        on_too_long: Callable[[Frames], None],
+        on_chosen: Callable[[Frames], None] = ignore,
+    ) -> Inbox | Door:
+        """Return what reads a socket; with identities only what those say who may speak there."""
+        if self._admission is None:
+            return Inbox(socket, BATCH, on_too_long)
+        return self._admission.door(where, socket, BATCH, on_too_long, on_chosen)
 
     @property
     def has_all_results(self) -> bool:
@@ -87,6 +110,8 @@ class Receiver:
     def _meet(self, message: Frames, frame: zmq.Frame) -> None:
         """Hear a worker whose connection is not known yet, or may be a new one."""
         workers, dispatcher = self._workers, self._dispatcher
+        if self._admission is not None:
+            self._admission.turn_to(frame)
         has_left = workers.has_left(message[0], frame)
         if not has_left:
             for worker in workers.note(message[0], frame):
@@ -94,6 +119,11 @@ class Receiver:
         self._hear(message)
         if has_left:
             dispatcher.lose_worker(message[0], self._now)
+
+    def turn_out(self, now: float) -> None:
+        """Give up what workers have that are not authorized any more."""
+        if isinstance(self._dispatcher, Signed):
+            self._dispatcher.turn_out(now)
 
     def watch(self, handshakes: Handshakes, where: str, now: float) -> None:
         """Say so when somebody has come to a socket and left before it said what it is."""
@@ -169,6 +199,14 @@ class Receiver:
     def _refuse_long(self, start: Frames) -> None:
         error = wire.parse_start(start)
         self._dispatcher.refuse(error.envelope, error.header, INVALID, str(error))
+
+    def _refuse_chosen(self, message: Frames) -> None:
+        """Refuse a request whose sender chose its routing id: somebody else may have that when the reply comes."""
+        try:
+            envelope, _, header = wire.parse_request(message)
+        except wire.MalformedRequestError as error:
+            envelope, header = error.envelope, error.header
+        self._dispatcher.refuse(envelope, header, INVALID, CHOSEN)
 
     def _ignore_long(self, start: Frames) -> None:
         self.count_malformed("ready", wire.MalformedError(f"a message of more than {wire.MOST_FRAMES} frames"))

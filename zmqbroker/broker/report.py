@@ -6,10 +6,16 @@ from math import inf
 
 from zmqbroker import wire
 from zmqbroker.broker.queues import Queue
+from zmqbroker.broker.refusals import Stranger
 from zmqbroker.broker.task import NOBODY, Record, Task, Worker
 from zmqbroker.transport.limited_log import LimitedLog, Text, printable, task_name
 
-BELONGING = {"REQUESTS": "REQ and DEALER", "READY": "REQ and DEALER", "RESULTS": "PUSH"}  # sockets, by the broker's
+BELONGING = {  # sockets, by the broker's
+    "REQUESTS": "REQ and DEALER",
+    "READY": "REQ and DEALER",
+    "RESULTS": "PUSH",
+    "CONTROL": "REQ and DEALER",
+}
 MOST_MOVES = 20  # workers that are told of by name when they come, and when they leave, in an interval of the log
 MOST_QUEUES = 5  # of a worker, that are named
 LONGEST_NAME = 200  # characters of a worker's
@@ -20,7 +26,8 @@ log = logging.getLogger("zmqbroker")
 class Report:
     """The broker's log: every attempt and outcome for who wants to know, else what goes wrong, at a limited rate."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_identities: bool = False) -> None:
+        self._has_identities = has_identities
         self.is_verbose = log.isEnabledFor(logging.DEBUG)
         self.due = inf  # when `flush` has something to say; inf: nothing is held back
         self._limited = LimitedLog(log, BELONGING)
@@ -79,11 +86,17 @@ class Report:
         self._warn("unserved", f"no worker asks from the queue {queue.name}: {queue.waiting} tasks wait there", now)
 
     def stranger(self, where: str, now: float) -> None:
-        """Tell of a connection that ended before its peer had said what it is, to REQUESTS, READY or RESULTS."""
+        """Tell of a connection that ended before its peer had said what it is, to a socket of this name."""
+        wrong = "no identity, or another one expected; or " if self._has_identities else ""
         what = (
-            f"a wrong address (only {BELONGING[where]} sockets belong there), or who left at once, as a port scan does"
+            f"{wrong}a wrong address (only {BELONGING[where]} sockets belong there), or who left at once, as a port "
+            "scan does"
         )
         self._warn(where, f"a connection to {where} was over before its handshake: {what}", now)
+
+    def refused(self, stranger: Stranger, now: float) -> None:
+        """Tell of somebody who may not come in, or speak."""
+        self._warn(f"refused at {stranger.where}", partial(_refusal, stranger), now)
 
     def no_descriptors(self, now: float) -> None:
         """Tell that nobody can connect."""
@@ -106,6 +119,11 @@ class Report:
 
     def _plan(self) -> None:
         self.due = min(self._limited.next_due(), self._moves.next_due())
+
+
+def _refusal(stranger: Stranger) -> str:
+    key = f"with the key {stranger.key}" if stranger.key else "without a key"
+    return f"refused at {stranger.where.upper()}: {stranger.address or 'somebody'} {key}: {stranger.reason}"
 
 
 def _name(task: Task) -> str:

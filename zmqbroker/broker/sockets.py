@@ -10,12 +10,16 @@ import zmq
 
 from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.liveness import Connections
+from zmqbroker.broker.traffic import CONTROL, READY, REQUESTS, RESULTS
 from zmqbroker.transport import descriptors
-from zmqbroker.transport.addresses import IPC
+from zmqbroker.transport.addresses import IPC, is_exposed
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.binding import SocketOptions, bind, open_control, open_socket
+from zmqbroker.transport.curve import guard
+from zmqbroker.transport.identity import Identity
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.places import AUTO, own_place
+from zmqbroker.transport.zap import open_zap
 
 DESCRIPTORS = 20  # that they take without any connection: an alarm, ZeroMQ's own, sockets, listeners, some to spare
 UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
@@ -43,14 +47,17 @@ class Sockets:
         options: SocketOptions,
         context: zmq.Context[Any] | None,
         io_threads: int,
+        identity: Identity | None = None,
     ) -> None:
         """Open and bind them; `control` None: there is none; `context` None makes one with so many threads.
 
-        Raises ValueError as `bind` does, OSError without descriptors.
+        With an `identity` they ask by ZAP about whoever comes. Raises ValueError as `bind`, `open_zap` and `guard` do,
+        OSError without descriptors.
         """
         descriptors.need(DESCRIPTORS, "a broker")
         self.poller = zmq.Poller()
         self._process = os.getpid()
+        self._identity = identity
         self._closing = ExitStack()  # what `close` undoes, the last first
         with ExitStack() as undoing:
             undoing.callback(self.close)
@@ -58,25 +65,35 @@ class Sockets:
             self.context = context or zmq.Context(io_threads)
             if context is None:
                 self._closing.callback(self.context.term)
-            self.results = self._polled(open_socket(self.context, zmq.PULL, options))
-            self.requests = self._polled(open_socket(self.context, zmq.ROUTER, options, UNREAD_REPLIES))
-            self.ready = self._polled(open_socket(self.context, zmq.ROUTER, options))
+            self.zap = None if identity is None else self._polled(open_zap(self.context))
+            self.opened: dict[str, zmq.Socket[bytes]] = {}  # by what comes there
+            self.results = self._opened(RESULTS, open_socket(self.context, zmq.PULL, options))
+            self.requests = self._opened(REQUESTS, open_socket(self.context, zmq.ROUTER, options, UNREAD_REPLIES))
+            self.ready = self._opened(READY, open_socket(self.context, zmq.ROUTER, options))
             self.workers = Connections(self.context, self.ready)
             self._closing.callback(self.workers.close)
             self.poller.register(self.workers.monitor, zmq.POLLIN)
-            self.watched = {"REQUESTS": self._watch(self.requests), "RESULTS": self._watch(self.results)}
-            opened = (self.requests, self.ready, self.results)
-            self.addresses = Addresses(*map(bind, opened, addresses))
+            self.watched = {where: self._watch(self.opened[where]) for where in (REQUESTS, RESULTS)}
+            self.addresses = Addresses(*map(bind, (self.requests, self.ready, self.results), addresses))
             self.control: zmq.Socket[bytes] | None = None
             self.control_address = self._open_control(control)  # None: there is none
             undoing.pop_all()
 
     @property
+    def handshakes(self) -> dict[str, Handshakes]:
+        """Who comes and goes, of each socket where that is watched."""
+        return {READY: self.workers.handshakes} | self.watched
+
+    @property
     def connections(self) -> dict[str, int]:
-        """How many connections there are to the sockets of clients and workers."""
-        handshakes = {"ready": self.workers.handshakes}
-        handshakes |= {where.lower(): watched for where, watched in self.watched.items()}
-        return {where: len(watched.open) for where, watched in handshakes.items()}
+        """How many connections there are to each of these."""
+        return {where: len(watched.open) for where, watched in self.handshakes.items()}
+
+    @property
+    def open_to_all(self) -> list[str]:
+        """The addresses where whoever reaches this machine may do anything."""
+        addresses = [*self.addresses, *([self.control_address] if self.control_address else [])]
+        return [] if self._identity else list(filter(is_exposed, addresses))
 
     @property
     def are_inherited(self) -> bool:
@@ -89,6 +106,7 @@ class Sockets:
             return None
         opened = open_control(self.context)
         try:
+            self._guard(CONTROL, opened)
             bound = bind(opened, f"ipc://{own_place()}" if address == AUTO else address)
         except (OSError, ValueError) as error:
             opened.close()
@@ -99,7 +117,20 @@ class Sockets:
         if address == AUTO:
             self._closing.callback(_remove, Path(bound.removeprefix(IPC)))  # libzmq leaves it there
         self.control = self._polled(opened)
+        if self._identity is not None:
+            self.opened[CONTROL] = opened
+            self.watched[CONTROL] = self._watch(opened)
         return bound
+
+    def _opened(self, where: str, opened: "zmq.Socket[bytes]") -> "zmq.Socket[bytes]":
+        """Have a socket for clients or workers, guarded if there is an identity."""
+        self.opened[where] = self._polled(opened)
+        self._guard(where, opened)
+        return opened
+
+    def _guard(self, where: str, opened: "zmq.Socket[bytes]") -> None:
+        if self._identity is not None:
+            guard(opened, self._identity, where)
 
     def _polled(self, opened: Polled) -> Polled:
         """Have the loop wait for what is readable, and `close` close it."""

@@ -3,14 +3,24 @@
 It costs a reading of the clock for each turn, and an addition for each batch of messages; messages cost nothing.
 """
 
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from zmqbroker.broker.counters import Counters
-from zmqbroker.transport.messages import Inbox
 
 SPAN = 60.0  # seconds after which the longest turn begins to be forgotten
 
 REQUESTS, READY, RESULTS, CONTROL = "requests", "ready", "results", "control"  # the sockets
+
+
+class Counted(Protocol):
+    """What messages are read from."""
+
+    @property
+    def received(self) -> int:
+        """The number of messages that came."""
+
+
+Read = TypeVar("Read", bound=Counted)
 
 
 class Traffic:
@@ -25,10 +35,10 @@ class Traffic:
         self._next = now + SPAN  # when the next one begins
         self._counters = counters
         self._seen = counters.malformed  # messages that a socket has been charged with
-        self._inboxes: dict[str, Inbox] = {}
+        self._inboxes: dict[str, Counted] = {}
         self._malformed: dict[str, int] = {}
 
-    def watch(self, where: str, inbox: Inbox) -> Inbox:
+    def watch(self, where: str, inbox: Read) -> Read:
         """Tell from now on of what comes there; return the inbox."""
         self._inboxes[where] = inbox
         self._malformed[where] = 0

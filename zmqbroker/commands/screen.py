@@ -38,6 +38,14 @@ FAILURES = (
     Column("ATTEMPTS", is_number=True),
     Column("REASON", cut_by=cut),
 )
+REFUSALS = (
+    Column("REFUSED", is_number=True),
+    Column("AT"),
+    Column("AGO", is_number=True),
+    Column("ADDRESS", cut_by=squeeze),
+    Column("KEY", cut_by=cut),
+    Column("REASON", cut_by=cut),
+)
 
 
 class Section(NamedTuple):
@@ -66,6 +74,7 @@ def picture(page: Page, status: Answer, found: Answer, before: Answer | None, he
         Section(workers.COLUMNS, [workers.worker_row(worker) for worker in found["workers"]], found["total"]),
         Section(SLOWEST, [_slow_row(task) for task in status["slowest"]], len(status["slowest"])),
         Section(FAILURES, [_failure_row(failure) for failure in status["failures"]], len(status["failures"])),
+        _refusals(status),
     ]
     sections = [section for section in sections if section.rows]
     room = height - len(lines) - 2 * len(sections)
@@ -148,7 +157,7 @@ def _within(share: float, counts: list[int], bounds: list[float]) -> str:
 
 def _alarms(page: Page, status: Answer) -> list[str]:
     """Return the lines that say what is wrong, if something is."""
-    return [page.line(text, RED) for text in (_unserved(status), _low(status.get("store"))) if text]
+    return [page.line(text, RED) for text in (_unserved(status), _low(status.get("store")), _open(status)) if text]
 
 
 def _unserved(status: Answer) -> str:
@@ -168,6 +177,12 @@ def _low(store: Answer | None) -> str:
     if store["refusing"]:
         return f"new tasks are not stored: {free} are free on the store's disk, the floor is {floor}"
     return f"the store's disk is nearly full: {free} are free, and below {floor} new tasks are not stored"
+
+
+def _open(status: Answer) -> str:
+    """Say where anybody may come in, who reaches this machine; empty: nowhere."""
+    where = ", ".join(status.get("open_to") or ())
+    return where and f"no identities are needed at {where}: whoever reaches that may do anything"
 
 
 def _rate(status: Answer, before: Answer | None) -> str:
@@ -207,6 +222,16 @@ def _titled(section: Section, shown: int) -> list[Column]:
     if shown < section.total and not last.title:
         last = last._replace(title=f"{shown} of {section.total:,}")
     return [*others, last]
+
+
+def _refusals(status: Answer) -> Section:
+    refusals = status.get("refusals") or {"last": []}
+    return Section(REFUSALS, [_refusal_row(one) for one in refusals["last"]], len(refusals["last"]))
+
+
+def _refusal_row(one: Answer) -> Row:
+    key, why = one["key"] or NONE, one["reason"]
+    return Row([number(one["count"]), one["where"], span(one["age"]), one["address"], key, why])
 
 
 def _slow_row(task: Answer) -> Row:

@@ -141,6 +141,18 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         "same user can open; none: there is none (default: %(default)s)",
     )
     add(
+        "--identity",
+        metavar="FILE",
+        help="encrypt everything, with the keys in this file, NAME.secret of `zmqbroker identity new NAME`, and let in "
+        "only who is authorized (default: none; anybody is let in)",
+    )
+    add(
+        "--authorized",
+        metavar="FILE",
+        help="who is let in: a line each with roles (client, worker, observer, admin; joined by commas), a public key "
+        "and a name, as `zmqbroker identity show` prints them. The file is looked at each second; goes with --identity",
+    )
+    add(
         "--store",
         metavar="FILE",
         help="keep the tasks of clients that ask for it in this file, so that they outlive the broker (default: none)",
@@ -220,6 +232,8 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             keep_alive=KeepAlive(*options.keep_alive),
             heartbeat=options.heartbeat,
             control=None if options.control == NO_CONTROL else options.control,
+            identity=options.identity,
+            authorized=options.authorized,
             store=options.store,
             store_floor=options.store_floor,
             keep=options.keep,
@@ -301,6 +315,7 @@ def start_text(broker: Broker, options: argparse.Namespace) -> str:
         *(["clients take turns"] if options.fair else []),
         *(f"at most {limit} tasks of {name} running" for name, limit in dict(options.limit).items() if limit),
         *(f"at most {limit} tasks of {name} waiting" for name, limit in dict(options.limit_waiting).items() if limit),
+        *(["identities needed"] if options.identity else []),
         *([f"stored in {options.store}"] if options.store else []),
         *([f"silent workers cut off after {options.heartbeat:g} s"] if options.heartbeat else []),
     ]

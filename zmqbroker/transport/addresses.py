@@ -56,6 +56,14 @@ def is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= len(str(LAST_PORT)) and 0 < int(text) <= LAST_PORT
 
 
+def is_exposed(bound: str) -> bool:
+    """Tell whether other machines may reach an address that was bound, as far as its number tells."""
+    if not bound.startswith(TCP):
+        return False
+    host = bound.removeprefix(TCP).rpartition(":")[0].strip("[]")
+    return not (is_numeric(host) and ipaddress.ip_address(host).is_loopback)
+
+
 def refuse_inproc(*addresses: str) -> None:
     """Raise ValueError for an inproc address, where there is no context but our own, and for what is no text."""
     for address in addresses:
@@ -65,6 +73,13 @@ def refuse_inproc(*addresses: str) -> None:
                 f"{address} is for who shares a ZeroMQ context: give both sides the same one (context=...), "
                 "or use tcp:// or ipc://"
             )
+
+
+def refuse_unencrypted(*addresses: str) -> None:
+    """Raise ValueError for an inproc address: ZeroMQ knows no identities there."""
+    for address in addresses:
+        if address.startswith(INPROC):
+            raise ValueError(f"{address} knows no identities, which ZeroMQ has for tcp:// and ipc:// alone")
 
 
 def _refuse_other_than_text(address: object) -> None:

@@ -3,7 +3,9 @@
 import errno
 import os
 import resource
+import socket
 import sys
+from contextlib import suppress
 
 NONE_LEFT = (errno.EMFILE, errno.ENFILE)  # of this process, of the system
 
@@ -34,6 +36,12 @@ def count_open() -> int | None:
         return os.stat("/proc/self/fd").st_size or None  # Linux from 6.2 on
     except OSError:
         return None
+
+
+def hang_up(descriptor: int) -> None:
+    """End a connection that ZeroMQ has, which then notices; where that cannot be, it has ended."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def need(number: int, what: str) -> None:

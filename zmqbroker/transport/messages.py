@@ -92,13 +92,13 @@ class Inbox:
             frame = self._socket.recv(NOBLOCK, False)
             message.append(frame.bytes if len(frame) < LARGE_FRAME else frame)
             is_whole = not frame.more
+        self.frame = frame
         if is_whole:
-            self.frame = frame
             yield message
-            self.frame = NO_FRAME
         elif self._on_too_long:
             self._is_skipping = True
             self._on_too_long(message)
+        self.frame = NO_FRAME
 
     def _skip(self) -> bool:
         """Receive and forget the rest of a message, up to a bound; True when that was all."""
