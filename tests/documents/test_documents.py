@@ -168,6 +168,7 @@ def test_all_python_that_is_shown_is_run():
         (GUIDE, "A worker in Python"),
         (GUIDE, LEAVE),
         (OPERATIONS, "One task in three logs"),
+        (SECURITY, "In Python"),
     }
     shown = {
         (document, part.heading)
@@ -228,6 +229,8 @@ def test_five_commands_make_an_encrypted_broker_with_a_worker_and_a_client(start
     start_program(zmqbroker_script, *on_other_addresses(work_options, addresses))
     ran = subprocess.run(["sh", "-c", *on_other_addresses([submit], addresses)], **CAPTURED)
     assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+    snippet = on_other_addresses([section(SECURITY, "In Python").block("python")], addresses)
+    subprocess.run([sys.executable, "-c", *snippet], check=True, **CAPTURED)
     (without, *_) = re.subn(r"--\S*identity \S+ ", "", submit)
     ran = subprocess.run(
         ["sh", "-c", *on_other_addresses([f"{without.rstrip()} --connect-timeout 2"], addresses)], **CAPTURED
