@@ -236,6 +236,21 @@ def test_a_worker_with_a_routing_id_that_it_chose_gets_no_task(guard: Callable[.
     assert guarded.worker(bob).echo() == [b"task"]
 
 
+def test_a_routing_id_is_not_handed_over_to_a_newcomer(guard: Callable[..., Guarded], gate: Gate):
+    alice, mallory = gate.let_in("alice", "client"), gate.let_in("mallory", "client")
+    guarded = guard()
+    client = guarded.client(alice, zmq.DEALER, routing_id=b"chosen")
+    client.send_multipart([b'ZB1 {"key": "k"}', b"", b"task"])
+    assert admission.CHOSEN in client.recv_multipart()[0].decode()
+    other = guarded.client(mallory, zmq.DEALER, routing_id=b"chosen")
+    other.send_multipart([b"", b"task"])
+    guarded.client(mallory, zmq.DEALER).send_multipart([b"", b"a task"])
+    guarded.running.wait_for("accepted", 1)
+    client.send_multipart([b'ZB1 {"key": "k"}', b"", b"task"])
+    assert admission.CHOSEN in client.recv_multipart()[0].decode()
+    assert not other.poll(0)
+
+
 # ZAP
 
 
