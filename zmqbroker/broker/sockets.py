@@ -19,6 +19,7 @@ from zmqbroker.transport.curve import guard
 from zmqbroker.transport.identity import Identity
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.places import AUTO, own_place
+from zmqbroker.transport.routing_ids import make_unguessable
 from zmqbroker.transport.zap import open_zap
 
 DESCRIPTORS = 20  # that they take without any connection: an alarm, ZeroMQ's own, sockets, listeners, some to spare
@@ -55,6 +56,7 @@ class Sockets:
         OSError without descriptors.
         """
         descriptors.need(DESCRIPTORS, "a broker")
+        make_unguessable()
         self.poller = zmq.Poller()
         self._process = os.getpid()
         self._identity = identity
