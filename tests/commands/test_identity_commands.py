@@ -67,6 +67,7 @@ def test_show_refuses_a_secret_file_that_others_may_read(tmp_path: Path):
     assert "may be read by others (mode 0644): chmod 600 it" in ran.err
 
 
+@pytest.mark.slow  # three Pythons for each command
 @pytest.mark.parametrize(
     "command",
     [
