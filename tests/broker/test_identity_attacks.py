@@ -1,4 +1,4 @@
-"""What somebody tries at a broker with an identity who has one role, or none: nothing comes of it. With real sockets."""
+"""What somebody with one role, or with none, tries at a broker with an identity: nothing comes of it. Real sockets."""
 
 import json
 import select
