@@ -215,10 +215,11 @@ def test_a_key_that_gets_another_role_as_well_stays(guard: Callable[..., Guarded
 # Routing ids
 
 
-def test_a_request_with_a_routing_id_that_was_chosen_is_invalid(guard: Callable[..., Guarded], gate: Gate):
+@pytest.mark.parametrize("chosen", [b"chosen", b"\0", b"\0chosen"])
+def test_a_request_with_a_routing_id_that_was_chosen_is_invalid(guard: Callable[..., Guarded], gate: Gate, chosen):
     alice = gate.let_in("alice", "client")
     guarded = guard()
-    client = guarded.client(alice, zmq.DEALER, routing_id=b"chosen")
+    client = guarded.client(alice, zmq.DEALER, routing_id=chosen)
     client.send_multipart([b'ZB1 {"key": "k"}', b"", b"task"])
     header = client.recv_multipart()[0]
     assert admission.CHOSEN in header.decode()

@@ -28,6 +28,16 @@ def test_a_context_that_has_another_zap_handler_is_refused(gate: Gate):
         other.close()
 
 
+def test_a_context_is_free_for_another_broker_as_soon_as_one_was_closed(gate: Gate):
+    with Peers() as peers:
+        with broker(gate, context=peers.context):
+            with pytest.raises(ValueError, match="another ZAP handler"):
+                broker(gate, context=peers.context)
+            Broker(LOOPBACK, LOOPBACK, LOOPBACK, context=peers.context).close()
+        for _ in range(10):  # it might be so by chance
+            broker(gate, context=peers.context).close()
+
+
 def broker(gate: Gate, **options: object) -> Broker:
     addresses = [options.pop(name, LOOPBACK) for name in ("requests", "ready", "results")]
     return Broker(*addresses, **{"identity": gate.identity, "authorized": gate.authorized} | options)  # type: ignore

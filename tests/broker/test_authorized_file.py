@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zmqbroker.broker.authorized_file import AuthorizedFile
+from zmqbroker.broker.authorized_file import LARGEST, AuthorizedFile
 
 KEYS = ["rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "1" * 40]
 
@@ -89,3 +89,10 @@ def test_what_makes_no_sense_is_logged_once_and_changes_nothing(file: Authorized
 def test_comments_alone_are_no_change(file: AuthorizedFile, path: Path):
     path.write_text(f"# a comment\nclient {KEYS[0]} alice\n")
     assert not any(file.has_changed() for _ in range(3))
+
+
+def test_a_file_that_takes_too_long_to_read_changes_nothing(file: AuthorizedFile, path: Path, caplog):
+    path.write_text("#" * LARGEST + "\n")
+    assert not any(file.has_changed() for _ in range(3))
+    assert list(file.keys) == [KEYS[0]]
+    assert "authorized is too large: it may have 4 MiB: who was authorized before still is" in caplog.text

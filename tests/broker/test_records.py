@@ -147,6 +147,15 @@ def test_a_worker_that_is_held_back_is_so_when_it_comes_back_too():
     assert shop.give(LONGEST_PAUSE + FIRST_PAUSE) == [("another", "a")]
 
 
+def test_nobody_is_held_back_for_a_worker_of_another_name_that_has_announced_itself_alike():
+    shop, _ = marked()
+    shop.lose_worker(b"bad", shop.now)
+    shop.announce(b"another", Announce(label="bad", serial=True), [], shop.now, "bob")
+    shop.tasks("a")
+    shop.ask(b"another", 1)
+    assert shop.give(shop.now) == [("another", "a")]
+
+
 @pytest.mark.parametrize(("proven", "doubt"), [(False, FIRST_DOUBT), (True, SHORTEST_DOUBT)])
 def test_without_evidence_a_task_waits_no_longer_for_another_worker_than_two_take(proven: bool, doubt: float):
     core = Core()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import Any
 
 import zmq
@@ -179,7 +179,7 @@ def judge_dealer(desk: Desk, message: Body) -> None:
 def be_library(desk: Desk, address: str) -> None:
     """Be a `zmqbroker.Client` that submits, and cancels some of what it has submitted."""
     window = desk.rng.choice(WINDOWS)
-    settled: SimpleQueue[tuple[str, Future[Any]]] = SimpleQueue()
+    settled: Queue[tuple[str, Future[Any]]] = Queue()
     with zmqbroker.Client(address) as client:
         futures: dict[str, Future[Any]] = {}
         while not desk.is_finished():
@@ -202,7 +202,7 @@ def be_library(desk: Desk, address: str) -> None:
             desk.judge(name, future.result() if error is None else None, str(error).replace("\n", " "))
 
 
-def _put(settled: "SimpleQueue[tuple[str, Future[Any]]]", name: str, future: "Future[Any]") -> None:
+def _put(settled: "Queue[tuple[str, Future[Any]]]", name: str, future: "Future[Any]") -> None:
     settled.put((name, future))
 
 

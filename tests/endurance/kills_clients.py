@@ -10,7 +10,7 @@ import sys
 import time
 from concurrent.futures import Future
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import Any
 
 import zmq
@@ -160,7 +160,7 @@ def be_library(life: str, address: str) -> None:
     """Do all this by `zmqbroker.Client`, and wait for tasks that are not stored too."""
     rng, patience = randomness("client"), Patience()
     books, window = Books(life, rng), rng.choice(WINDOWS)
-    settled: SimpleQueue[tuple[Task, Future[Any]]] = SimpleQueue()
+    settled: Queue[tuple[Task, Future[Any]]] = Queue()
     missing: dict[str, int] = {}  # answers, by task
     with zmqbroker.Client(address) as client, zmqbroker.Client(address) as other:
         while not patience.is_over(missing):
@@ -215,7 +215,7 @@ def text_of(name: str, future: "Future[Any]") -> str:
     return f"{WRONG} {error!r}" if error is not None else outcome_text(name, DONE, future.result(), 0, "")
 
 
-def put(settled: "SimpleQueue[tuple[Any, Future[Any]]]", what: Any, future: "Future[Any]") -> None:
+def put(settled: "Queue[tuple[Any, Future[Any]]]", what: Any, future: "Future[Any]") -> None:
     """Have what became of something come out of a queue."""
     settled.put((what, future))
 

@@ -10,7 +10,7 @@ from collections import deque
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import Any
 from zlib import crc32
 
@@ -59,7 +59,7 @@ def be_fetcher(life: str, address: str) -> None:
     """Fetch what others have left, by `zmqbroker.Client`."""
     rng, patience, journal = randomness("client"), Patience(), Journal()
     left, window = Left(journals(), life, ACCEPTED, "client", FETCHED), rng.choice(WINDOWS)
-    settled: SimpleQueue[tuple[str, Future[Any]]] = SimpleQueue()
+    settled: Queue[tuple[str, Future[Any]]] = Queue()
     outstanding = 0
     with zmqbroker.Client(address) as client:
         while not patience.is_over(outstanding):

@@ -48,6 +48,15 @@ def test_who_is_turned_away_is_told_at_once_and_then_at_growing_intervals():
     assert said == [1.0, 11.0, 31.0, 71.0, 151.0, 311.0, 631.0, 1231.0]
 
 
+def test_nobody_looks_for_a_reason_who_has_just_been_told_it():
+    patience = Patience(ADDRESS, None, now=0.0)
+    patience.turned_away(UNKNOWN, now=1.0)
+    assert not patience.wants_reason(1.0)
+    patience.complaint(1.0, "")
+    assert not patience.wants_reason(9.9)
+    assert patience.wants_reason(10.0)  # whoever it was may be gone by now
+
+
 def test_who_is_turned_away_calls_again_at_growing_intervals():
     patience = Patience(ADDRESS, None, now=0.0)
     patience.turned_away(UNKNOWN, 0.0)

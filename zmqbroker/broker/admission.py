@@ -30,6 +30,7 @@ SPEAKERS = {REQUESTS: {CLIENT}, READY: {WORKER}, RESULTS: {WORKER}, CONTROL: {OB
 MOST_JUDGED = 100  # newcomers, in one turn
 USER, ADDRESS = "User-Id", "Peer-Address"  # of a message, see zmq_msg_gets(3)
 SOURCE = int(zmq.SRCFD)
+ID_LENGTH = 5  # bytes of a routing id that ZeroMQ gives, the first of which is 0, see zmq_setsockopt(3)
 CHOSEN = "with identities a peer may not choose its routing id (ZMQ_ROUTING_ID): leave it to ZeroMQ"
 NOWHERE = "no socket of the broker"  # which in a shared context somebody may have asked about
 UNKNOWN = "its key is not among the authorized"
@@ -107,7 +108,7 @@ class Door:
             self._end(frame.get(SOURCE), key)
             return False
         self._spoken[frame.get(SOURCE)] = speaker
-        if self._is_router and message[0][0]:  # type: ignore[index]  # a routing id is bytes, and ZeroMQ's have a 0
+        if self._is_router and (message[0][0] or len(message[0]) != ID_LENGTH):  # type: ignore[index]  # it is bytes
             admission.note(Stranger(_text(frame, ADDRESS), key, self.where, CHOSEN))
             self._on_chosen(message)
             return False
@@ -132,8 +133,12 @@ class Door:
     def _end(self, descriptor: int, key: str) -> None:
         """End a connection, unless it is another one's by now: descriptors are used again."""
         last = self._spoken.get(descriptor)
-        if descriptor in self.handshakes.open and (last is None or last.key == key):
+        if descriptor not in self.handshakes.open:
+            return
+        if last is None or last.key == key:
             hang_up(descriptor)
+        else:
+            self._spoken[descriptor] = NOBODY._replace(key=key)  # if it is this one's after all, its next message tells
 
 
 class Admission:

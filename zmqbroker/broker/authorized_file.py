@@ -8,6 +8,7 @@ from pathlib import Path
 from zmqbroker.broker.authorized import Authorized, parse_authorized
 from zmqbroker.transport.limited_log import log_safely
 
+LARGEST = 4 << 20  # characters, which is some 50,000 lines: nobody is served while it is read
 MOST_UNREAD = 3  # looks in a row that find it changed, after which it is read as it is
 
 log = logging.getLogger("zmqbroker")
@@ -58,7 +59,11 @@ class AuthorizedFile:
         try:
             if not self.path.is_file():  # what is none may keep its reader waiting
                 raise ValueError(f"cannot read {self.path}: no such file")
-            self.keys = parse_authorized(self.path.read_text(encoding="utf-8"), str(self.path))
+            with open(self.path, encoding="utf-8") as file:
+                text = file.read(LARGEST + 1)
+            if len(text) > LARGEST:
+                raise ValueError(f"{self.path} is too large: it may have {LARGEST >> 20} MiB")
+            self.keys = parse_authorized(text, str(self.path))
         except OSError as error:
             raise ValueError(f"cannot read {self.path}: {error.strerror}") from None
         except UnicodeDecodeError:

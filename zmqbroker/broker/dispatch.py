@@ -400,7 +400,10 @@ class Dispatcher(Intake):
     def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Take in an attempt that a worker names after it has connected again."""
         task = self._find(attempt_id)
-        if task is None or not task.was_handed_to(worker.owner, attempt_id):
+        if task is not None and not task.was_handed_to(worker.owner, attempt_id):
+            self.counters.malformed += 1
+            task = None
+        if task is None:
             worker.held[attempt_id] = OVER
             self._tell(worker, announced.CANCEL, attempt_id)
             return

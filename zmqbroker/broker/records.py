@@ -9,7 +9,8 @@ Evidence takes as long as a task takes elsewhere, and a worker that fails at onc
 it is in *doubt* from its first failure without a success, for as long as two tasks take, and as long as it has marks.
 A task that has failed waits for a worker that is not in doubt, where there is one; else it takes what is there.
 
-Only workers that have announced themselves have a record. It outlives their connection, for one with the same announce.
+Only workers that have announced themselves have a record. It outlives their connection, for one with the same announce
+and owner.
 """
 
 from collections import OrderedDict
@@ -40,13 +41,14 @@ class Records:
         self._counters = counters
         self._timers = timers  # the broker's
         self._mean: float | None = None  # seconds that a task takes which succeeds; None: nobody knows yet
-        self._kept: OrderedDict[Announce, Record] = OrderedDict()  # of workers that are not there, the oldest first
+        # Of workers that are not there, by whose they are and what they said, the oldest first.
+        self._kept: OrderedDict[tuple[str | None, Announce], Record] = OrderedDict()
 
     def meet(self, worker: Worker, announce: Announce, now: float) -> None:
         """Give a worker that has announced itself its record."""
         if worker.record is not None:
             return
-        record = worker.record = self._kept.pop(announce, None) or Record(worker)
+        record = worker.record = self._kept.pop((worker.owner, announce), None) or Record(worker)
         record.worker = worker
         if record.is_in_doubt:
             self._workers.note_doubt(worker, 1)
@@ -62,7 +64,7 @@ class Records:
         record.is_held_back = False
         record.worker = GONE  # else each would keep the other one until Python's garbage collector finds them
         if record.marks:
-            self._kept[worker.announce] = record
+            self._kept[worker.owner, worker.announce] = record
             if len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
 

@@ -20,7 +20,7 @@ from zmqbroker.transport.identity import Identity
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.places import AUTO, own_place
 from zmqbroker.transport.routing_ids import make_unguessable
-from zmqbroker.transport.zap import open_zap
+from zmqbroker.transport.zap import leave_zap, open_zap
 
 DESCRIPTORS = 20  # that they take without any connection: an alarm, ZeroMQ's own, sockets, listeners, some to spare
 UNREAD_REPLIES = 100_000  # replies kept for a client that does not read them; further ones are dropped and counted
@@ -68,6 +68,8 @@ class Sockets:
             if context is None:
                 self._closing.callback(self.context.term)
             self.zap = None if identity is None else self._polled(open_zap(self.context))
+            if self.zap is not None:
+                self._closing.callback(leave_zap, self.zap)
             self.opened: dict[str, zmq.Socket[bytes]] = {}  # by what comes there
             self.results = self._opened(RESULTS, open_socket(self.context, zmq.PULL, options))
             self.requests = self._opened(REQUESTS, open_socket(self.context, zmq.ROUTER, options, UNREAD_REPLIES))

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from math import inf
-from queue import Empty, SimpleQueue
-from threading import TIMEOUT_MAX
+from queue import SimpleQueue
+from threading import TIMEOUT_MAX, Lock
 from time import monotonic
 from typing import Any
 
@@ -21,19 +21,43 @@ def ask(link: Link, request: Request, until: float, leave: Callable[[str], bool]
 
     To leave it is what `leave` does with its name, and is done as well when this is interrupted.
     """
-    # No future: what a signal handler raises could leave that locked, and the background thread would wait for it.
-    arrived: SimpleQueue[list[Reply]] = SimpleQueue()
-    request.settle = arrived.put
+    arrival = Arrival()
+    request.settle = arrival.put
     try:
         link.call(request, until)
         link.check_can_wait()
-        return arrived.get(timeout=None if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX))[0]
-    except Empty:
-        link.check_can_wait()
-        return None if leave(request.name) else arrived.get()[0]  # which has come just now
+        reply = arrival.get(until)
+        if reply is None:
+            link.check_can_wait()
+            if not leave(request.name):
+                reply = arrival.get(inf)  # which has come just now
+        return reply
     except BaseException:
         leave(request.name)
         raise
+
+
+class Arrival:
+    """A reply that one thread waits for, and another one brings.
+
+    It is no future: what a signal handler raises could leave that locked, and the background thread would wait for it.
+    Nor is it a SimpleQueue: before Python 3.13 its `get` may wait for ever when its time is over at the wrong moment.
+    """
+
+    def __init__(self) -> None:
+        self._replies: list[Reply] = []
+        self._missing = Lock()  # locked until there is one
+        self._missing.acquire()
+
+    def put(self, replies: list[Reply]) -> None:
+        """Bring the reply, once."""
+        self._replies += replies
+        self._missing.release()
+
+    def get(self, until: float) -> Reply | None:
+        """Wait for the reply; None: there is none at the instant `until` (inf: never)."""
+        timeout = -1 if until == inf else min(max(until - monotonic(), 0.0), TIMEOUT_MAX)
+        return self._replies[0] if self._missing.acquire(timeout=timeout) else None
 
 
 def question(

@@ -38,6 +38,7 @@ class Patience:
         self._amiss = ""  # what was found amiss with who listens there, in one line; empty: nothing
         self._found_amiss = 0  # times in a row
         self._is_hopeless = False  # it is another kind of socket than a broker's
+        self._has_been_told = False  # by who is there, what is to be said next
 
     def answered(self) -> None:
         """Note that somebody is there, and that there is nothing to wait for."""
@@ -62,6 +63,7 @@ class Patience:
         """Note why who is there does not let us in, by its own word: that is said at once."""
         if why != self._amiss:
             self._complain_from(now)
+            self._has_been_told = True
         self._amiss, self._found_amiss, self._is_hopeless = why, SURE_AFTER, False
 
     def next_try(self, now: float) -> float:
@@ -77,7 +79,7 @@ class Patience:
 
     def wants_reason(self, now: float) -> bool:
         """Tell whether one should find out now why nobody answers."""
-        return now >= min(self._complain_at - ASK_BEFORE, self._over_at - ASK_BEFORE)
+        return not self._has_been_told and now >= min(self._complain_at - ASK_BEFORE, self._over_at - ASK_BEFORE)
 
     def complaint(self, now: float, reason: str) -> str | None:
         """Return what is to be logged now, if anything; `reason` may be empty."""
@@ -85,6 +87,7 @@ class Patience:
             return None
         self._complain_at = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._has_been_told = False  # whoever is there may be gone by the next time
         if self._is_sure:
             return self._amiss
         return f"nobody answers at {self._address}: is the broker running there?{_in_brackets(reason)}"

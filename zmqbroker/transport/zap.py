@@ -38,6 +38,11 @@ def open_zap(context: zmq.Context[Any]) -> zmq.Socket[bytes]:
     return opened
 
 
+def leave_zap(zap: zmq.Socket[bytes]) -> None:
+    """Leave the context to another handler at once: to close the socket alone would do it later."""
+    zap.unbind(ADDRESS)
+
+
 def answer_one(zap: zmq.Socket[bytes], may_come_in: Callable[[Newcomer], bool]) -> bool:
     """Answer a question; False: there was none. What is no question of CURVE is refused."""
     try:
