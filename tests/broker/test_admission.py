@@ -1,11 +1,13 @@
 """Who may come to a broker with an identity, and who may speak there: with real sockets."""
 
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zmq
+from conftest import Running
 from guarded_support import FAILED, REFUSED, SUCCEEDED, Gate, Guarded, gate, guard, next_one, watched
 
 from zmqbroker.broker import admission
@@ -312,3 +314,17 @@ def test_an_observer_gets_no_body_of_a_stored_task(guard: Callable[..., Guarded]
     assert (told[watcher].pop("body"), told[admin].pop("body")) == (None, "secret")
     ages = ("age", "kept")
     assert all(told[watcher][name] == told[admin][name] for name in told[admin] if name not in ages)
+
+
+def test_looking_whether_anybody_listens_at_a_control_socket_that_is_a_file_is_no_news(
+    start: Callable[..., Running], gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    watcher = gate.let_in("watcher", "observer")
+    path = f"{tmp_path}/c"
+    guarded = Guarded(start(identity=gate.identity, authorized=gate.authorized, control=f"ipc://{path}"), gate)
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    for _ in range(2):
+        assert guarded.status(watcher)["refusals"]["total"] == 0
+    assert "CONTROL" not in caplog.text
