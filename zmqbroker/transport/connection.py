@@ -188,6 +188,7 @@ class Connection:
             self._was_dropped = True
             self._ask()
         if self._name is not None:
+            self._leave()  # ZeroMQ would go on by itself, ten times a second
             self._name.missed(now)
 
     def _note_finding(self, now: float) -> None:
@@ -215,12 +216,17 @@ class Connection:
         address = name.advance(now)
         if address is None or self.state == CONNECTED:
             return
-        if self.found is not None:
-            with suppress(zmq.ZMQError):  # libzmq has given it up by itself
-                self.socket.disconnect(self._target.at(self.found))
+        self._leave()
         self.found = address
         self.state = CONNECTING
         _connect(self.socket, self._target.at(address))
+
+    def _leave(self) -> None:
+        """Try the address of a name no longer that is tried, if there is one, and hear no more of it."""
+        if self.found is not None:
+            with suppress(zmq.ZMQError):  # libzmq has given it up by itself
+                self.socket.disconnect(self._target.at(self.found))
+            self.found = None
 
     def _complain(self, now: float) -> None:
         """Say that nobody answers, if that is due, and why."""
