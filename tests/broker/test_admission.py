@@ -75,7 +75,7 @@ def test_refusals_are_counted_by_address_and_key(guard: Callable[..., Guarded], 
     about = {"address": "127.0.0.1", "where": "requests"}
     assert last == [
         about | {"key": eve.public.decode(), "reason": admission.UNKNOWN, "count": 2},
-        about | {"key": bob.public.decode(), "reason": "bob has no role for it: worker", "count": 1},
+        about | {"key": bob.public.decode(), "reason": "it takes client, and 'bob' is worker", "count": 1},
     ]
 
 
@@ -89,6 +89,7 @@ def test_the_broker_does_not_tell_of_how_it_has_tried_its_own_doors(guard, gate,
 
 
 def test_a_refusal_is_one_line_in_the_log_and_a_plain_peer_another(guard, gate, caplog):
+    gate.let_in("alice", "client")
     guarded = guard()
     assert guarded.handshake("requests", zmq.DEALER, **gate.keys(stranger())) == REFUSED
     guarded.running.wait_until(lambda: not guarded.broker._sockets.handshakes["requests"].open)
