@@ -9,9 +9,8 @@ Several keys may have one name: tasks belong to the name, so a key can be exchan
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from zmqbroker.transport.identity import ROLES, is_key
+from zmqbroker.transport.keys import ROLES, is_key
 
-CLIENT, WORKER, OBSERVER, ADMIN = ROLES
 LONGEST_NAME = 100  # characters
 EXAMPLE = "a line has roles, a key and a name, as `zmqbroker identity show FILE` prints them"
 
