@@ -48,6 +48,7 @@ PURE = [
     "broker/kept.py",
     "broker/ledger.py",
     "broker/matching.py",
+    "transport/keys.py",
     "worker/session.py",
     "worker/limits.py",
 ]

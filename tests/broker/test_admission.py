@@ -1,11 +1,13 @@
 """Who may come to a broker with an identity, and who may speak there: with real sockets."""
 
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zmq
+from conftest import Running
 from guarded_support import FAILED, REFUSED, SUCCEEDED, Gate, Guarded, gate, guard, next_one, watched
 
 from zmqbroker.broker import admission
@@ -73,7 +75,7 @@ def test_refusals_are_counted_by_address_and_key(guard: Callable[..., Guarded], 
     about = {"address": "127.0.0.1", "where": "requests"}
     assert last == [
         about | {"key": eve.public.decode(), "reason": admission.UNKNOWN, "count": 2},
-        about | {"key": bob.public.decode(), "reason": "bob has no role for it: worker", "count": 1},
+        about | {"key": bob.public.decode(), "reason": "it takes client, and 'bob' is worker", "count": 1},
     ]
 
 
@@ -87,6 +89,7 @@ def test_the_broker_does_not_tell_of_how_it_has_tried_its_own_doors(guard, gate,
 
 
 def test_a_refusal_is_one_line_in_the_log_and_a_plain_peer_another(guard, gate, caplog):
+    gate.let_in("alice", "client")
     guarded = guard()
     assert guarded.handshake("requests", zmq.DEALER, **gate.keys(stranger())) == REFUSED
     guarded.running.wait_until(lambda: not guarded.broker._sockets.handshakes["requests"].open)
@@ -328,3 +331,17 @@ def test_an_observer_gets_no_body_of_a_stored_task(guard: Callable[..., Guarded]
     assert (told[watcher].pop("body"), told[admin].pop("body")) == (None, "secret")
     ages = ("age", "kept")
     assert all(told[watcher][name] == told[admin][name] for name in told[admin] if name not in ages)
+
+
+def test_looking_whether_anybody_listens_at_a_control_socket_that_is_a_file_is_no_news(
+    start: Callable[..., Running], gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    watcher = gate.let_in("watcher", "observer")
+    path = f"{tmp_path}/c"
+    guarded = Guarded(start(identity=gate.identity, authorized=gate.authorized, control=f"ipc://{path}"), gate)
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    for _ in range(2):
+        assert guarded.status(watcher)["refusals"]["total"] == 0
+    assert "CONTROL" not in caplog.text

@@ -182,6 +182,13 @@ def test_an_address_of_tcp_that_is_not_loopback_is_exposed(bound, exposed):
     assert is_exposed(bound) is exposed
 
 
+def test_a_broker_that_lets_in_nobody_says_so(gate: Gate, caplog: pytest.LogCaptureFixture):
+    with broker(gate):
+        assert caplog.messages == [
+            f"{gate.authorized} authorizes nobody: add lines as `zmqbroker identity show FILE` prints them"
+        ]
+
+
 def test_a_broker_that_anybody_reaches_says_so_once_and_in_its_status(start: Callable[..., Running], caplog):
     running = start(requests="tcp://*:*", ready="tcp://0.0.0.0:*", control=ANY_PORT)
     exposed = [running.addresses.requests, running.addresses.ready]

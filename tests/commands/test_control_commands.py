@@ -22,9 +22,10 @@ from library_support import Gate, working
 
 from zmqbroker import Client, TaskFailed
 from zmqbroker.commands.screen import picture, shares
+from zmqbroker.commands.status import View
 from zmqbroker.commands.tables import Column, Page, Row, cut, short, size, span, squeeze, width
 from zmqbroker.transport.control import PATIENCE as CONTROL_PATIENCE
-from zmqbroker.transport.control import ControlSocket
+from zmqbroker.transport.control import ControlSocket, NoAnswerError
 from zmqbroker.transport.places import ONLY_PLACE
 
 __all__ = ["place"]  # a fixture
@@ -554,3 +555,14 @@ def test_lines_are_shared_and_what_one_leaves_goes_to_the_others():
     assert shares(10, [1, 1]) == [1, 1]
     assert shares(0, [1, 1]) == [0, 0]
     assert shares(-5, [1]) == [0]
+
+
+def test_a_watch_says_all_of_why_there_is_nothing_to_be_seen():
+    why = f"the broker does not know this identity ({'k' * 40}): {'do this and that, ' * 10}then look again"
+
+    def connect(address: str) -> ControlSocket:
+        raise NoAnswerError(why)
+
+    lines = View("ipc:///there", False, connect).look_again()
+    assert " ".join(lines) == why
+    assert max(map(len, lines)) <= 80

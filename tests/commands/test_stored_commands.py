@@ -190,6 +190,13 @@ def test_the_status_is_1_and_says_so_when_the_disk_is_nearly_full(
     )
 
 
+@pytest.mark.parametrize("option", ["--store-floor", "--keep", "--keep-failed", "--reclaim"])
+def test_what_is_said_of_a_store_that_there_is_not_is_refused_in_one_line(option: str):
+    ran = Ran("serve", option, 5, *[ANY_PORT] * 3)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == f"zmqbroker serve: {option} goes with --store: there is none (see zmqbroker serve --help)\n"
+
+
 def status_of(**store: object) -> dict[str, object]:
     """Return a status with a store as the broker tells it."""
     told = {"path": "/tasks.db", "bytes": 1, "free": 1000, "floor": 100, "refusing": False, "outcomes": 0, "failed": 0}

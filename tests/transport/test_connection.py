@@ -321,6 +321,17 @@ def test_an_address_of_a_name_where_something_else_listens_is_passed_over(
                 assert connection.found == "::1"
 
 
+def test_a_name_at_which_somebody_hangs_up_is_looked_up_again_and_not_called_by_zeromq_meanwhile(
+    context: zmq.Context[Any], monkeypatch: pytest.MonkeyPatch
+):
+    looks = []
+    monkeypatch.setattr("zmqbroker.transport.name.addresses_of", lambda _: looks.append(1) or ["127.0.0.1"])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=hang_up, args=(other,), daemon=True).start()
+        with connecting(context, f"tcp://name:{other.getsockname()[1]}") as connection:
+            go_on_until(connection, lambda: len(looks) == 4)
+
+
 def hang_up(listener: socket.socket) -> None:
     """Take every connection, and end it, until the listener is closed."""
     while True:

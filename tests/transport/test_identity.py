@@ -13,15 +13,17 @@ from zmqbroker.transport.destination import destination
 from zmqbroker.transport.identity import (
     BROKER,
     OWN,
+    PUBLIC,
+    SECRET,
     Credentials,
     check_name,
     create,
     credentials,
-    is_key,
     name_of,
     read_public,
     read_secret,
 )
+from zmqbroker.transport.keys import is_key
 
 
 def mode(path: Path) -> int:
@@ -73,6 +75,13 @@ def test_a_link_is_not_followed(tmp_path: Path):
 def test_where_there_is_no_directory_nothing_is_written(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^cannot write .*/none/laptop\.secret: no such file or directory$"):
         create(tmp_path / "none" / "laptop")
+
+
+@pytest.mark.parametrize("end", [PUBLIC, SECRET])
+def test_a_name_that_ends_as_its_files_do_is_refused(tmp_path: Path, end: str):
+    with pytest.raises(ValueError, match=rf"^leave the end of .*/laptop{end} out: "):
+        create(tmp_path / f"laptop{end}")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a\tb", "a\nb", "a\u2028b"])
@@ -172,9 +181,14 @@ def test_a_secret_key_is_shown_to_nobody_who_prints_it(tmp_path: Path):
 
 def test_one_identity_without_the_other_is_refused(tmp_path: Path):
     mine = make(tmp_path / "mine")
-    with pytest.raises(ValueError, match=rf"^only one of two identities is given: .*\({BROKER}\) is missing$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^only one of two identities is given: the broker's \(--broker-identity, {BROKER}\) is missing$",
+    ):
         credentials(mine.secret, None)
-    with pytest.raises(ValueError, match=rf"^only one of two identities is given: .*\({OWN}\) is missing$"):
+    with pytest.raises(
+        ValueError, match=rf"^only one of two identities is given: one's own \(--identity, {OWN}\) is missing$"
+    ):
         credentials(None, mine.public)
 
 

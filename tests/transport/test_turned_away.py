@@ -19,7 +19,7 @@ from zmqbroker.transport.control import ControlSocket, NoAnswerError
 from zmqbroker.transport.destination import Destination, destination
 from zmqbroker.transport.greeting import Greeting
 from zmqbroker.transport.identity import Credentials, Identity
-from zmqbroker.transport.inquiry import look_at
+from zmqbroker.transport.inquiry import Finding, look_at
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire.control import ASKER, answer_message
 
@@ -239,12 +239,18 @@ def test_who_is_known_gets_in(identities: Identities, address_of: Callable[[List
 
 
 def test_who_is_not_known_is_told_once_and_gets_in_as_soon_as_it_is_known(
-    identities: Identities, address_of: Callable[[Listener], str], caplog: pytest.LogCaptureFixture
+    identities: Identities,
+    address_of: Callable[[Listener], str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    looks: list[object] = []
+    monkeypatch.setattr("zmqbroker.transport.connection.look_at", lambda target: looks.append(target) or Finding(""))
     with listening(identities.broker) as listener, Caller(who(identities, address_of(listener), True)) as caller:
         door = listener.door
         assert door is not None
         caller.go_on_until(lambda: door.turned_away > 3)
+        assert not looks  # at who has said why
         assert messages(caplog) == [
             f"the broker at {address_of(listener)} does not know this identity ({identities.mine.key}), or not in this "
             "role: add it to the file of its authorized"

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import zmq
 
-from zmqbroker.broker.authorized import ADMIN, CLIENT, OBSERVER, WORKER
 from zmqbroker.broker.authorized_file import AuthorizedFile
 from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.refusals import Refusals, Stranger
@@ -21,6 +20,7 @@ from zmqbroker.broker.traffic import CONTROL, READY, REQUESTS, RESULTS
 from zmqbroker.transport.curve import try_to_come_in
 from zmqbroker.transport.descriptors import hang_up
 from zmqbroker.transport.identity import Identity
+from zmqbroker.transport.keys import ADMIN, CLIENT, OBSERVER, WORKER
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.messages import Inbox
 from zmqbroker.transport.zap import Newcomer, answer_one
@@ -34,6 +34,7 @@ ID_LENGTH = 5  # bytes of a routing id that ZeroMQ gives, the first of which is 
 CHOSEN = "with identities a peer may not choose its routing id (ZMQ_ROUTING_ID): leave it to ZeroMQ"
 NOWHERE = "no socket of the broker"  # which in a shared context somebody may have asked about
 UNKNOWN = "its key is not among the authorized"
+NOBODY_COMES = "%s authorizes nobody: add lines as `zmqbroker identity show FILE` prints them"
 LONGEST_TRIAL = 1.0  # seconds for a socket to notice that a stranger it has refused is gone
 POLL_MS = 10
 
@@ -203,7 +204,8 @@ class Admission:
     def refuse(self, where: str, key: str, address: str) -> None:
         """Note that somebody was refused because of its key."""
         known = self._authorized.keys.get(key)
-        why = UNKNOWN if known is None else f"{known.name} has no role for it: {', '.join(sorted(known.roles))}"
+        takes = " or ".join(sorted(SPEAKERS.get(where, ()))) or "nobody"
+        why = UNKNOWN if known is None else f"it takes {takes}, and {known.name!r} is {','.join(sorted(known.roles))}"
         self.note(Stranger(address, key, where, why))
 
     def note(self, stranger: Stranger) -> None:
@@ -230,6 +232,8 @@ class Admission:
         return self._doors[READY].admits(worker)
 
     def _admit(self) -> None:
+        if not self._authorized.keys:
+            log_safely(log.warning, NOBODY_COMES, self._authorized.path)
         for where, door in self._doors.items():
             door.admitted = {
                 key: Speaker(key, *authorized)

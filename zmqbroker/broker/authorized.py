@@ -6,18 +6,13 @@
 Several keys may have one name: tasks belong to the name, so a key can be exchanged for another one.
 """
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-ROLES = CLIENT, WORKER, OBSERVER, ADMIN = "client", "worker", "observer", "admin"
+from zmqbroker.transport.keys import ROLES, is_key
+
 LONGEST_NAME = 100  # characters
 EXAMPLE = "a line has roles, a key and a name, as `zmqbroker identity show FILE` prints them"
-
-# Z85, see RFC 32 of the ZeroMQ project: five characters for each four bytes.
-DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-KEY = re.compile(f"[{re.escape(DIGITS)}]{{40}}")
-GROUP, MOST_OF_GROUP = 5, 2**32
 
 
 class Authorized(NamedTuple):
@@ -50,21 +45,8 @@ def _parse_line(words: list[str]) -> tuple[str, Authorized]:
     for role in roles.split(","):
         if role not in ROLES:
             raise ValueError(f"{role!r:.50} is no role: it is one of {', '.join(ROLES)}, joined by commas")
-    if not _is_key(key):
+    if not is_key(key.encode()):
         raise ValueError(f"{key!r:.50} is no public key, which has 40 characters of Z85: {EXAMPLE}")
     if not name.isprintable() or len(name) > LONGEST_NAME:
         raise ValueError(f"{name!r:.50} is no name: it is printable, and has at most {LONGEST_NAME} characters")
     return key, Authorized(name, frozenset(roles.split(",")))
-
-
-def _is_key(text: str) -> bool:
-    return KEY.fullmatch(text) is not None and all(
-        _value(text[start : start + GROUP]) < MOST_OF_GROUP for start in range(0, len(text), GROUP)
-    )
-
-
-def _value(group: str) -> int:
-    value = 0
-    for digit in group:
-        value = value * len(DIGITS) + DIGITS.index(digit)
-    return value

@@ -12,7 +12,6 @@ import zmq
 from zmqbroker import __version__
 from zmqbroker.broker.about import Answer
 from zmqbroker.broker.admission import Admission, Door, ignore
-from zmqbroker.broker.authorized import ADMIN
 from zmqbroker.broker.control import Control
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.questions import Later, Question, RefusedError
@@ -21,6 +20,7 @@ from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.store.gate import Store
 from zmqbroker.broker.traffic import CONTROL, Traffic
 from zmqbroker.transport import descriptors
+from zmqbroker.transport.keys import ADMIN
 from zmqbroker.transport.messages import Inbox, send
 from zmqbroker.wire import MOST_FRAMES, Frames, MalformedError
 from zmqbroker.wire.control import QuestionError, answer_message, error_message, parse_question

@@ -212,7 +212,8 @@ class Loop:
             sockets.workers.monitor: partial(receiver.receive_ready, is_lost=True),
         }
         for where, watched in sockets.watched.items():
-            serve[watched.fileno()] = partial(receiver.watch, watched, where.upper())
+            told = where.upper() if sockets.tells_of(where) else None
+            serve[watched.fileno()] = partial(receiver.watch, watched, told)
         if sockets.zap is not None and self._admission is not None:
             serve[sockets.zap] = self._admission.judge
         if self._desk is not None:

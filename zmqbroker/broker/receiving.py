@@ -125,11 +125,15 @@ class Receiver:
         if isinstance(self._dispatcher, Signed):
             self._dispatcher.turn_out(now)
 
-    def watch(self, handshakes: Handshakes, where: str, now: float) -> None:
-        """Say so when somebody has come to a socket and left before it said what it is."""
+    def watch(self, handshakes: Handshakes, where: str | None, now: float) -> None:
+        """Say so when somebody has come to a socket and left before it said what it is.
+
+        `where` is the name of the socket; None: that is no news there.
+        """
         for _ in handshakes.ended():
             pass
-        self._tell_strangers(handshakes, where, now)
+        if where is not None:
+            self._tell_strangers(handshakes, where, now)
 
     def _tell_strangers(self, handshakes: Handshakes, where: str, now: float) -> None:
         if handshakes.failed():

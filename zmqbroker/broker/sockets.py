@@ -93,6 +93,13 @@ class Sockets:
         """How many connections there are to each of these."""
         return {where: len(watched.open) for where, watched in self.handshakes.items()}
 
+    def tells_of(self, where: str) -> bool:
+        """Tell whether it is news that a connection to this socket has ended before its handshake was over.
+
+        It is none at a control socket that is a file: our own commands look so whether anybody listens there.
+        """
+        return where != CONTROL or not (self.control_address or "").startswith(IPC)
+
     @property
     def open_to_all(self) -> list[str]:
         """The addresses where whoever reaches this machine may do anything."""

@@ -3,7 +3,8 @@
 import argparse
 
 from zmqbroker.commands import streams
-from zmqbroker.transport.identity import PUBLIC, ROLES, SECRET, check_name, create, name_of, read_public
+from zmqbroker.transport.identity import PUBLIC, SECRET, check_name, create, name_of, read_public
+from zmqbroker.transport.keys import ROLES
 
 DEFAULT_ROLES = "client,worker"
 

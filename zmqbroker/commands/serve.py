@@ -4,6 +4,7 @@ import argparse
 import logging
 import signal
 from time import monotonic
+from typing import Any
 
 from zmqbroker.broker.broker import DEFAULT_DRAIN, DEFAULT_IO_THREADS, Broker
 from zmqbroker.broker.intake import DEFAULT_RECLAIM, DEFAULT_TRIES
@@ -24,6 +25,7 @@ example:
 STDOUT_PATIENCE = 1.0  # seconds for a stdout that takes nothing
 NO_CONTROL = "none"
 STORE_ERROR = 1  # exit status
+OF_THE_STORE = ("store_floor", "keep", "keep_failed", "reclaim")  # options that go with one
 
 log = logging.getLogger("zmqbroker.serve")
 
@@ -160,31 +162,29 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--store-floor",
         type=number(int, "none"),
-        default=DEFAULT_FLOOR,
         metavar="BYTES",
-        help="with less than this free on its disk, no new tasks are stored (default: %(default)s)",
+        help=f"with less than this free on its disk, no new tasks are stored (default: {DEFAULT_FLOOR})",
     )
     add(
         "--keep",
         type=seconds,
-        default=DEFAULT_KEEP,
         metavar="SECONDS",
-        help="time for which the outcome of a stored task whose client has left is kept (default: %(default)g, a day)",
+        help="time for which the outcome of a stored task whose client has left is kept "
+        f"(default: {DEFAULT_KEEP:g}, a day)",
     )
     add(
         "--keep-failed",
         type=seconds,
-        default=DEFAULT_KEEP_FAILED,
         metavar="SECONDS",
-        help="the same for stored tasks that have failed or expired, if it is more (default: %(default)g, a week)",
+        help="the same for stored tasks that have failed or expired, if it is more "
+        f"(default: {DEFAULT_KEEP_FAILED:g}, a week)",
     )
     add(
         "--reclaim",
         type=seconds,
-        default=DEFAULT_RECLAIM,
         metavar="SECONDS",
         help="time in which workers may tell of stored tasks that they had when the broker ended, before others get "
-        "them (default: %(default)g)",
+        f"them (default: {DEFAULT_RECLAIM:g})",
     )
     add(
         "--io-threads",
@@ -212,6 +212,7 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     log_to_stderr(log_level(options))
     addresses = options.requests, options.ready, options.results
     refuse_repeated(parser, *addresses, options.control)
+    stored = store_options(options, parser)
     told = Told()
     handled = signals.on_signals(told.end, told.status)
     signals.ignore([signal.SIGTTOU])  # a terminal may be set to stop who writes to it from the background
@@ -235,11 +236,8 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             identity=options.identity,
             authorized=options.authorized,
             store=options.store,
-            store_floor=options.store_floor,
-            keep=options.keep,
-            keep_failed=options.keep_failed,
-            reclaim=options.reclaim,
             io_threads=options.io_threads,
+            **stored,
         )
     except ValueError as error:
         parser.error(str(error))
@@ -265,6 +263,14 @@ def serve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         signals.ignore(handled)  # it is ending
         ended = options.quiet or say(totals_text(broker.counters()))
     return 0 if started and ended else streams.OUTPUT_ERROR
+
+
+def store_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Return those that say something of the store; exit where there is none that they could be for."""
+    given = {name: value for name in OF_THE_STORE if (value := getattr(options, name)) is not None}
+    if given and options.store is None:
+        parser.error(f"--{next(iter(given)).replace('_', '-')} goes with --store: there is none")
+    return given
 
 
 class Told:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from textwrap import wrap
 from typing import NamedTuple
 
 from zmqbroker.commands.asking import NO_ANSWER, NOBODY, Answer, add_control, complain, control_socket, print_lines
@@ -93,11 +94,13 @@ class View:
         return lines
 
     def look_again(self) -> list[str]:
-        """Return the lines of a look, or the one that says why there are none."""
+        """Return the lines of a look, or those that say why there are none: all of it, with what to do, at the end."""
         lines = self.look()
         if lines:
             return lines
-        return [json.dumps({"error": self.trouble}) if self._is_json else self.page.line(self.trouble, RED)]
+        if self._is_json:
+            return [json.dumps({"error": self.trouble})]
+        return [self.page.line(line, RED) for line in wrap(self.trouble, self.page.width)]
 
     def _ask_all(self, addresses: list[str]) -> list[Seen]:
         """Ask several at the same time: many that hang take no longer than one."""

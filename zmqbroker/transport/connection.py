@@ -73,7 +73,7 @@ class Connection:
         self.found: str | None = None  # of a name: the address that is tried, or has answered; None: none yet
         self._patience = patience
         self._inquiry: Inquiry[Finding] | None = None  # why nobody answers; None: that is not asked now
-        self._is_turned_away = False  # by who knows why, and is about to hang up
+        self._is_turned_away = False  # by who has said why, and hangs up
         self._was_dropped = False  # by who has hung up at once, and it is not known yet what that is
         self._name: Name | None = None
         self.socket: zmq.Socket[bytes] = context.socket(kind)
@@ -182,12 +182,12 @@ class Connection:
             self._patience.lost(now)
             return
         if self._is_turned_away:
-            self._is_turned_away = False
             self._note_refusal()
         else:
             self._was_dropped = True
             self._ask()
         if self._name is not None:
+            self._leave()  # ZeroMQ would go on by itself, ten times a second
             self._name.missed(now)
 
     def _note_finding(self, now: float) -> None:
@@ -215,17 +215,24 @@ class Connection:
         address = name.advance(now)
         if address is None or self.state == CONNECTED:
             return
-        if self.found is not None:
-            with suppress(zmq.ZMQError):  # libzmq has given it up by itself
-                self.socket.disconnect(self._target.at(self.found))
+        self._leave()
+        self._is_turned_away = False
         self.found = address
         self.state = CONNECTING
         _connect(self.socket, self._target.at(address))
 
+    def _leave(self) -> None:
+        """Try the address of a name no longer that is tried, if there is one, and hear no more of it."""
+        if self.found is not None:
+            with suppress(zmq.ZMQError):  # libzmq has given it up by itself
+                self.socket.disconnect(self._target.at(self.found))
+            self.found = None
+
     def _complain(self, now: float) -> None:
         """Say that nobody answers, if that is due, and why."""
         patience = self._patience
-        if patience.wants_reason(now) and self._inquiry is None and not (self._name and self._name.is_looked_up):
+        knows_why = self._is_turned_away or (self._name is not None and self._name.is_looked_up)
+        if patience.wants_reason(now) and self._inquiry is None and not knows_why:
             self._ask()
         if self._inquiry is not None and self._inquiry.answer is not None and self._inquiry.answer.greeting is None:
             patience.found("", "", now)  # whoever has hung up before is gone

@@ -1,20 +1,19 @@
 """Identities: pairs of CURVE keys in files, and who one is and whom one expects when one connects.
 
-The files are those of `zmq.auth.load_certificate`. Keys are Z85, 40 bytes each, see RFC 32 of the ZeroMQ project.
+The files are those of `zmq.auth.load_certificate`.
 """
 
 import os
 import stat
-import struct
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
-from zmq.utils import z85
 
-ROLES = ("client", "worker", "observer", "admin")
+from zmqbroker.transport.keys import LENGTH, is_key
+
 PUBLIC, SECRET = ".public", ".secret"  # ends of the names of files
 FILE = """\
 # {what}
@@ -27,7 +26,6 @@ curve
 SECRET_LINE = '    secret-key = "{secret}"\n'
 OWN = "ZMQBROKER_IDENTITY"  # the names of variables
 BROKER = "ZMQBROKER_BROKER_IDENTITY"
-LENGTH = 40  # bytes of a key
 OTHERS = 0o077
 
 FilePath = str | os.PathLike[str]
@@ -66,7 +64,8 @@ def credentials(own: FilePath | None, broker: FilePath | None) -> Credentials | 
     if own_file is None and broker_file is None:
         return None
     if own_file is None or broker_file is None:
-        missing = f"an identity of one's own ({OWN})" if own_file is None else f"the broker's public one ({BROKER})"
+        own_missing, broker_missing = f"one's own (--identity, {OWN})", f"the broker's (--broker-identity, {BROKER})"
+        missing = own_missing if own_file is None else broker_missing
         raise ValueError(f"only one of two identities is given: {missing} is missing")
     return Credentials(read_secret(own_file), read_public(broker_file))
 
@@ -76,11 +75,14 @@ def create(path: FilePath) -> Identity:
 
     Raises ValueError, having written neither, where one of them is there already, or cannot be written.
     """
-    check_name(name_of(path))
+    name = name_of(path)
+    check_name(name)
+    if not os.fspath(path).endswith(name):
+        raise ValueError(f"leave the end of {os.fspath(path)} out: {PUBLIC} and {SECRET} are added to the name")
     _need_curve()
     pair = Identity(*zmq.curve_keypair())
     public, secret = (key.decode() for key in pair)
-    fill = partial(FILE.format, name=name_of(path), public=public)
+    fill = partial(FILE.format, name=name, public=public)
     private = fill(what="A secret key: whoever has it is this identity.") + SECRET_LINE.format(secret=secret)
     with ExitStack() as undoing:
         _write(f"{os.fspath(path)}{SECRET}", 0o600, private, undoing)
@@ -115,14 +117,6 @@ def read_secret(path: FilePath) -> Identity:
 def read_public(path: FilePath) -> bytes:
     """Read a public key, which a file with a pair has as well. Raises ValueError for what is none, as `read_secret`."""
     return _read(path)[0]
-
-
-def is_key(text: bytes) -> bool:
-    """Tell whether this is a key, in Z85."""
-    try:
-        return len(text) == LENGTH and bool(z85.decode(text))
-    except (KeyError, struct.error):  # other characters, or five of them that stand for no four bytes
-        return False
 
 
 def _read(path: FilePath) -> tuple[bytes, bytes | None]:
