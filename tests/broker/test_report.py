@@ -12,6 +12,7 @@ from conftest import Running
 
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.matching import FIRST_SILENCE
+from zmqbroker.broker.refusals import Refusals, Stranger
 from zmqbroker.broker.report import MOST_MOVES, Report
 from zmqbroker.transport import limited_log
 from zmqbroker.wire import EXPIRED, UNAVAILABLE, Announce, Header
@@ -246,3 +247,18 @@ def test_very_many_queues_that_no_worker_asks_from_are_a_few_lines(logged: list[
         "no worker asks from the queue queue-0: 1 tasks wait there",
         "no worker asks from the queue queue-999: 1 tasks wait there (998 more like this were not logged)",
     ]
+
+
+def test_one_who_is_refused_again_and_again_is_told_of_ever_more_rarely_and_hides_nobody_else(logged: list[str]):
+    report, refusals = Report(), Refusals()
+    eve, mallory = (Stranger("10.0.0.5", key * 40, "requests", "unknown") for key in ("e", "m"))
+    told_at = []
+    for second in range(0, 600, 4):
+        before = len(logged)
+        report.refused(refusals.note(eve, float(second)), float(second))
+        report.flush(float(second))
+        told_at += [second] * (len(logged) - before)
+    assert told_at == [0, 4, 12, 24, 44, 84, 164, 324]
+    report.refused(refusals.note(mallory, 600.0), 600.0)
+    assert logged[-1] == f"refused at REQUESTS: 10.0.0.5 with the key {'m' * 40}: unknown"
+    assert f"with the key {'e' * 40}, 82 times so far: unknown" in logged[-2]

@@ -34,7 +34,7 @@ class Refusals:
         self.total = 0
         self._last: OrderedDict[tuple[str, str], Refused] = OrderedDict()  # the one seen last is the last one
 
-    def note(self, stranger: Stranger, now: float) -> Stranger:
+    def note(self, stranger: Stranger, now: float) -> Refused:
         """Count one, and return what is remembered of it.
 
         Whoever was not seen for the longest time is forgotten, but stays in the total.
@@ -43,10 +43,10 @@ class Refusals:
         stranger = stranger._replace(address=stranger.address[:LONGEST_ADDRESS])
         named = stranger.address, stranger.key
         known = self._last.pop(named, None)
-        self._last[named] = Refused(stranger, 1 if known is None else known.count + 1, now)
+        refused = self._last[named] = Refused(stranger, 1 if known is None else known.count + 1, now)
         if len(self._last) > MOST_STRANGERS:
             self._last.popitem(last=False)
-        return stranger
+        return refused
 
     def about(self, most: int, now: float) -> dict[str, Any]:
         """Tell how many there were, and so many of the last ones, the newest first."""

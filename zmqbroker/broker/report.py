@@ -6,7 +6,7 @@ from math import inf
 
 from zmqbroker import wire
 from zmqbroker.broker.queues import Queue
-from zmqbroker.broker.refusals import Stranger
+from zmqbroker.broker.refusals import Refused, Stranger
 from zmqbroker.broker.task import NOBODY, Record, Task, Worker
 from zmqbroker.transport.limited_log import LimitedLog, Text, printable, task_name
 
@@ -16,6 +16,7 @@ BELONGING = {  # sockets, by the broker's
     "RESULTS": "PUSH",
     "CONTROL": "REQ and DEALER",
 }
+REFUSED_AGAIN = "refused again"  # a kind of lines
 MOST_MOVES = 20  # workers that are told of by name when they come, and when they leave, in an interval of the log
 MOST_QUEUES = 5  # of a worker, that are named
 LONGEST_NAME = 200  # characters of a worker's
@@ -30,7 +31,7 @@ class Report:
         self._has_identities = has_identities
         self.is_verbose = log.isEnabledFor(logging.DEBUG)
         self.due = inf  # when `flush` has something to say; inf: nothing is held back
-        self._limited = LimitedLog(log, BELONGING)
+        self._limited = LimitedLog(log, [*BELONGING, REFUSED_AGAIN])
         self._moves = LimitedLog(log, level=logging.INFO, lines=MOST_MOVES)
 
     def attempt(self, task: Task) -> None:
@@ -94,9 +95,11 @@ class Report:
         )
         self._warn(where, f"a connection to {where} was over before its handshake: {what}", now)
 
-    def refused(self, stranger: Stranger, now: float) -> None:
-        """Tell of somebody who may not come in, or speak."""
-        self._warn(f"refused at {stranger.where}", partial(_refusal, stranger), now)
+    def refused(self, refused: Refused, now: float) -> None:
+        """Tell of somebody who may not come in, or speak; ever more rarely if it is one who was told of before."""
+        stranger = refused.stranger
+        kind = f"refused at {stranger.where}" if refused.count == 1 else REFUSED_AGAIN
+        self._warn(kind, partial(_refusal, stranger, refused.count), now)
 
     def no_descriptors(self, now: float) -> None:
         """Tell that nobody can connect."""
@@ -121,9 +124,10 @@ class Report:
         self.due = min(self._limited.next_due(), self._moves.next_due())
 
 
-def _refusal(stranger: Stranger) -> str:
+def _refusal(stranger: Stranger, count: int) -> str:
+    times = f", {count} times so far" if count > 1 else ""
     key = f"with the key {stranger.key}" if stranger.key else "without a key"
-    return f"refused at {stranger.where.upper()}: {stranger.address or 'somebody'} {key}: {stranger.reason}"
+    return f"refused at {stranger.where.upper()}: {stranger.address or 'somebody'} {key}{times}: {stranger.reason}"
 
 
 def _name(task: Task) -> str:
