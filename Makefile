@@ -1,7 +1,7 @@
 # make demo      a broker, two workers and a client on this machine, for some seconds
 # make test      the tests but for the slow ones; ARGS="-k name" goes to pytest
 # make test-slow  the slow ones: hosts cut off, chaos, the benchmarks, the wheel; some skip without root or the network
-# make test-all  what `make test` does, on every CPython of VERSIONS that there is
+# make test-all  what `make test` does; and on every other CPython of VERSIONS that there is, but for what makes no difference
 # make check     format, lint and types
 # make bench     the benchmarks; ARGS goes to them
 # make bench-peers  the same work through other systems; ARGS="--install" installs what is missing
@@ -13,9 +13,10 @@ PYTHON = python3
 VENV = .venv
 VERSIONS = 3.10 3.11 3.12 3.13
 ARGS =
+MARKS = not slow
 
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
-PYTEST = $(VENV)/bin/python -m pytest -n 3 --dist loadfile
+PYTEST = $(VENV)/bin/python -m pytest -n 4 --dist loadfile
 TOO_OLD = "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."
 
 .PHONY: demo test test-slow test-all check bench bench-peers clean
@@ -24,7 +25,7 @@ demo: $(VENV)/with-pyzmq
 	@$(VENV)/bin/python tests/demo.py
 
 test: $(VENV)/with-dev
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "$(MARKS)" $(ARGS)
 
 test-slow: $(VENV)/with-dev
 	@$(PYTEST) -m slow $(ARGS)
@@ -49,7 +50,8 @@ test-all: test
 			echo "python$$version: tested above"; \
 		else \
 			echo "python$$version:"; \
-			$(MAKE) --no-print-directory test PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+			$(MAKE) --no-print-directory test PYTHON=python$$version VENV=.venv-$$version \
+				MARKS="not slow and not once" || exit 1; \
 		fi; \
 	done
 

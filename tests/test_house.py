@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from helpers import TOP
 
+pytestmark = pytest.mark.once
+
+
 MAY_IMPORT = {  # besides its own files
     "commands": {"broker", "client", "worker", "web", "transport", "wire"},
     "broker": {"transport", "wire"},

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from helpers import TOP
 
+pytestmark = pytest.mark.once
+
+
 LONGEST = 120.0  # seconds for a pytest of its own, on a machine however loaded
 TESTS = """
 import pytest

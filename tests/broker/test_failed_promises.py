@@ -6,6 +6,7 @@ forgotten; and one that was told to be retried has not failed, unless it was tri
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -15,6 +16,9 @@ from zmqbroker.broker.about import Answer
 from zmqbroker.broker.questions import Later, RefusedError
 from zmqbroker.broker.task import WAITING
 from zmqbroker.wire import EXPIRED, FAILED
+
+pytestmark = pytest.mark.once
+
 
 MOST_TASKS = 8
 keys = st.integers(1, MOST_TASKS).map(str)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 from unittest.mock import patch
 
+import pytest
 from core_support import NOT_STORED, entries
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,6 +22,9 @@ from zmqbroker.broker.dispatch import HELD, Dispatcher
 from zmqbroker.broker.queues import Queue
 from zmqbroker.broker.task import DELAYED, RUNNING, WAITING, BackOff, Task, Worker
 from zmqbroker.wire import Announce, Header, announced
+
+pytestmark = pytest.mark.once
+
 
 STALE_KEPT, EMPTY_KEPT = 2, 1  # so that lines and rings are rebuilt often
 QUEUES = ["default", "gpu"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from unittest.mock import patch
 
+import pytest
 from core_support import NOT_STORED, entries, places
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,6 +19,9 @@ from zmqbroker.broker.dispatch import GRACE, Dispatcher
 from zmqbroker.broker.kept import KEPT_FOR
 from zmqbroker.broker.task import BackOff
 from zmqbroker.wire import Header
+
+pytestmark = pytest.mark.once
+
 
 STALE_KEPT = 2  # in the queues, so that they are rebuilt often
 WORKERS = [b"ann", b"bob", b"cid", b"dee"]

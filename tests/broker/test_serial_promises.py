@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import ExitStack
 from unittest.mock import patch
 
+import pytest
 from core_support import NOT_STORED, due
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,6 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from zmqbroker.broker.dispatch import GRACE, HELD, Dispatcher
 from zmqbroker.broker.task import RUNNING, BackOff, Task
 from zmqbroker.wire import Announce, Header
+
+pytestmark = pytest.mark.once
+
 
 STALE_KEPT = 2  # in the queues, so that they are rebuilt often
 WORKERS = st.sampled_from([b"ann", b"bob", b"cid"])

@@ -33,6 +33,9 @@ from helpers import PATIENCE, TOP, Program, bound_addresses
 import zmqbroker
 from zmqbroker import Broker, Client, TaskFailed
 
+pytestmark = pytest.mark.once
+
+
 SHORT_TIMEOUT = "0.2"  # seconds, instead of the README's: so that the tasks dropped do not take half a minute
 CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE}
 

@@ -25,6 +25,9 @@ import zmqbroker
 from zmqbroker.broker.counters import Counters
 from zmqbroker.wire import announced
 
+pytestmark = pytest.mark.once
+
+
 LANGUAGES = ("Python", "C")
 HEADER_PROBE = "#include <zmq.h>\nint main(void) { return zmq_errno(); }\n"
 MESSAGES = ["REQUEST", "REPLY and FAILURE", "READY", "TASK", "RESULT", "Verbs"]

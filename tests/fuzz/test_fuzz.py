@@ -45,6 +45,9 @@ from zmqbroker.wire import (
 from zmqbroker.wire.announced import COUNTED, NAMED, OUTCOMES, announce_message
 from zmqbroker.wire.requests import LARGEST_FACTOR, LONGEST_GROUP
 
+pytestmark = pytest.mark.once
+
+
 FACTOR = int(os.environ.get("ZMQBROKER_FUZZ", "1"))
 VERBS = [wire.FAIL, wire.REJECT, wire.RELEASE, wire.TOUCH]
 

@@ -3,11 +3,15 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmqbroker.wire import EMPTY, HEADER, Announce, MalformedError, announced
 from zmqbroker.wire.names import MOST_QUEUES, is_queue
+
+pytestmark = pytest.mark.once
+
 
 NAMES = st.from_regex(r"[A-Za-z0-9._/-]{1,128}", fullmatch=True)
 WRONG = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=130), st.lists(st.none()))

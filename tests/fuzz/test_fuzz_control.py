@@ -32,6 +32,9 @@ from zmqbroker.wire.control import (
     question_message,
 )
 
+pytestmark = pytest.mark.once
+
+
 ASKS = ["status", "queues", "workers", "tasks", "task", "failures", "pause", "resume", "limit", "cancel", "failed"]
 FIELDS = ["queue", "state", "order", "worker", "most", "after", "key", "number", "running", "waiting", "reason", "all"]
 DEEP = b'{"zmqbroker":1,"ask":' + b"[" * 5000 + b"]" * 5000 + b"}"

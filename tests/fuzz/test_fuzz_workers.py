@@ -30,6 +30,9 @@ from zmqbroker.wire.announced import (
 )
 from zmqbroker.wire.names import MOST_QUEUES
 
+pytestmark = pytest.mark.once
+
+
 VERBS = [*OUTCOMES, *COUNTED, *NAMED, b"drop", b"cancel", b"withdrawn", b"explode"]
 NUMBERS = st.sampled_from([b"0", b"1", b"64", b"65", b"-1", b"007", b"\xc2\xb2", b"x", b""])
 IDS = st.sampled_from([b"", b"x", b" ", b"\0" * 31, b"\0" * 300]) | st.binary(max_size=33)

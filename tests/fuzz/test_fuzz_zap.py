@@ -11,6 +11,9 @@ from zmq.utils import z85
 
 from zmqbroker.transport.zap import ADDRESS, Newcomer, answer_one, open_zap, parse_question
 
+pytestmark = pytest.mark.once
+
+
 KNOWN = b"known key, which has 32 bytes ..."[:32]
 GOOD = [b"1.0", b"1", b"requests", b"127.0.0.1", b"", b"CURVE", KNOWN]
 

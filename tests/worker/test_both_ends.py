@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from both_ends_support import REJECTED, BothEnds, Pipe, Process, number_of
 from core_support import NOT_STORED, due
 from hypothesis import settings
@@ -21,6 +22,9 @@ from zmqbroker.broker.task import RUNNING, BackOff
 from zmqbroker.wire import FAIL, REJECT, Header
 from zmqbroker.wire.announced import DONE
 from zmqbroker.worker.session import LARGEST_KEPT
+
+pytestmark = pytest.mark.once
+
 
 WORKERS = 3
 SLOTS = st.sampled_from([1, 2, 5, None])

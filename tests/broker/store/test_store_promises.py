@@ -13,6 +13,7 @@ from itertools import product
 from math import inf
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -23,6 +24,9 @@ from zmqbroker.broker.store.gate import DAMAGED
 from zmqbroker.broker.store.rows import DamagedTask
 from zmqbroker.broker.task import RUNNING, UNATTENDED, BackOff, Name, name_of
 from zmqbroker.wire import Announce, Header, Reply, announced
+
+pytestmark = pytest.mark.once
+
 
 ALL_KEYS = ["k", "l", "m", "n", "o"]
 KEYS = st.sampled_from(ALL_KEYS)
