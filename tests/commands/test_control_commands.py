@@ -120,6 +120,7 @@ def test_one_of_several_brokers_that_does_not_answer_is_listed_and_the_status_is
         listed, as_json = Ran("status"), Ran("status", "--json")
     assert (listed.status, as_json.status) == (1, 1)
     assert re.search(rf"^{address} .* no answer ", listed.out, re.MULTILINE)
+    assert f"no broker answers at {address}: " in " ".join(listed.out.split("\n"))
     errors = {line["control"]: line.get("error", "") for line in map(json.loads, as_json.out.splitlines())}
     assert errors.keys() == {address, broker.broker.control_address}
     assert errors[address].startswith(f"no broker answers at {address}: ")

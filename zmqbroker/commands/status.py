@@ -87,7 +87,8 @@ class View:
         if self._is_json:
             return [json.dumps({"control": one.address} | (one.status or {"error": one.trouble})) for one in seen]
         if len(seen) > 1:
-            return several(self.page, [(one.address, one.status) for one in seen])
+            listed = several(self.page, [(one.address, one.status) for one in seen])
+            return listed + [line for one in seen if one.trouble for line in self._said(one.trouble)]
         height = self.page.height - 1  # the last line is for the prompt
         lines = picture(self.page, statuses[0], seen[0].workers, self._before, height)
         self._before = statuses[0]
@@ -100,7 +101,10 @@ class View:
             return lines
         if self._is_json:
             return [json.dumps({"error": self.trouble})]
-        return [self.page.line(line, RED) for line in wrap(self.trouble, self.page.width)]
+        return self._said(self.trouble)
+
+    def _said(self, trouble: str) -> list[str]:
+        return [self.page.line(line, RED) for line in wrap(trouble, self.page.width)]
 
     def _ask_all(self, addresses: list[str]) -> list[Seen]:
         """Ask several at the same time: many that hang take no longer than one."""
