@@ -262,3 +262,14 @@ def test_one_who_is_refused_again_and_again_is_told_of_ever_more_rarely_and_hide
     report.refused(refusals.note(mallory, 600.0), 600.0)
     assert logged[-1] == f"refused at REQUESTS: 10.0.0.5 with the key {'m' * 40}: unknown"
     assert f"with the key {'e' * 40}, 82 times so far: unknown" in logged[-2]
+
+
+def test_a_worker_that_comes_is_told_of_with_its_owner(logged: list[str]):
+    core, report = Dispatcher(), Report()
+    logging.getLogger("zmqbroker").setLevel(logging.INFO)
+    try:
+        core.announce(b"w", Announce(host="vm", pid=7), [], 0.0, "alice")
+        told_of(core, report, 0.0)
+    finally:
+        logging.getLogger("zmqbroker").setLevel(logging.NOTSET)
+    assert logged == ["vm:7 of alice has come: it asks from default"]

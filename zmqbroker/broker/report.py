@@ -68,7 +68,11 @@ class Report:
         """Tell that a worker has announced itself."""
         queues = [queue.name for queue in worker.pool.queues]
         more = f" and {len(queues) - MOST_QUEUES} more" if len(queues) > MOST_QUEUES else ""
-        self._move("come", f"{_who(worker)} has come: it asks from {', '.join(queues[:MOST_QUEUES])}{more}", now)
+        self._move(
+            "come",
+            f"{_who(worker)}{_whose(worker)} has come: it asks from {', '.join(queues[:MOST_QUEUES])}{more}",
+            now,
+        )
 
     def left(self, worker: Worker, now: float) -> None:
         """Tell that the connection of a worker that has announced itself is lost, and what it was at."""
@@ -136,6 +140,11 @@ def _name(task: Task) -> str:
 
 def _who(worker: Worker) -> str:
     return printable(worker.name[:LONGEST_NAME]) or "a plain worker"
+
+
+def _whose(worker: Worker) -> str:
+    """Return whose a worker is, for the log; nothing where it is nobody's in particular."""
+    return "" if worker.owner is None else f" of {printable(worker.owner)}"
 
 
 def _place(worker: Worker) -> str:
