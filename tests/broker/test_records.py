@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from core_support import Core
+from core_support import PARALLEL, Core
 
 from zmqbroker.broker.records import FIRST_DOUBT, FIRST_PAUSE, LONGEST_PAUSE, MOST_BLAMED, SHORTEST_DOUBT
 from zmqbroker.broker.task import MARKS, Task
@@ -301,3 +301,26 @@ def test_the_first_of_a_line_is_the_first_in_doubt_or_not():
     core.ask(b"good", 2)
     core.tasks("1", "2")
     assert core.give() == [("good", "failed"), ("bad", "1"), ("good", "2")]
+
+
+def test_a_worker_that_never_tells_what_became_of_tasks_gets_another_one_after_its_pause():
+    core = Core(tries=5, timeout=1.0)
+    core.join("bad", 10, PARALLEL)
+    now = 0.0
+    for number in range(MARKS):
+        core.tasks(f"task {number}")
+        assert [worker for worker, _ in core.take(now)] == ["bad"]
+        core.join("good", 1, GOOD)
+        now += 1.0
+        core.expire(now)  # it is given up there, and done elsewhere
+        ((worker, task),) = core.take(now)
+        assert worker == "good"
+        core.done("good", task.attempt_id, now)
+        core.lose_worker(b"good", now)
+    core.tasks("the next")
+    assert core.take(now) == []
+    now += FIRST_PAUSE
+    core.expire(now)
+    assert [worker for worker, _ in core.take(now)] == ["bad"]
+    core.tasks("and one more")
+    assert core.take(now) == []  # one at a time

@@ -22,7 +22,7 @@ from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.questions import RefusedError
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.control import ControlSocket
-from zmqbroker.transport.greeting import GREETING
+from zmqbroker.transport.greeting import GREETING, OPENING, REST
 from zmqbroker.wire import EMPTY, MalformedError
 from zmqbroker.wire.control import (
     LARGEST_QUESTION,
@@ -217,10 +217,10 @@ def ask_and_do_not_read(address: str, questions: bytes) -> socket.socket:
     asker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     asker.settimeout(LONG_WAIT)
     asker.connect((host, int(port)))
-    asker.sendall(GREETING)
+    asker.sendall(OPENING + REST)
     greeting = b""
-    while len(greeting) < len(GREETING):
-        greeting += asker.recv(len(GREETING) - len(greeting))
+    while len(greeting) < GREETING:
+        greeting += asker.recv(GREETING - len(greeting))
     asker.sendall(questions)
     return asker
 

@@ -105,7 +105,14 @@ class Worker:
         record = self.record
         if self.is_stuck or (record is not None and record.is_held_back):
             return False
-        return record is None or record.marks < MARKS or not self.held
+        return record is None or record.marks < MARKS or not self._is_at_work
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Tell whether it is at a task, as far as is known: of one that was given up it may never tell the outcome."""
+        if self.is_serial:  # it does nothing else meanwhile
+            return bool(self.held)
+        return any(task.attempt_id == attempt_id for attempt_id, task in self.held.items())
 
     def attempt_behind(self, task: "Task") -> bytes | None:
         """Return the id of an earlier attempt that lies behind what this worker has in hand; None: none does."""
