@@ -28,6 +28,9 @@ from zmqbroker.transport.control import PATIENCE as CONTROL_PATIENCE
 from zmqbroker.transport.control import ControlSocket, NoAnswerError
 from zmqbroker.transport.places import ONLY_PLACE
 
+pytestmark = pytest.mark.once
+
+
 __all__ = ["place"]  # a fixture
 
 NASTY = "w\u202e\x1b[2J\u05d0"  # a label that turns the line around and clears the screen

@@ -15,6 +15,9 @@ from told_broker import ToldBroker
 from zmqbroker import Client
 from zmqbroker.wire import ACCEPTED, DONE
 
+pytestmark = pytest.mark.once
+
+
 __all__ = ["fetch", "submit"]  # fixtures
 
 MADE_UP = rb"[0-9a-f]{32}-\d+"

@@ -13,6 +13,9 @@ from identity_support import Identities, listening
 
 from zmqbroker.transport.identity import BROKER, OWN
 
+pytestmark = pytest.mark.once
+
+
 TASK = "builtins:bytes"
 
 

@@ -14,6 +14,9 @@ from library_support import working
 
 from zmqbroker.commands.screen import is_healthy
 
+pytestmark = pytest.mark.once
+
+
 __all__ = ["place"]  # a fixture
 
 ANY_PORT = "tcp://127.0.0.1:*"

@@ -19,6 +19,9 @@ from zmqbroker import Broker
 from zmqbroker.transport.binding import LONGEST_HEARTBEAT
 from zmqbroker.transport.keep_alive import KeepAlive
 
+pytestmark = pytest.mark.once
+
+
 Start = Callable[..., Running]
 PEERS = "tests/endurance/network_peers.py"
 FEW_DESCRIPTORS = 64
