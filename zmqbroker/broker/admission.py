@@ -13,6 +13,7 @@ import zmq
 
 from zmqbroker.broker.authorized_file import AuthorizedFile
 from zmqbroker.broker.handshakes import Handshakes
+from zmqbroker.broker.liveness import SOURCE
 from zmqbroker.broker.refusals import Refusals, Stranger
 from zmqbroker.broker.report import Report
 from zmqbroker.broker.sockets import Sockets
@@ -29,7 +30,6 @@ from zmqbroker.wire import Frames
 SPEAKERS = {REQUESTS: {CLIENT}, READY: {WORKER}, RESULTS: {WORKER}, CONTROL: {OBSERVER, ADMIN}}  # their roles
 MOST_JUDGED = 100  # newcomers, in one turn
 USER, ADDRESS = "User-Id", "Peer-Address"  # of a message, see zmq_msg_gets(3)
-SOURCE = int(zmq.SRCFD)
 ID_LENGTH = 5  # bytes of a routing id that ZeroMQ gives, the first of which is 0, see zmq_setsockopt(3)
 CHOSEN = "with identities a peer may not choose its routing id (ZMQ_ROUTING_ID): leave it to ZeroMQ"
 NOWHERE = "no socket of the broker"  # which in a shared context somebody may have asked about
@@ -156,18 +156,9 @@ class Admission:
         self._doors = {where: Door(where, handshakes, self) for where, handshakes in sockets.handshakes.items()}
         self._admit()
 
-    def door(
-        self,
-        where: str,
-        socket: zmq.Socket[bytes],
-        most: int,
-        on_too_long: Callable[[Frames], None],
-        on_chosen: Callable[[Frames], None],
-    ) -> Door:
-        """Return what reads a socket, see `Door.open`."""
-        door = self._doors[where]
-        door.open(socket, most, on_too_long, on_chosen)
-        return door
+    def door(self, where: str) -> Door:
+        """Return what is to read a socket, once it is open."""
+        return self._doors[where]
 
     def try_doors(self, sockets: Sockets, identity: Identity) -> None:
         """See that a stranger is refused at each socket; raises ValueError where that is not so."""
@@ -251,6 +242,22 @@ def open_doors(sockets: Sockets, identity: Identity, authorized: AuthorizedFile)
 
 def ignore(message: Frames) -> None:
     """Do nothing about a message: that it came is noted."""
+
+
+def open_inbox(
+    admission: Admission | None,
+    where: str,
+    socket: zmq.Socket[bytes],
+    most: int,
+    on_too_long: Callable[[Frames], None],
+    on_chosen: Callable[[Frames], None] = ignore,
+) -> Inbox | Door:
+    """Return what reads a socket; with identities (`admission`) only what those say who may speak there."""
+    if admission is None:
+        return Inbox(socket, most, on_too_long)
+    door = admission.door(where)
+    door.open(socket, most, on_too_long, on_chosen)
+    return door
 
 
 def _text(frame: zmq.Frame, name: str) -> str:

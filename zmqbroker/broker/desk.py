@@ -11,7 +11,7 @@ import zmq
 
 from zmqbroker import __version__
 from zmqbroker.broker.about import Answer
-from zmqbroker.broker.admission import Admission, Door, ignore
+from zmqbroker.broker.admission import Admission, open_inbox
 from zmqbroker.broker.control import Control
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.questions import Later, Question, RefusedError
@@ -21,7 +21,7 @@ from zmqbroker.broker.store.gate import Store
 from zmqbroker.broker.traffic import CONTROL, Traffic
 from zmqbroker.transport import descriptors
 from zmqbroker.transport.keys import ADMIN
-from zmqbroker.transport.messages import Inbox, send
+from zmqbroker.transport.messages import send
 from zmqbroker.wire import MOST_FRAMES, Frames, MalformedError
 from zmqbroker.wire.control import QuestionError, answer_message, error_message, parse_question
 
@@ -61,12 +61,8 @@ class Desk:
         self._began = monotonic()
         self.socket: zmq.Socket[bytes] | None = sockets.control
         self.due = self._began  # when a question is answered though there is something else to do
-        self._inbox = traffic.watch(CONTROL, self._open_inbox(sockets.control))  # type: ignore[arg-type]
-
-    def _open_inbox(self, socket: zmq.Socket[bytes]) -> Inbox | Door:
-        if self._admission is None:
-            return Inbox(socket, MOST_ANSWERED, self._ignore_long)
-        return self._admission.door(CONTROL, socket, MOST_ANSWERED, self._ignore_long, ignore)
+        inbox = open_inbox(admission, CONTROL, sockets.control, MOST_ANSWERED, self._ignore_long)  # type: ignore[arg-type]
+        self._inbox = traffic.watch(CONTROL, inbox)
 
     def serve(self, now: float) -> None:
         """Answer a few questions."""

@@ -74,13 +74,7 @@ class Dispatcher(Intake):
         It does if the attempt was handed to a worker of the same one; and if an earlier run of the broker has handed it
         out: then only who has had the task knows the id.
         """
-        task = self._find(attempt_id)
-        if task is None:
-            return False  # that is counted
-        if task.was_handed_to(owner, attempt_id):
-            return True
-        self.counters.malformed += 1
-        return False
+        return self._find_handed_to(owner, attempt_id) is not None
 
     def ready(self, envelope: Frames, owner: str | None = None) -> None:
         """Count a plain worker as ready for one more task; for `owner` see `announce`."""
@@ -399,10 +393,7 @@ class Dispatcher(Intake):
 
     def _take_over(self, worker: Worker, attempt_id: bytes, now: float) -> None:
         """Take in an attempt that a worker names after it has connected again."""
-        task = self._find(attempt_id)
-        if task is not None and not task.was_handed_to(worker.owner, attempt_id):
-            self.counters.malformed += 1
-            task = None
+        task = self._find_handed_to(worker.owner, attempt_id)
         if task is None:
             worker.held[attempt_id] = OVER
             self._tell(worker, announced.CANCEL, attempt_id)

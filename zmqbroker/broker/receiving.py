@@ -3,20 +3,20 @@
 What it looks like on the wire is in `wire`, and what comes of it is decided in `dispatch`.
 """
 
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from contextlib import suppress
 
 import zmq
 
 from zmqbroker import __version__, wire
-from zmqbroker.broker.admission import CHOSEN, Admission, Door, ignore
+from zmqbroker.broker.admission import CHOSEN, Admission, open_inbox
 from zmqbroker.broker.dispatch import Dispatcher
 from zmqbroker.broker.handshakes import Handshakes
 from zmqbroker.broker.report import Report
 from zmqbroker.broker.signed import Signed
 from zmqbroker.broker.sockets import Sockets
 from zmqbroker.broker.traffic import READY, REQUESTS, RESULTS, Traffic
-from zmqbroker.transport.messages import Inbox, send
+from zmqbroker.transport.messages import send
 from zmqbroker.wire import FAILED, HEADER, INVALID, Frames, announced, head
 
 BATCH = 256  # messages read from one socket in one turn, at most, so that none starves the others
@@ -38,28 +38,17 @@ class Receiver:
         """Prepare; `max_size` is in bytes of a body, and 0 means no limit; `admission` None: everybody may speak."""
         self._ready, self._workers = sockets.ready, sockets.workers
         self._admission = admission
-        self._requests_in = traffic.watch(
-            REQUESTS, self._inbox(REQUESTS, sockets.requests, self._refuse_long, self._refuse_chosen)
-        )
-        self._ready_in = traffic.watch(READY, self._inbox(READY, sockets.ready, self._ignore_long))
-        self._results_in = traffic.watch(RESULTS, self._inbox(RESULTS, sockets.results, self._lose_long))
+        requests = open_inbox(admission, REQUESTS, sockets.requests, BATCH, self._refuse_long, self._refuse_chosen)
+        ready = open_inbox(admission, READY, sockets.ready, BATCH, self._ignore_long)
+        results = open_inbox(admission, RESULTS, sockets.results, BATCH, self._lose_long)
+        self._requests_in = traffic.watch(REQUESTS, requests)
+        self._ready_in = traffic.watch(READY, ready)
+        self._results_in = traffic.watch(RESULTS, results)
         self._dispatcher = dispatcher if admission is None else Signed(dispatcher, admission)
         self._traffic = traffic
         self._report = report
         self._max_size = max_size
         self._now = 0.0  # of what is being read
-
-    def _inbox(
-        self,
-        where: str,
-        socket: zmq.Socket[bytes],
-        on_too_long: Callable[[Frames], None],
-        on_chosen: Callable[[Frames], None] = ignore,
-    ) -> Inbox | Door:
-        """Return what reads a socket; with identities only what those say who may speak there."""
-        if self._admission is None:
-            return Inbox(socket, BATCH, on_too_long)
-        return self._admission.door(where, socket, BATCH, on_too_long, on_chosen)
 
     @property
     def has_all_results(self) -> bool:

@@ -431,6 +431,14 @@ class Tasks:
             return None
         return task
 
+    def _find_handed_to(self, owner: str | None, attempt_id: Sized) -> Task | None:
+        """Return what `_find` does if the attempt may have gone to a worker of somebody; else count the message too."""
+        task = self._find(attempt_id)
+        if task is not None and not task.was_handed_to(owner, attempt_id):
+            self.counters.malformed += 1
+            return None
+        return task
+
     def _find_running(self, attempt_id: Sized) -> Task | None:
         """Return the task if this is its running attempt; else count the message and return None."""
         task = self._find(attempt_id)
