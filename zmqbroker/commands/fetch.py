@@ -4,13 +4,13 @@ import argparse
 import os
 from typing import Any
 
-from zmqbroker.client.client import DEFAULT_WINDOW, Client
+from zmqbroker.client.client import DEFAULT_WINDOW
 from zmqbroker.client.futures import OnProgress, TaskFuture
 from zmqbroker.commands import finishing, streams
 from zmqbroker.commands.lines import Keys, Output
 from zmqbroker.commands.options import add_connect_timeout, add_identity, number
 from zmqbroker.commands.progress import Progress
-from zmqbroker.commands.submission import Submission, Words
+from zmqbroker.commands.submission import Submission, Words, connect
 
 DESCRIPTION = """\
 Fetch the results of the tasks with these keys, as `submit --detach` has printed them. They go to stdout in order, each
@@ -70,12 +70,7 @@ def fetch(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     keys = Keys(options.keys, options.keys_from)
     try:
         keys.check()
-        client = Client(
-            options.requests,
-            connect_timeout=options.connect_timeout or None,
-            identity=options.identity,
-            broker_identity=options.broker_identity,
-        )
+        client = connect(options)
     except OSError as error:
         parser.error(finishing.describe(error))
     except ValueError as error:

@@ -5,6 +5,7 @@ client's own receives replies; a third prints them. So a line that comes slowly 
 before it. The main thread waits for the end, or for a signal: whoever reads or writes elsewhere may block us, not that.
 """
 
+import argparse
 import logging
 import threading
 from collections import Counter
@@ -14,6 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
+from zmqbroker.client.client import Client
 from zmqbroker.client.futures import OnProgress, TaskFailed, TaskFuture
 from zmqbroker.commands import streams
 from zmqbroker.commands.lines import Output
@@ -24,6 +26,16 @@ COMING = -1
 LAST_ANSWERS = 1.0  # seconds for the broker to say what became of the tasks that are to be cancelled
 
 Send = Callable[[int, Any, OnProgress | None], TaskFuture]  # sends the one with this number: a task's body, or a key
+
+
+def connect(options: argparse.Namespace) -> Client:
+    """Connect to the broker that the options name, as who they say; raises as Client does."""
+    return Client(
+        options.requests,
+        connect_timeout=options.connect_timeout or None,
+        identity=options.identity,
+        broker_identity=options.broker_identity,
+    )
 
 
 class Source(Protocol):

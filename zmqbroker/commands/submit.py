@@ -12,7 +12,7 @@ from zmqbroker.commands import finishing, streams
 from zmqbroker.commands.lines import Input, Output
 from zmqbroker.commands.options import add_connect_timeout, add_identity, factor, number, queue_name, whole_number
 from zmqbroker.commands.progress import Progress
-from zmqbroker.commands.submission import Send, Submission, Words
+from zmqbroker.commands.submission import Send, Submission, Words, connect
 
 DESCRIPTION = """\
 Submit each line of the files, or of stdin, as a task. The replies go to stdout in order, each with a newline where it
@@ -176,12 +176,7 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         wire.check_fields(fields)
         tasks.check()
-        client = Client(
-            options.requests,
-            connect_timeout=options.connect_timeout or None,
-            identity=options.identity,
-            broker_identity=options.broker_identity,
-        )
+        client = connect(options)
     except OSError as error:
         parser.error(finishing.describe(error))
     except ValueError as error:
