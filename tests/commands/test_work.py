@@ -297,6 +297,7 @@ def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directo
     settings = Settings(
         SOME,
         "tasks:echo",
+        False,
         [],
         ["default"],
         0,
@@ -347,3 +348,9 @@ def test_a_command_that_complains_without_end_has_its_last_lines_logged_and_its_
     working.wait_for(r" \S+:\d+: task 1 \(\w+-0\): stderr: 200000 lines, of which these are the last:$")
     working.wait_for("stderr: 200000$")
     assert not any(line.endswith("stderr: 199000") for line in working.lines)
+
+
+def test_json_is_for_a_function(work: Work):
+    program = work("--json", "--", "cat")
+    assert program.wait() == 2
+    program.wait_for("--json is for a function")

@@ -114,6 +114,7 @@ def test_what_is_to_be_made_is_in_the_makefile(document):
 
 OWN = "Your own work in five minutes"
 LEAVE = "Leave a task, fetch it later"
+JSON = "Arguments as JSON"
 
 
 @pytest.fixture
@@ -170,6 +171,7 @@ def test_all_python_that_is_shown_is_run():
         (README, "A function"),
         (GUIDE, "A worker in Python"),
         (GUIDE, LEAVE),
+        (GUIDE, JSON),
         (OPERATIONS, "One task in three logs"),
         (SECURITY, "In Python"),
     }
@@ -240,6 +242,21 @@ def test_five_commands_make_an_encrypted_broker_with_a_worker_and_a_client(start
     )
     assert (ran.stdout, ran.returncode) == ("", 2)
     assert "wants identities: give --identity and --broker-identity" in ran.stderr
+
+
+def test_the_function_of_the_guide_that_knows_no_bodies_is_called(
+    start_program: Run, broker_addresses: dict[str, str], zmqbroker_script: str
+):
+    part = section(GUIDE, JSON)
+    function, snippet = part.blocks["python"]
+    Path("boxes.py").write_text(function)
+    work, submit = on_other_addresses(part.block("sh").splitlines(), broker_addresses)
+    start_program(zmqbroker_script, *shlex.split(work)[1:])
+    shell = subprocess.run(["sh", "-c", submit], **CAPTURED)
+    ran = subprocess.run([sys.executable, "-c", *on_other_addresses([snippet], broker_addresses)], **CAPTURED)
+    assert [(program.stdout, program.stderr) for program in (shell, ran)] == [
+        (text, "") for text in part.blocks["text"]
+    ]
 
 
 def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqbroker_script):

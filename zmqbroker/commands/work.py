@@ -28,6 +28,8 @@ Run a function of yours, or a command, on tasks, in processes that are replaced 
 
 The function gets the body of a task, bytes (a list of bytes if it has several frames), and returns that of the result.
 It is imported from the current directory. An exception fails the attempt; zmqbroker.Reject fails the task for good.
+With --json it is called with the members of a JSON object by name, or of an array by place, and returns what JSON can
+say.
 
 The command gets the body on its stdin, and what it prints is the result. The attempt fails if it ends with any other
 status than 0; the reason is that, and the last line of its stderr. ZMQBROKER_KEY, ZMQBROKER_QUEUE and ZMQBROKER_ATTEMPT
@@ -97,6 +99,12 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         help="end the process of a function when nobody wants its result any more (a command is always ended)",
     )
     add(
+        "--json",
+        action="store_true",
+        help="call the function with what the body says in JSON, an object by name or an array by place, and return "
+        "the result as JSON",
+    )
+    add(
         "--slots",
         type=number(int, "what is sensible"),
         default=0,
@@ -142,6 +150,8 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     log_to_stderr(log_level(options), form)
     if options.function and options.command_line:
         parser.error(f"either a function, {options.function}, or a command")
+    if options.json and not options.function:
+        parser.error("--json is for a function: a command reads JSON, and prints it, by itself")
     if max(options.kill_after, options.grace, options.touch) > LONGEST_WAIT:
         parser.error(f"--kill-after, --grace and --touch take {LONGEST_WAIT:,} seconds at most")
     try:
@@ -151,6 +161,7 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     settings = Settings(
         ready=options.ready,
         function=options.function,
+        json=options.json,
         command=options.command_line,
         queues=options.queues,
         kill_after=options.kill_after,

@@ -32,6 +32,7 @@ from zmqbroker.wire.chunks import Body
 from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
 from zmqbroker.worker.handling import Handler
+from zmqbroker.worker.json_function import JsonFunction
 from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, READY, Program
 from zmqbroker.worker.outcome import Interrupted
 from zmqbroker.worker.slot import Slot
@@ -58,6 +59,7 @@ class Settings:
 
     ready: str
     function: str | None  # MODULE:FUNCTION; None: a command
+    json: bool  # the function is called with what a body says in JSON
     command: list[str]
     queues: list[str]  # that it asks from, the first first
     kill_after: float
@@ -97,7 +99,8 @@ class WorkerProcess:
             self._interrupt_handler = command.interrupt
             on_cancel: Callable[[], object] | None = command.kill
         else:
-            self._handler = load(settings.function)
+            function = load(settings.function)
+            self._handler = JsonFunction(function) if settings.json else function
             self._interrupt_handler = sys.exit  # whatever the function is at
             on_cancel = self._end_cancelled if settings.kill_cancelled else None
         self._worker = Worker(
