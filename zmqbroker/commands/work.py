@@ -31,13 +31,15 @@ It is imported from the current directory. An exception fails the attempt; zmqbr
 With --json it is called with the members of a JSON object by name, or of an array by place, and returns what JSON can
 say.
 
-The command gets the body on its stdin, and what it prints is the result. The attempt fails if it ends with any other
-status than 0; the reason is that, and the last line of its stderr. ZMQBROKER_KEY, ZMQBROKER_QUEUE and ZMQBROKER_ATTEMPT
-tell it about its task, and a line `ZMQBROKER_PROGRESS done/total text` on its stderr says how far it has come."""
+The command gets the body on its stdin, or in the place of an argument {}, and what it prints is the result. The attempt
+fails if it ends with any other status than 0; the reason is that, and the last line of its stderr. ZMQBROKER_KEY,
+ZMQBROKER_QUEUE and ZMQBROKER_ATTEMPT tell it about its task, and a line `ZMQBROKER_PROGRESS done/total text` on its
+stderr says how far it has come."""
 EXAMPLES = """\
 examples:
   zmqbroker work tcp://localhost:4162 tasks:shrink --processes 4
   zmqbroker work tcp://localhost:4162 --kill-after 60 -- convert - -resize 50% png:-
+  zmqbroker work tcp://localhost:4162 -- gzip -9 -- {}
 
 SIGTERM, SIGHUP or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one, more than half a
 second later, ends them at once. SIGUSR1 has it log what the processes have done so far."""

@@ -33,7 +33,7 @@ from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
 from zmqbroker.worker.handling import Handler
 from zmqbroker.worker.json_function import JsonFunction
-from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, READY, Program
+from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, REACHED, READY, Program
 from zmqbroker.worker.outcome import Interrupted
 from zmqbroker.worker.slot import Slot
 from zmqbroker.worker.task_filter import About
@@ -117,6 +117,7 @@ class WorkerProcess:
         upkeep.touch_every = settings.touch or inf
         if settings.function is not None:  # a command has that time for each body of a chunk
             upkeep.touch_until = settings.kill_after or inf
+        upkeep.on_welcome = self._say_reached
         upkeep.on_begin, upkeep.on_touch, upkeep.on_end = slot.begin, slot.touch, slot.end
         if on_cancel is not None:
             upkeep.on_cancel = on_cancel
@@ -150,6 +151,12 @@ class WorkerProcess:
         self._worker.stop()
         if self._is_leaving and self._is_busy:
             self._interrupt_handler()
+
+    def _say_reached(self, reached: str) -> None:
+        """Tell the supervisor which broker has answered, for the first time."""
+        self._worker.upkeep.on_welcome = lambda _: None
+        if self._lifeline is not None:
+            say(self._lifeline, REACHED + reached.encode() + b"\n")
 
     def _end_cancelled(self) -> None:
         """End this process, whatever its function is at: nobody wants that. Another one takes its place."""
