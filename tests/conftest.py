@@ -15,6 +15,7 @@ import zmq
 from helpers import Program
 
 from zmqbroker import Broker
+from zmqbroker.commands.web import TOKEN
 from zmqbroker.transport.identity import BROKER, OWN
 
 # Where these are ignored, as in the background and under nohup, our programs would ignore them too.
@@ -25,8 +26,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ["ZMQBROKER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="zmqbroker-test-")
 atexit.register(shutil.rmtree, os.environ["ZMQBROKER_RUNTIME_DIR"], ignore_errors=True)
 
-# Whoever runs them may have an identity, which is for other brokers.
-for variable in (OWN, BROKER):
+# Whoever runs them may have an identity, or a token, which is for other brokers.
+for variable in (OWN, BROKER, TOKEN):
     os.environ.pop(variable, None)
 
 PATIENCE_MS = 20_000  # how long a test waits for what must come, on a machine however loaded

@@ -54,6 +54,9 @@ PURE = [
     "transport/keys.py",
     "worker/session.py",
     "worker/limits.py",
+    "web/history.py",
+    "web/parameters.py",
+    "web/tally.py",
 ]
 COMPUTES = {
     "bisect",
@@ -68,6 +71,7 @@ COMPUTES = {
     "json",
     "marshal",
     "math",
+    "operator",
     "re",
     "struct",
     "typing",

@@ -44,6 +44,7 @@ COMMANDS = {
         "add_status_options",
         "status",
     ),
+    "web": Entry("show what brokers do on a page for browsers, and tell Prometheus", "web", "add_web_options", "web"),
     "drain": Entry(
         "have a broker finish what it has accepted, and end, as a first SIGTERM does",
         "drain",

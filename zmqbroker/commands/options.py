@@ -13,7 +13,7 @@ from zmqbroker.commands import streams
 from zmqbroker.wire import LARGEST_FACTOR, QUEUE_NAME, is_queue, queue_list
 
 USAGE_ERROR = 2  # exit status
-LISTED = ("files", "keys")  # arguments of which there may be any number, at the end
+LISTED = ("files", "keys", "controls")  # arguments of which there may be any number, at the end
 ANY_PORT = re.compile(r"tcp://.*:[*0]|ipc://\*")  # an address that is another one each time
 
 

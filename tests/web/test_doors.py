@@ -1,0 +1,164 @@
+"""Who is let in, and what browsers are told of what they get."""
+
+import asyncio
+from urllib.parse import urlencode
+
+import pytest
+from conftest import Running
+from control_support import controlled, submit
+from web_support import Got, Serve, Serving, serve_page
+
+from zmqbroker.web import doors
+from zmqbroker.web.doors import COOKIE, is_own_host
+
+__all__ = ["controlled", "serve_page"]  # fixtures
+TOKEN = "correct-horse-battery-staple"
+
+
+@pytest.fixture
+def serving(controlled: Running, serve_page: Serve) -> Serving:
+    return serve_page(controlled.broker.control_address)
+
+
+@pytest.fixture
+def guarded(controlled: Running, serve_page: Serve, monkeypatch: pytest.MonkeyPatch) -> Serving:
+    monkeypatch.setattr(doors, "WRONG_TAKES", 0.01)
+    return serve_page(controlled.broker.control_address, token=TOKEN, checks_host=False)
+
+
+def log_in(guarded: Serving, token: str) -> Got:
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    return guarded.get("/login", "POST", urlencode({"token": token}), **form)
+
+
+@pytest.mark.parametrize("path", ["/", "/static/style.css", "/api/status", "/api/nothing", "/metrics", "/healthz"])
+def test_each_answer_says_what_a_browser_must_not_do_with_it(serving, path):
+    headers = serving.get(path).headers
+    policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert not {"'unsafe-inline'", "'unsafe-eval'", "data:", "*"} & set(headers["content-security-policy"].split())
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == headers["cross-origin-opener-policy"] == "same-origin"
+    assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        ("localhost:8161", True),
+        ("LOCALHOST", True),
+        ("127.0.0.1:1", True),
+        ("[::1]:8161", True),
+        ("10.0.0.1", True),
+        ("evil.example:8161", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("[::1", False),
+        ("", False),
+    ],
+)
+def test_a_name_that_may_lead_anywhere_is_no_host_of_ours(host, is_own):
+    assert is_own_host(host) == is_own
+
+
+@pytest.mark.parametrize("path", ["/", "/api/status", "/metrics", "/healthz"])
+def test_a_page_that_has_its_own_name_lead_here_gets_nothing(serving, path):
+    got = serving.get(path, host="evil.example")
+    assert (got.status, list(got.json)) == (421, ["error"])
+
+
+@pytest.mark.parametrize("path", ["/api/status", "/api/brokers", "/metrics", "/static/page.js", "/docs"])
+def test_without_the_token_nothing_is_told(guarded, path):
+    got = guarded.get(path)
+    assert (got.status, got.headers["www-authenticate"]) == (401, "Bearer")
+    assert "this needs the token" in got.json["error"]
+
+
+def test_the_page_leads_to_the_login(guarded):
+    got = guarded.get("/")
+    assert (got.status, got.headers["location"]) == (303, "/login")
+    assert [guarded.get(path).status for path in ("/login", "/static/style.css", "/healthz", "/readyz")] == [200] * 4
+
+
+def test_the_header_lets_in(guarded):
+    assert guarded.get("/metrics", authorization=f"Bearer {TOKEN}").status == 200
+    assert guarded.get("/api/status", authorization=f"bearer  {TOKEN}").status == 200
+
+
+@pytest.mark.parametrize("given", ["Bearer wrong", "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN])
+def test_a_wrong_header_does_not(guarded, given):
+    assert guarded.get("/api/status", authorization=given).status == 401
+
+
+def test_the_login_gives_a_cookie_that_scripts_and_other_sites_do_not_have(guarded):
+    got = log_in(guarded, TOKEN)
+    assert (got.status, got.headers["location"]) == (303, "/")
+    cookie, *attributes = got.headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(attributes)
+    assert TOKEN not in cookie
+    assert guarded.get("/", cookie=cookie).status == 200
+    assert guarded.get("/api/status", cookie=cookie).status == 200
+    assert guarded.get("/api/status", cookie=f"{cookie}x").status == 401
+
+
+@pytest.mark.parametrize("cookie", [f"{COOKIE}=", f"{COOKIE}={TOKEN}", f"{COOKIE}=%ff", f"{COOKIE}=\xe9", "other=1"])
+def test_another_cookie_does_not_let_in(guarded, cookie):
+    assert guarded.get("/api/status", cookie=cookie).status == 401
+
+
+def test_a_wrong_login_is_told_so_and_logged(guarded, caplog):
+    got = log_in(guarded, "wrong")
+    assert (got.status, got.headers["location"]) == (303, "/login?wrong")
+    assert "set-cookie" not in got.headers
+    assert "a wrong token came from 127.0.0.1" in caplog.text
+    assert "wrong" not in caplog.text.replace("a wrong token", "")
+
+
+def test_a_login_that_is_too_long_is_refused(guarded):
+    assert log_in(guarded, "x" * 5000).status == 413
+    assert guarded.get("/login", "DELETE").status == 405
+
+
+def test_many_wrong_tokens_are_turned_away_at_once_and_the_right_one_is_not(guarded, monkeypatch):
+    monkeypatch.setattr(doors, "MOST_WRONG", 0)
+    assert log_in(guarded, "wrong").status == 429
+    assert guarded.get("/api/status", authorization="Bearer wrong").status == 429
+    assert guarded.get("/api/status", authorization=f"Bearer {TOKEN}").status == 200
+
+
+def test_a_wrong_token_is_answered_slowly():
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    async def refuse() -> None:
+        from starlette.requests import Request
+
+        door = doors.Doors(None, TOKEN, checks_host=False)  # type: ignore[arg-type]
+        request = Request({"type": "http", "headers": [], "client": ("10.0.0.9", 1)})
+        assert (await door._refuse(request)).status_code == 401
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doors.asyncio, "sleep", sleep)
+        asyncio.run(refuse())
+    assert waited == [doors.WRONG_TAKES]
+
+
+def test_bodies_are_for_who_has_given_a_token(start, serve_page, tmp_path):
+    running = start(control="tcp://127.0.0.1:*", store=str(tmp_path / "store"), tries=1)
+    client = submit(running, 1, key="secret", durable=True)
+    worker = running.worker()
+    attempt_id, _ = worker.take()
+    worker.say(b"reject", attempt_id, b"no")
+    client.recv_multipart()
+    address = running.broker.control_address
+    told = serve_page(address).get("/api/task?key=secret").json["stored"]
+    assert (told["status"], told["body"]) == ("failed", None)
+    guarded = serve_page(address, token=TOKEN)
+    told = guarded.get("/api/task?key=secret", authorization=f"Bearer {TOKEN}").json["stored"]
+    assert told["body"] == "0"

@@ -1,0 +1,116 @@
+"""`zmqbroker web`: what goes on, on a page in a browser, and for Prometheus."""
+
+import argparse
+import logging
+import os
+import stat
+from functools import partial
+
+from zmqbroker.commands import streams
+from zmqbroker.commands.asking import complain, control_socket
+from zmqbroker.commands.options import add_identity
+from zmqbroker.transport.addresses import EXAMPLE, parse
+from zmqbroker.transport.identity import OTHERS, credentials
+from zmqbroker.transport.stderr_log import log_to_stderr
+from zmqbroker.web.asker import PATIENCE
+from zmqbroker.web.place import is_loopback, listen, parse_place, url
+
+ENDED = 0  # exit status
+LISTEN = "127.0.0.1:8161"
+TOKEN = "ZMQBROKER_WEB_TOKEN"  # the name of a variable
+SHORTEST_TOKEN = 16  # characters
+NOT_INSTALLED = 'this needs more than is installed: pip install "zmqbroker[web]"'
+EXIT_STATUS = """\
+It asks by the control socket, as `zmqbroker status` does, and changes nothing. Exit status: 0 when it is ended by a
+signal; 2 for bad options, and where it cannot listen."""
+
+
+def add_web_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `web` takes."""
+    parser.epilog = EXIT_STATUS
+    add = parser.add_argument
+    add(
+        "--listen",
+        default=LISTEN,
+        metavar="HOST:PORT",
+        help=f"where the page is (default: {LISTEN}; port 0: any that is free)",
+    )
+    add(
+        "--token",
+        metavar="FILE",
+        help=f"a file with a secret of at least {SHORTEST_TOKEN} characters that whoever looks has to give (default: "
+        f"what {TOKEN} says, else none)",
+    )
+    add(
+        "--trust-the-network",
+        action="store_true",
+        help="listen where other machines may come in, without a token",
+    )
+    add_identity(parser)
+    add(
+        "controls",
+        nargs="*",
+        metavar="CONTROL",
+        help="addresses of the control sockets of brokers, which they print at their start (default: those of all "
+        "brokers of this user on this machine, looked for anew)",
+    )
+
+
+def web(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Show what brokers do until a signal comes; return the exit status."""
+    try:
+        token = _token(options.token)
+        at = parse_place(options.listen)
+        for address in options.controls:
+            if not parse(address).transport:
+                raise ValueError(f"{address!r} is no address of a control socket; {EXAMPLE}")
+        credentials(options.identity, options.broker_identity)
+        opened = listen(at)
+    except ValueError as error:
+        return complain(parser, str(error))
+    except OSError as error:
+        return complain(parser, f"cannot listen on {options.listen}: {(error.strerror or str(error)).lower()}")
+    with opened:
+        is_own = is_loopback(opened)
+        if not is_own and token is None and not options.trust_the_network:
+            return complain(
+                parser, f"{options.listen} is open to other machines: give --token FILE, or --trust-the-network"
+            )
+        try:
+            from zmqbroker.web import server
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("zmqbroker"):
+                raise
+            return complain(parser, NOT_INSTALLED)
+        log_to_stderr(logging.INFO)
+        connect = partial(control_socket, options, patience=PATIENCE)
+        addresses = list(dict.fromkeys(options.controls))
+        app = server.application(addresses, connect, token, checks_host=is_own and token is None)
+        streams.print_out(f"the page is at {url(opened)}\n")
+        server.serve(app, opened, server.end_at_signals)
+    return ENDED
+
+
+def _token(path: str | None) -> str | None:
+    """Return the token that a file has, or the environment; None: there is none. Raises ValueError for a bad one."""
+    if path is None:
+        token, where = os.environ.get(TOKEN, "").strip(), TOKEN
+        if TOKEN not in os.environ:
+            return None
+    else:
+        token, where = _read(path), path
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise ValueError(f"{where} has no token: one is a line of at least {SHORTEST_TOKEN} characters of ASCII")
+    return token
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            token = file.read(4096).strip()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    if mode & OTHERS:
+        raise ValueError(f"{path} may be read by others (mode {mode:04o}): chmod 600 it")
+    return token

@@ -1,0 +1,139 @@
+"""Asking a broker on behalf of many: a thread of its own that waits for the answers, which all who ask share.
+
+However many browsers and scrapes there are, the broker hears each question once in FRESH seconds: who asks what is
+being asked joins, who asks what has just been answered gets that. While a broker does not answer, all who ask are told
+so as soon as one of them would be, and nothing piles up.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any, NamedTuple
+
+from zmqbroker.transport.control import ControlSocket, NoAnswerError
+from zmqbroker.wire import MalformedError
+from zmqbroker.wire.control import ControlError
+
+FRESH = 0.9  # seconds for which an answer is good: less than a second, at which browsers and scrapes come again
+PATIENCE = 2.0  # seconds for an answer
+MOST_WAITING = 200  # questions
+MOST_KEPT = 200  # answers and questions, before those that are stale are looked for
+LONGEST_END = 0.2  # seconds for the thread to end; it is left alone if it waits for an answer then
+
+Answer = dict[str, Any]
+Fields = tuple[tuple[str, Any], ...]
+
+
+class UnansweredError(Exception):
+    """A broker does not answer, or not like one, or too many questions wait. Its text says why."""
+
+
+class Question(NamedTuple):
+    """What is asked, and what will be the answer."""
+
+    ask: str
+    fields: Fields
+    answer: "Future[Answer]"
+
+
+class Asker:
+    """Asks one broker, in a thread of its own."""
+
+    def __init__(self, connect: Callable[[], ControlSocket]) -> None:
+        """Begin; `connect` is called in that thread, anew after each question that was not answered."""
+        self.trouble = ""  # why the broker does not answer; empty: it does, or was not asked yet
+        self.since = monotonic()  # when it began not to answer, or to
+        self._connect = connect
+        self._socket: ControlSocket | None = None
+        self._lock = threading.Lock()
+        self._asked: dict[tuple[str, Fields], tuple[Question, float | None]] = {}  # and when that was settled
+        self._waiting: SimpleQueue[Question | None] = SimpleQueue()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="zmqbroker asker", daemon=True)
+        self._thread.start()
+
+    def ask(self, ask: str, **fields: Any) -> "Future[Answer]":
+        """Return what will be the answer: it fails with UnansweredError, or ControlError for what is refused."""
+        key = ask, tuple(sorted(fields.items()))
+        with self._lock:
+            known, settled = self._asked.get(key, (None, None))
+            if known is not None and (settled is None or monotonic() < settled + FRESH):
+                return known.answer
+            question = Question(*key, Future())
+            if self._is_closed or self._waiting.qsize() >= MOST_WAITING:
+                question.answer.set_exception(UnansweredError("too many questions wait for the broker"))
+                return question.answer
+            if len(self._asked) >= MOST_KEPT:
+                self._forget_stale()
+            self._asked[key] = question, None
+            self._waiting.put(question)
+            return question.answer
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._is_closed = True
+        self._waiting.put(None)
+        self._thread.join(LONGEST_END)
+
+    def _forget_stale(self) -> None:
+        now = monotonic()
+        self._asked = {
+            key: (question, settled)
+            for key, (question, settled) in self._asked.items()
+            if settled is None or now < settled + FRESH
+        }
+
+    def _run(self) -> None:
+        while (question := self._waiting.get()) is not None and not self._is_closed:
+            try:
+                self._settle(question, self._answer(question))
+            except ControlError as error:  # which is an answer too
+                self._settle(question, error)
+            except (NoAnswerError, MalformedError, ValueError, OSError) as error:
+                self._disconnect()
+                self._note(str(error))
+                self._fail_all(question, str(error))
+        self._disconnect()
+        self._fail_all(None, "the page ends")
+
+    def _answer(self, question: Question) -> Answer:
+        """Ask; who answers, if only by a refusal, is there."""
+        if self._socket is None:
+            self._socket = self._connect()
+        try:
+            answer = self._socket.ask(question.ask, **dict(question.fields))
+        except ControlError:
+            self._note("")
+            raise
+        self._note("")
+        return answer
+
+    def _settle(self, question: Question, outcome: Answer | Exception) -> None:
+        with self._lock:
+            self._asked[question.ask, question.fields] = question, monotonic()
+        if isinstance(outcome, Exception):
+            question.answer.set_exception(outcome)
+        else:
+            question.answer.set_result(outcome)
+
+    def _fail_all(self, question: Question | None, why: str) -> None:
+        """Fail a question, and all that wait."""
+        waiting = [question, *(self._waiting.get() for _ in range(self._waiting.qsize()))]
+        for each in waiting:
+            if each is not None:
+                self._settle(each, UnansweredError(why))
+        if None in waiting[1:]:  # the end was among them
+            self._waiting.put(None)
+
+    def _note(self, trouble: str) -> None:
+        """Take note of whether the broker answers."""
+        if bool(trouble) != bool(self.trouble):
+            self.since = monotonic()
+        self.trouble = trouble
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,168 @@
+"""Who is let in, and what browsers are told to do with what they get.
+
+On loopback without a token, whoever is on this machine may look; a page of somebody else's, to which a name of its own
+leads here (DNS rebinding), may not: it has a name in `Host`, and only `localhost` and numbers are answered. With a
+token, who does not bring it, in a header or in the cookie that the login page gives for it, gets nothing but that page
+and whether this process and a broker are well.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from zmqbroker.transport.limited_log import LimitedLog
+
+OPEN = ("/healthz", "/readyz", "/static/style.css")
+LOGIN = "/login"
+LOGIN_PAGE = Path(__file__).parent / "static" / "login.html"
+COOKIE = "zmqbroker_web"
+COOKIE_KEPT = 30 * 86_400  # seconds
+LARGEST_LOGIN = 4096  # bytes
+WRONG_TAKES = 0.5  # seconds until a wrong token is answered
+MOST_WRONG = 20  # that are waiting for that; others are turned away at once
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+HAS_TOKEN = "zmqbroker.has_token"  # in a scope
+
+log = logging.getLogger("zmqbroker")
+
+
+class Doors:
+    """Lets those in who may come, and adds HEADERS to all answers."""
+
+    def __init__(self, app: ASGIApp, token: str | None, checks_host: bool) -> None:
+        """Stand before `app`; `token` None: anybody may come in. `checks_host`: by `localhost` or a number only."""
+        self._app = app
+        self._token = token
+        self._checks_host = checks_host
+        self._waiting = 0  # wrong tokens
+        self._log = LimitedLog(log)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or have it answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        answer = await self._stopped(request)
+        await (answer or self._app)(scope, receive, partial(_send, send))
+
+    async def _stopped(self, request: Request) -> Response | None:
+        """Return what is said to who is not let through; None: nothing."""
+        if self._checks_host and not is_own_host(request.headers.get("host", "")):
+            return said(421, "this page is for this machine: open it by localhost or 127.0.0.1, or give it a --token")
+        if self._token is None:
+            return None
+        if request.url.path == LOGIN:
+            return await self._login(request)
+        given = _bearer(request)
+        if request.cookies.get(COOKIE) and given is None:
+            is_in = hmac.compare_digest(request.cookies[COOKIE].encode(), self._cookie().encode())
+        else:
+            is_in = given is not None and self._is_token(given)
+        request.scope[HAS_TOKEN] = is_in
+        if is_in or request.url.path in OPEN:
+            return None
+        if given is not None:
+            return await self._refuse(request)
+        if request.url.path == "/":
+            return RedirectResponse(LOGIN, 303)
+        return said(401, "this needs the token: `Authorization: Bearer ...`, or log in", {"www-authenticate": "Bearer"})
+
+    async def _login(self, request: Request) -> Response:
+        if request.method in ("GET", "HEAD"):
+            return FileResponse(LOGIN_PAGE, headers={"cache-control": "no-store"})
+        if request.method != "POST":
+            return said(405, "method not allowed", {"allow": "GET, HEAD, POST"})
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > LARGEST_LOGIN:
+                return said(413, "that is too long for a token")
+        given = parse_qs(body.decode("ascii", "replace"), encoding="utf-8").get("token", [""])[0]
+        if not self._is_token(given.strip()):
+            refused = await self._refuse(request)
+            return refused if refused.status_code != 401 else RedirectResponse(f"{LOGIN}?wrong", 303)
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(COOKIE, self._cookie(), COOKIE_KEPT, httponly=True, samesite="strict")
+        return answer
+
+    async def _refuse(self, request: Request) -> Response:
+        """Take note of a wrong token, and answer it slowly."""
+        where = request.client.host if request.client is not None else "somebody"
+        self._log.tell("token", f"a wrong token came from {where}", monotonic())
+        if self._waiting >= MOST_WRONG:
+            return said(429, "too many wrong tokens come", {"retry-after": "1"})
+        self._waiting += 1
+        try:
+            await asyncio.sleep(WRONG_TAKES)
+        finally:
+            self._waiting -= 1
+        return said(401, "this is not the token", {"www-authenticate": "Bearer"})
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="replace"), (self._token or "").encode())
+
+    def _cookie(self) -> str:
+        """Return what is in the cookie of who has given the token: it does not tell the token, and changes with it."""
+        return hmac.new((self._token or "").encode(), b"zmqbroker web cookie", hashlib.sha256).hexdigest()
+
+
+def may_see_bodies(request: Request) -> bool:
+    """Tell whether who asks has brought the token: others on this machine may not see what its user may."""
+    return bool(request.scope.get(HAS_TOKEN, False))
+
+
+def is_own_host(host: str) -> bool:
+    """Tell whether a Host header has `localhost` or a number: no name that may lead anywhere."""
+    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower() == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def said(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer that says in a line what is wrong."""
+    body = json.dumps({"error": text}).encode()
+    return Response(body, status, {"cache-control": "no-store", **(headers or {})}, "application/json")
+
+
+def _bearer(request: Request) -> str | None:
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    return given.strip() if kind.lower() == "bearer" else None
+
+
+async def _send(send: Send, message: Message) -> None:
+    if message["type"] == "http.response.start":
+        headers: list[tuple[bytes, bytes]] = message.setdefault("headers", [])
+        there = {name.lower() for name, _ in headers}
+        headers += [(name, text) for name, text in _headers() if name not in there]
+    await send(message)
+
+
+def _headers() -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), text.encode()) for name, text in HEADERS.items()]

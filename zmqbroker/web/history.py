@@ -1,0 +1,55 @@
+"""The last ten minutes of a broker and of its queues: some numbers of each, at each look."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+SPAN = 600.0  # seconds
+MOST_LOOKS = 150  # with one in 5 seconds, there are fewer
+COUNTED = ("waiting", "running", "accepted", "done", "failed")  # of each queue and of all together
+
+Numbers = tuple[int, ...]  # of COUNTED
+Series = dict[str, list[int | None]]  # by the names of COUNTED; None: it was not there
+
+
+class Look(NamedTuple):
+    """What there was at one instant."""
+
+    at: float
+    total: Numbers
+    queues: dict[str, Numbers]
+
+
+class History:
+    """Looks, the last ones."""
+
+    def __init__(self) -> None:
+        self._looks: deque[Look] = deque(maxlen=MOST_LOOKS)
+
+    def add(self, now: float, total: Mapping[str, Any], queues: Mapping[str, Mapping[str, Any]]) -> None:
+        """Remember how things are at the instant `now`: the numbers COUNTED, in all and of each queue."""
+        self._looks.append(Look(now, numbers(total), {name: numbers(queue) for name, queue in queues.items()}))
+        while self._looks[0].at < now - SPAN:
+            self._looks.popleft()
+
+    def ages(self, now: float) -> list[float]:
+        """Return how many seconds ago the looks were, the oldest first."""
+        return [round(now - look.at, 1) for look in self._looks]
+
+    def total(self) -> Series:
+        """Return what there was in all at each look."""
+        return _series(look.total for look in self._looks)
+
+    def queue(self, name: str) -> Series:
+        """Return what there was of a queue at each look."""
+        return _series(look.queues.get(name) for look in self._looks)
+
+
+def numbers(of: Mapping[str, Any]) -> Numbers:
+    """Return the numbers COUNTED of a queue."""
+    return tuple(of[name] for name in COUNTED)
+
+
+def _series(looks: Iterable[Numbers | None]) -> Series:
+    rows = list(looks)
+    return {name: [None if row is None else row[place] for row in rows] for place, name in enumerate(COUNTED)}
