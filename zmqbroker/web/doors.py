@@ -23,9 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zmqbroker.transport.limited_log import LimitedLog
 
-OPEN = ("/healthz", "/readyz", "/static/style.css")
+OPEN = ("/healthz", "/readyz", "/static/style.css", "/static/icon.svg")
 LOGIN = "/login"
-LOGIN_PAGE = Path(__file__).parent / "static" / "login.html"
+STATIC = Path(__file__).parent / "static"
 COOKIE = "zmqbroker_web"
 COOKIE_KEPT = 30 * 86_400  # seconds
 LARGEST_LOGIN = 4096  # bytes
@@ -40,6 +40,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-embedder-policy": "require-corp",
+    "cache-control": "no-cache",  # a file of the page is asked for again: it belongs to the version that runs
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 HAS_TOKEN = "zmqbroker.has_token"  # in a scope
@@ -91,7 +92,8 @@ class Doors:
 
     async def _login(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
-            return FileResponse(LOGIN_PAGE, headers={"cache-control": "no-store"})
+            page = "wrong.html" if "wrong" in request.query_params else "login.html"
+            return FileResponse(STATIC / page, headers={"cache-control": "no-store"})
         if request.method != "POST":
             return said(405, "method not allowed", {"allow": "GET, HEAD, POST"})
         body = b""
