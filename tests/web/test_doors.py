@@ -1,13 +1,16 @@
 """Who is let in, and what browsers are told of what they get."""
 
 import asyncio
+import threading
 from urllib.parse import urlencode
 
 import pytest
 from conftest import Running
 from control_support import controlled, submit
-from web_support import Got, Serve, Serving, serve_page
+from identity_support import Files, make
+from web_support import PATIENCE, Got, Serve, Serving, serve_page
 
+from zmqbroker import Client, Reject, TaskFailed, Worker
 from zmqbroker.web import doors
 from zmqbroker.web.doors import COOKIE, is_own_host
 
@@ -162,3 +165,39 @@ def test_bodies_are_for_who_has_given_a_token(start, serve_page, tmp_path):
     guarded = serve_page(address, token=TOKEN)
     told = guarded.get("/api/task?key=secret", authorization=f"Bearer {TOKEN}").json["stored"]
     assert told["body"] == "0"
+
+
+def test_of_a_broker_with_identities_it_tells_what_its_own_may_know(start, serve_page, tmp_path):
+    broker, watcher, operator, worker, stranger = (
+        make(tmp_path / name) for name in ("broker", "watcher", "operator", "worker", "stranger")
+    )
+    authorized = tmp_path / "authorized"
+    authorized.write_text(
+        f"observer {watcher.key} watcher\nobserver,admin {operator.key} operator\nclient,worker {worker.key} worker\n"
+    )
+    running = start(
+        control="tcp://127.0.0.1:*", store=str(tmp_path / "store"), identity=broker.secret, authorized=authorized
+    )
+    own = {"identity": worker.secret, "broker_identity": broker.public}
+    hand = Worker(running.addresses.ready, refuse, **own)
+    thread = threading.Thread(target=hand.run, daemon=True)
+    thread.start()
+    with Client(running.addresses.requests, **own) as client, pytest.raises(TaskFailed, match="no"):
+        client.submit(b"a secret", key="letter", durable=True).result(PATIENCE)
+    hand.stop()
+    thread.join(PATIENCE)
+
+    def told(identity: Files | None) -> Got:
+        files = {} if identity is None else {"identity": identity.secret, "broker_identity": broker.public}
+        serving = serve_page(running.broker.control_address, token=TOKEN, **files)
+        return serving.get("/api/task?key=letter&owner=worker", authorization=f"Bearer {TOKEN}")
+
+    assert told(operator).json["stored"]["body"] == "a secret"
+    assert told(watcher).json["stored"]["body"] is None
+    assert (told(stranger).status, told(None).status) == (503, 503)
+    assert "does not know this identity" in told(stranger).json["error"]
+    assert "wants identities" in told(None).json["error"]
+
+
+def refuse(body: bytes) -> bytes:
+    raise Reject("no")

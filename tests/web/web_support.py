@@ -12,6 +12,7 @@ import pytest
 from conftest import PATIENCE_MS
 
 from zmqbroker.transport.control import ControlSocket
+from zmqbroker.transport.identity import FilePath
 from zmqbroker.web.place import Place, listen
 from zmqbroker.web.server import application, serve
 
@@ -34,7 +35,10 @@ class Got(NamedTuple):
 class Serving:
     """A server in a thread."""
 
-    def __init__(self, *addresses: str, token: str | None = None, checks_host: bool = True) -> None:
+    def __init__(
+        self, *addresses: str, token: str | None = None, checks_host: bool = True, **identity: FilePath | None
+    ) -> None:
+        self._identity = identity
         self.asked: list[str] = []  # of brokers, by all connections
         self._opened = listen(Place("127.0.0.1", 0))
         self.port = self._opened.getsockname()[1]
@@ -68,14 +72,14 @@ class Serving:
         self._opened.close()
 
     def _connect(self, address: str) -> ControlSocket:
-        return CountedSocket(self.asked, address)
+        return CountedSocket(self.asked, address, self._identity)
 
 
 class CountedSocket(ControlSocket):
     """One that takes note of what is asked."""
 
-    def __init__(self, asked: list[str], address: str) -> None:
-        super().__init__(address, SHORT_PATIENCE)
+    def __init__(self, asked: list[str], address: str, identity: dict[str, FilePath | None]) -> None:
+        super().__init__(address, SHORT_PATIENCE, **identity)
         self._all_asked = asked
 
     def ask(self, what: str, **fields: Any) -> dict[str, Any]:

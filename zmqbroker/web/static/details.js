@@ -120,7 +120,7 @@ function connection(one, place, total) {
       ["In hand", [inHand(one), one.since === null ? null : `, for ${span(one.since)}`]], ["Has", counted(one.held, "task", "tasks")],
       ["Asks for", counted(one.asks, "more", "more")], ["Done", number(one.done)], ["Failed", number(one.failed)],
       one.marks ? ["Failed here, done elsewhere", number(one.marks)] : null,
-      one.held_back === null ? null : ["Held back", workerBadges({ ...one, owner: null })],
+      one.held_back === null ? null : ["Held back", workerBadges({ ...one, host: "", owner: null })],
     ]),
   );
 }

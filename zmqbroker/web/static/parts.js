@@ -60,7 +60,7 @@ export function queuesTable(queues, rates, history, options) {
 /** Return what a worker is called. */
 export function workerName(worker, most = 60) {
   if (worker.host === null) {
-    return [foreign(worker.address || "a plain worker"), " ", badge("plain")];
+    return [foreign(worker.address || "a plain worker")];
   }
   return [foreign(worker.label || "worker", most), " ", h("span", { class: "quiet" }, foreign(`${worker.host}:${worker.pid}`, most))];
 }
@@ -87,6 +87,7 @@ export function workersTable(workers, options) {
 /** Return what is to be said of a worker besides its numbers. */
 export function workerBadges(worker) {
   return [
+    worker.host === null && badge("plain"),
     worker.owner !== null && badge(foreign(worker.owner, 30)),
     worker.held_back !== null && badge(`held back for ${span(worker.held_back)}`, "warn"),
   ];

@@ -1,0 +1,210 @@
+"""The page in a real browser: Debian's chromium, driven by playwright. Where there is none, it skips and says why."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PATIENCE_MS, Running
+from control_support import submit
+from web_support import Serving, serve_page
+
+__all__ = ["serve_page"]  # fixtures
+pytestmark = [pytest.mark.slow, pytest.mark.once]
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIETLY = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202edetrever\x1b[31m\x00"
+HEADINGS = {  # by routes
+    "": "Overview",
+    "#/queues": "Queues",
+    "#/workers": "Workers",
+    "#/tasks": "Unsettled tasks",
+    "#/failures": "Last failures",
+    "#/task/1": "Task 1",
+    "#/task/2": "Task 2",
+    "#/queue/default": "Queue default",
+}
+SHOTS = os.environ.get("ZMQBROKER_SHOTS", "")  # a directory for pictures of the page; empty: none are made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
+
+
+class Sight:
+    """A page that is open, and what went wrong there."""
+
+    def __init__(self, browser: Any, serving: Serving, route: str = "", **options: Any) -> None:
+        self.origin = f"http://127.0.0.1:{serving.port}"
+        self.wrong: list[str] = []
+        self._context = browser.new_context(**options)
+        self.page = self._context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        self.page.on("dialog", lambda dialog: (self.wrong.append("a dialog"), dialog.dismiss()))
+        self.page.on("console", self._note)
+        self.page.on("request", self._check)
+        self.page.goto(f"{self.origin}/{route}")
+
+    def see(self, selector: str, **options: Any) -> Any:
+        """Wait until something is there."""
+        return self.page.wait_for_selector(selector, **options)
+
+    def shoot(self, name: str) -> None:
+        if SHOTS:
+            self.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
+
+    def close(self) -> None:
+        self._context.close()
+
+    def _note(self, message: Any) -> None:
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.wrong.append(message.text)
+
+    def _check(self, request: Any) -> None:
+        if not request.url.startswith(self.origin):
+            self.wrong.append(f"a request to {request.url}")
+
+
+@pytest.fixture
+def look(browser: Any) -> Iterator[Callable[..., Sight]]:
+    """Return a function that opens a page, on which nothing may go wrong."""
+    opened: list[Sight] = []
+
+    def look(serving: Serving, route: str = "", **options: Any) -> Sight:
+        opened.append(Sight(browser, serving, route, **options))
+        return opened[-1]
+
+    yield look
+    for sight in opened:
+        sight.close()
+        assert sight.wrong == []
+
+
+@pytest.fixture
+def busy(start: Callable[..., Running]) -> Running:
+    """Return a broker where tasks with hostile names wait, run and have failed."""
+    running = start(control="tcp://127.0.0.1:*", tries=1)
+    worker = running.worker()
+    client = submit(running, 1, key=HOSTILE)
+    attempt_id, _ = worker.take()
+    worker.say(b"reject", attempt_id, HOSTILE.encode())
+    client.recv_multipart()
+    submit(running, 1, key=f"{HOSTILE} again")
+    worker.take()
+    submit(running, 3, queue="nobody/asks")
+    return running
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_all_views_show_hostile_text_as_text(busy, serve_page, look, scheme, width):
+    serving = serve_page(busy.broker.control_address)
+    size = {"width": width, "height": 800}
+    sight = look(serving, color_scheme=scheme, viewport=size)
+    sight.see("text=Tasks wait in 1 queue that no worker asks from")
+    for route, heading in HEADINGS.items():
+        sight.page.goto(f"{sight.origin}/{route}")
+        sight.see(f"main:not(.stale) h1:text('{heading}')")
+        sight.shoot(f"{route.replace('/', '-').strip('#-') or 'overview'}-{scheme}-{width}")
+        assert sight.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert sight.page.query_selector("main script, main img") is None
+    sight.page.goto(f"{sight.origin}/#/task/1")
+    sight.see("h1:text('Task 1')")
+    shown = sight.see("text=<img src=x onerror=alert(1)>").inner_text()
+    assert r"\u202edetrever\x1b[31m\x00" in shown
+
+
+def test_numbers_move_and_a_failure_appears_while_one_looks(start, serve_page, look):
+    running = start(control="tcp://127.0.0.1:*", tries=1)
+    sight = look(serve_page(running.broker.control_address))
+    sight.see("text=All is well")
+    client = submit(running, 3)
+    sight.see(".tile .value >> text=/^3$/")
+    worker = running.worker()
+    attempt_id, _ = worker.take()
+    worker.say(b"reject", attempt_id, b"out of paper")
+    client.recv_multipart()
+    sight.see("text=out of paper")
+    sight.see(".tile .value >> text=/^2$/")
+
+
+def test_it_says_that_the_broker_does_not_answer_and_is_back_by_itself(start, serve_page, look):
+    running = start(control="tcp://127.0.0.1:*")
+    address = running.broker.control_address
+    sight = look(serve_page(address))
+    sight.see("text=All is well")
+    running.finish()
+    told = sight.see("#trouble p").inner_text()
+    assert told.startswith("The broker does not answer, since ")
+    sight.shoot("no-answer")
+    start(control=address)
+    sight.see("#trouble p", state="detached")
+    assert sight.see("#said", state="attached").inner_text() == "The broker answers again."
+
+
+def test_focus_and_what_is_typed_stay_while_it_is_drawn_anew(busy, serve_page, look):
+    serving = serve_page(busy.broker.control_address)
+    sight = look(serving, "#/queues")
+    sight.see("tbody a")
+    sight.page.fill("input[name=find]", "nobody")
+    sight.see("text=/found of/")
+    asked = serving.asked.count("queues")
+    while serving.asked.count("queues") < asked + 2:
+        sight.page.wait_for_timeout(100)
+    assert sight.page.evaluate("document.activeElement.name") == "find"
+    assert sight.page.input_value("input[name=find]") == "nobody"
+    assert sight.page.url.endswith("#/queues?find=nobody")
+
+
+def test_it_asks_only_while_it_is_looked_at(busy, serve_page, look):
+    serving = serve_page(busy.broker.control_address)
+    sight = look(serving)
+    sight.see("h1:text('Overview')")
+    requests: list[str] = []
+    sight.page.evaluate(
+        "Object.defineProperty(document, 'hidden', {get: () => true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    sight.page.wait_for_timeout(500)  # for what was on its way
+    sight.page.on("request", lambda request: requests.append(request.url))
+    sight.page.wait_for_timeout(3000)
+    assert requests == []
+
+
+def test_who_logs_in_sees_the_page(busy, serve_page, look):
+    token = "correct-horse-battery-staple"
+    sight = look(serve_page(busy.broker.control_address, token=token))
+    sight.page.fill("#token", "wrong")
+    sight.page.click("button")
+    sight.see("text=This is not the token.")
+    sight.page.fill("#token", token)
+    sight.page.click("button")
+    sight.see("text=Tasks wait in 1 queue")
+
+
+def test_no_script_can_be_put_into_the_page(busy, serve_page, look):
+    sight = look(serve_page(busy.broker.control_address))
+    sight.see("h1:text('Overview')")
+    sight.page.evaluate(
+        "const made = document.createElement('script'); made.textContent = 'window.ran = 1'; document.body.append(made)"
+    )
+    assert sight.page.evaluate("window.ran") is None
+    assert any("Content Security Policy" in line for line in sight.wrong)
+    sight.wrong.clear()
