@@ -173,6 +173,18 @@ def test_focus_and_what_is_typed_stay_while_it_is_drawn_anew(busy, serve_page, l
     assert sight.page.url.endswith("#/queues?find=nobody")
 
 
+def test_a_task_is_opened_by_its_number_or_its_key(busy, serve_page, look):
+    sight = look(serve_page(busy.broker.control_address), "#/tasks")
+    for given, heading in (("2", "Task 2"), (f"{HOSTILE} again".replace("\0", ""), "Not here"), ("plain", "Task 6")):
+        sight.see("[data-open] input")
+        if heading == "Task 6":
+            submit(busy, 1, key="plain")
+        sight.page.fill("[data-open] input", given)
+        sight.page.keyboard.press("Enter")
+        sight.see(f"main:not(.stale) h1:text('{heading}')")
+        sight.page.goto(f"{sight.origin}/#/tasks")
+
+
 def test_it_asks_only_while_it_is_looked_at(busy, serve_page, look):
     serving = serve_page(busy.broker.control_address)
     sight = look(serving)

@@ -12,6 +12,8 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple
 
+import zmq
+
 from zmqbroker.transport.control import ControlSocket, NoAnswerError
 from zmqbroker.wire import MalformedError
 from zmqbroker.wire.control import ControlError
@@ -91,7 +93,7 @@ class Asker:
                 self._settle(question, self._answer(question))
             except ControlError as error:  # which is an answer too
                 self._settle(question, error)
-            except (NoAnswerError, MalformedError, ValueError, OSError) as error:
+            except (NoAnswerError, MalformedError, ValueError, OSError, zmq.ZMQError) as error:
                 self._disconnect()
                 self._note(str(error))
                 self._fail_all(question, str(error))

@@ -100,6 +100,12 @@ export const tasks = {
         box("queue", "In the queue", fields.queue),
         box("worker", "Worker has", fields.worker),
       ),
+      h(
+        "form",
+        { class: "filter", "data-open": "task", "data-key": "open" },
+        h("label", {}, "Open a task by its number or key", h("input", { name: "task", required: true, autocomplete: "off", spellcheck: "false", maxlength: 256 })),
+        h("button", {}, "Open"),
+      ),
       tasksTable("tasks", "Tasks", answer.tasks, {
         note: `${number(answer.tasks.length)} shown; ${number(answer.total)} unsettled in all`,
         empty: answer.cursor === null ? "There are none." : "None so far: see the next page.",

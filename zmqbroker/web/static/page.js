@@ -68,11 +68,15 @@ function current() {
 function show(route, answer) {
   shownAt = Date.now();
   redraw(main, route.view.draw(answer, route));
-  main.classList.remove("stale");
   const what = route.view.title(route);
   const status = answer.status;
   document.title = `${status ? `${number(status.waiting)} waiting, ${number(status.running)} running` : what} · zmqbroker`;
   places.freshness.textContent = `As of ${clock(shownAt)}; asked for anew every ${EVERY / 1000} s.`;
+  hasAnswered();
+}
+
+function hasAnswered() {
+  main.classList.remove("stale");
   if (lost !== null) {
     lost = null;
     redraw(places.trouble, []);
@@ -93,6 +97,7 @@ function complain(error) {
       h("p", { "data-key": "back" }, h("a", { href: link([]) }, "Overview")),
     ]);
     document.title = "Not here · zmqbroker";
+    hasAnswered();
     return;
   }
   lost ??= Date.now() - 1000 * (error.since ?? 0);
@@ -136,6 +141,11 @@ function search(form) {
   refresh();
 }
 
+/** Go to a task that is known by its number, or else by its key. */
+function open(task) {
+  location.hash = /^\d+$/.test(task) ? link(["task", task]) : link(["task"], { key: task });
+}
+
 addEventListener("hashchange", turn);
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refresh()));
 document.addEventListener("input", ({ target }) => {
@@ -147,7 +157,11 @@ document.addEventListener("input", ({ target }) => {
 });
 document.addEventListener("submit", (event) => {
   event.preventDefault();
-  search(event.target);
+  if (event.target.dataset.open) {
+    open(new FormData(event.target).get("task"));
+  } else {
+    search(event.target);
+  }
 });
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // what stands after the `#` is the view
