@@ -24,7 +24,10 @@ export async function ask(what, fields = {}) {
   }
   let response;
   try {
-    response = await fetch(`/api/${what}?${query}`, { signal: AbortSignal.timeout(PATIENCE), credentials: "same-origin" });
+    response = await fetch(`/api/${what}?${query}`, {
+      signal: AbortSignal.timeout(PATIENCE),
+      credentials: "same-origin",
+    });
   } catch {
     throw new Trouble(0, "the server of this page, zmqbroker web, does not answer");
   }
@@ -50,7 +53,9 @@ export class Rates {
       samples = []; // it has begun anew
     }
     if (!samples.length || at > samples.at(-1).at) {
-      samples = [...samples, { at, counts }].filter((sample, place, all) => place === all.length - 1 || at - sample.at <= WINDOW);
+      samples = [...samples, { at, counts }].filter(
+        (sample, place, all) => place === all.length - 1 || at - sample.at <= WINDOW,
+      );
     }
     this.#seen.delete(key);
     this.#seen.set(key, samples);

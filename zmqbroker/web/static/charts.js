@@ -47,10 +47,18 @@ function drawn(ages, values, label, what) {
   const edge = (run) => run.map((point) => point.join(",")).join(" L");
   return svg(
     "svg",
-    { class: `chart ${what}`, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
+    {
+      class: `chart ${what}`,
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": label,
+    },
     svg("title", {}, label),
     svg("path", { class: "ground", d: `M0,${HEIGHT - GAP} H${WIDTH}` }),
-    lines.map((run) => svg("path", { class: "area", d: `M${run[0][0]},${HEIGHT} L${edge(run)} L${run.at(-1)[0]},${HEIGHT} Z` })),
+    lines.map((run) =>
+      svg("path", { class: "area", d: `M${run[0][0]},${HEIGHT} L${edge(run)} L${run.at(-1)[0]},${HEIGHT} Z` }),
+    ),
     lines.map((run) => svg("path", { class: "line", d: `M${edge(run)}` })),
   );
 }

@@ -18,7 +18,9 @@ function fill(element, attributes, children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -72,7 +74,8 @@ function update(there, made) {
       there.setAttribute(name, value);
     }
   }
-  if (there.nodeName !== "SELECT" || there !== document.activeElement) { // an open list of choices is left alone
+  if (there.nodeName !== "SELECT" || there !== document.activeElement) {
+    // an open list of choices is left alone
     morph(there, [...made.childNodes]);
   }
 }

@@ -2,7 +2,7 @@
 
 import { ask, Rates } from "./api.js";
 import { h } from "./dom.js";
-import { failuresTable, paging, queuesTable, shown, tasksTable, workersTable } from "./parts.js";
+import { failuresTable, found, paging, queuesTable, shown, tasksTable, workersTable } from "./parts.js";
 import { link } from "./routes.js";
 import { badge, column, tableSection } from "./tables.js";
 import { foreign, number, span } from "./text.js";
@@ -18,11 +18,33 @@ function filter(route, ...fields) {
 }
 
 function box(name, label, value, width = "") {
-  return h("label", {}, label, h("input", { type: "search", name, value: value ?? "", class: width, autocomplete: "off", spellcheck: "false", maxlength: 300 }));
+  return h(
+    "label",
+    {},
+    label,
+    h("input", {
+      type: "search",
+      name,
+      value: value ?? "",
+      class: width,
+      autocomplete: "off",
+      spellcheck: "false",
+      maxlength: 300,
+    }),
+  );
 }
 
 function choice(name, label, value, options) {
-  return h("label", {}, label, h("select", { name }, options.map(([key, text]) => h("option", { value: key, selected: key === (value ?? "") }, text))));
+  return h(
+    "label",
+    {},
+    label,
+    h(
+      "select",
+      { name },
+      options.map(([key, text]) => h("option", { value: key, selected: key === (value ?? "") }, text)),
+    ),
+  );
 }
 
 function withoutAfter({ after, ...fields }) {
@@ -38,16 +60,28 @@ export const queues = {
   },
 
   draw({ answer, history, at }, { fields }) {
-    const speeds = new Map(answer.queues.map((queue) => [queue.name, rates.note(`${fields.broker} ${queue.name}`, at - answer.age, { done: queue.done, failed: queue.failed })]));
+    const speeds = new Map(
+      answer.queues.map((queue) => [
+        queue.name,
+        rates.note(`${fields.broker} ${queue.name}`, at - answer.age, { done: queue.done, failed: queue.failed }),
+      ]),
+    );
     return [
       title("Queues"),
       filter(
         "queues",
         box("find", "Name has", fields.find),
-        choice("sort", "First", fields.sort, [["", "those in trouble, then the fullest"], ["name", "by name"], ["waiting", "most waiting"], ["running", "most running"], ["oldest", "oldest task"], ["failed", "most failed"]]),
+        choice("sort", "First", fields.sort, [
+          ["", "those in trouble, then the fullest"],
+          ["name", "by name"],
+          ["waiting", "most waiting"],
+          ["running", "most running"],
+          ["oldest", "oldest task"],
+          ["failed", "most failed"],
+        ]),
       ),
       queuesTable(answer.queues, speeds, history, {
-        note: `${shown(answer.queues.length, answer.found, "queue", "queues")}${answer.found < answer.total ? ` found of ${number(answer.total)}` : ""}${answer.age > 3 ? `, as of ${span(answer.age)} ago` : ""}`,
+        note: found(answer.queues.length, answer, "queue", "queues"),
         empty: "No queue has such a name.",
         more: paging(["queues"], withoutAfter(fields), fields.after, answer.cursor),
       }),
@@ -55,10 +89,14 @@ export const queues = {
   },
 };
 
-async function recent(broker, found) {
-  const names = `${broker} ${found.map((queue) => queue.name).join(" ")}`;
+async function recent(broker, queues) {
+  const names = `${broker} ${queues.map((queue) => queue.name).join(" ")}`;
   if (kept.names !== names || performance.now() > kept.at + 5000) {
-    kept = { names, at: performance.now(), history: await ask("history", { broker, queue: found.map((queue) => queue.name) }) };
+    kept = {
+      names,
+      at: performance.now(),
+      history: await ask("history", { broker, queue: queues.map((queue) => queue.name) }),
+    };
   }
   return kept.history;
 }
@@ -66,7 +104,8 @@ async function recent(broker, found) {
 export const workers = {
   title: () => "Workers",
 
-  ask: ({ broker, find = "", sort = "", after }) => ask("workers", { broker, find, sort: sort || "longest", after, most: MOST }),
+  ask: ({ broker, find = "", sort = "", after }) =>
+    ask("workers", { broker, find, sort: sort || "longest", after, most: MOST }),
 
   draw(answer, { fields }) {
     return [
@@ -74,10 +113,14 @@ export const workers = {
       filter(
         "workers",
         box("find", "Label, host, address or queue has", fields.find, "wide"),
-        choice("sort", "First", fields.sort, [["", "longest at a task"], ["name", "by name"], ["failed", "most failed"]]),
+        choice("sort", "First", fields.sort, [
+          ["", "longest at a task"],
+          ["name", "by name"],
+          ["failed", "most failed"],
+        ]),
       ),
       workersTable(answer.workers, {
-        note: `${shown(answer.workers.length, answer.found, "worker", "workers")}${answer.found < answer.total ? ` found of ${number(answer.total)}` : ""}`,
+        note: found(answer.workers.length, answer, "worker", "workers"),
         empty: answer.total ? "No worker is like that." : "No worker is connected.",
         more: paging(["workers"], withoutAfter(fields), fields.after, answer.cursor),
       }),
@@ -88,22 +131,36 @@ export const workers = {
 export const tasks = {
   title: () => "Tasks",
 
-  ask: ({ broker, state, queue, worker, owner, order, after }) => ask("tasks", { broker, state, queue, worker, owner, order, after, most: MOST }),
+  ask: ({ broker, state, queue, worker, owner, order, after }) =>
+    ask("tasks", { broker, state, queue, worker, owner, order, after, most: MOST }),
 
   draw(answer, { fields }) {
     return [
       title("Unsettled tasks"),
       filter(
         "tasks",
-        choice("state", "State", fields.state, [["", "any"], ["waiting", "waiting"], ["delayed", "delayed"], ["running", "running"]]),
-        choice("order", "First", fields.order, [["", "the oldest"], ["slowest", "longest in hand"]]),
+        choice("state", "State", fields.state, [
+          ["", "any"],
+          ["waiting", "waiting"],
+          ["delayed", "delayed"],
+          ["running", "running"],
+        ]),
+        choice("order", "First", fields.order, [
+          ["", "the oldest"],
+          ["slowest", "longest in hand"],
+        ]),
         box("queue", "In the queue", fields.queue),
         box("worker", "Worker has", fields.worker),
       ),
       h(
         "form",
         { class: "filter", "data-open": "task", "data-key": "open" },
-        h("label", {}, "Open a task by its number or key", h("input", { name: "task", required: true, autocomplete: "off", spellcheck: "false", maxlength: 256 })),
+        h(
+          "label",
+          {},
+          "Open a task by its number or key",
+          h("input", { name: "task", required: true, autocomplete: "off", spellcheck: "false", maxlength: 256 }),
+        ),
         h("button", {}, "Open"),
       ),
       tasksTable("tasks", "Tasks", answer.tasks, {
@@ -126,17 +183,20 @@ export const failures = {
 
   draw(answer, { fields }) {
     const isStored = fields.kept === "store";
-    const found = isStored ? answer.failed : answer.failures;
+    const ended = isStored ? answer.failed : answer.failures;
     return [
       title(isStored ? "Failed tasks in the store" : "Last failures"),
       filter(
         "failures",
-        choice("kept", "Which", fields.kept, [["", "the last 1,000 of this run"], ["store", "all that the store has"]]),
+        choice("kept", "Which", fields.kept, [
+          ["", "the last 1,000 of this run"],
+          ["store", "all that the store has"],
+        ]),
         isStored && box("queue", "In the queue", fields.queue),
         isStored && box("reason", "Reason has", fields.reason, "wide"),
       ),
-      failuresTable(found, {
-        note: `${shown(found.length, answer.total, "failure", "failures")}`,
+      failuresTable(ended, {
+        note: `${shown(ended.length, answer.total, "failure", "failures")}`,
         empty: answer.cursor === null ? "There are none." : "None so far: see the next page.",
         more: paging(["failures"], withoutAfter(fields), fields.after, answer.cursor),
       }),
@@ -145,8 +205,13 @@ export const failures = {
 };
 
 const BROKERS = [
-  column("Broker"), column("State", "state"), column("Up", "time"), column("Waiting", "number"), column("Running", "number"),
-  column("Workers", "number"), column("Unserved", "number"),
+  column("Broker"),
+  column("State", "state"),
+  column("Up", "time"),
+  column("Waiting", "number"),
+  column("Running", "number"),
+  column("Workers", "number"),
+  column("Unserved", "number"),
 ];
 
 export const brokers = {
@@ -159,14 +224,25 @@ export const brokers = {
       key: `broker ${one.name}`,
       style: one.error || one.unserved ? "bad" : null,
       cells: [
-        [h("a", { href: link([], { broker: one.name }) }, foreign(one.name)), one.error && [h("br"), h("span", { class: "quiet" }, foreign(one.error, 300))]],
-        one.error ? badge(`no answer for ${span(one.since)}`, "bad") : badge(one.state ?? "not asked yet", one.state === "serving" ? "good" : "warn"),
-        span(one.uptime), number(one.waiting), number(one.running), number(one.workers), one.unserved === null ? "–" : `${number(one.unserved)}`,
+        [
+          h("a", { href: link([], { broker: one.name }) }, foreign(one.name)),
+          one.error && [h("br"), h("span", { class: "quiet" }, foreign(one.error, 300))],
+        ],
+        one.error
+          ? badge(`no answer for ${span(one.since)}`, "bad")
+          : badge(one.state ?? "not asked yet", one.state === "serving" ? "good" : "warn"),
+        span(one.uptime),
+        number(one.waiting),
+        number(one.running),
+        number(one.workers),
+        one.unserved === null ? "–" : `${number(one.unserved)}`,
       ],
     }));
     return [
       title("Brokers"),
-      tableSection("brokers", "Brokers", BROKERS, rows, { empty: "No broker of this user answers on this machine. One that is started shows up here by itself." }),
+      tableSection("brokers", "Brokers", BROKERS, rows, {
+        empty: "No broker of this user answers on this machine. One that is started shows up here by itself.",
+      }),
     ];
   },
 };

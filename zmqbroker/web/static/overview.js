@@ -3,7 +3,7 @@
 import { ask, Rates } from "./api.js";
 import { levels, rates as ratesChart } from "./charts.js";
 import { h } from "./dom.js";
-import { failuresTable, isUnserved, queuesTable, shown, tasksTable, workersTable } from "./parts.js";
+import { failuresTable, isUnserved, queuesTable, shown, tasksTable, tile, workersTable } from "./parts.js";
 import { link, queueLink } from "./routes.js";
 import { badge, facts } from "./tables.js";
 import { brief, counted, foreign, NONE, number, rate, size, span } from "./text.js";
@@ -18,7 +18,10 @@ export const overview = {
   title: () => "Overview",
 
   async ask({ broker }) {
-    const [status, workers] = await Promise.all([ask("status", { broker }), ask("workers", { broker, most: MOST_WORKERS })]);
+    const [status, workers] = await Promise.all([
+      ask("status", { broker }),
+      ask("workers", { broker, most: MOST_WORKERS }),
+    ]);
     return { status, workers, history: await recent(broker, status.queues) };
   },
 
@@ -30,19 +33,26 @@ export const overview = {
       tiles(status, now, history),
       queuesTable(status.queues, queueSpeeds(status), history, {
         note: shown(status.queues.length, status.total_queues, "queue", "queues"),
-        more: status.queues.length < status.total_queues && h("p", { class: "more" }, h("a", { href: link(["queues"]) }, "All queues, and search")),
+        more:
+          status.queues.length < status.total_queues &&
+          h("p", { class: "more" }, h("a", { href: link(["queues"]) }, "All queues, and search")),
       }),
       h(
         "div",
         { class: "two", "data-key": "two" },
         tasksTable("slowest", "Slowest running tasks", status.slowest, { empty: "Nothing runs." }),
         failuresTable(status.failures, {
-          note: status.totals.failed + status.totals.expired ? `${number(status.totals.failed)} failed, ${number(status.totals.expired)} expired since the start` : null,
+          note:
+            status.totals.failed + status.totals.expired
+              ? `${number(status.totals.failed)} failed, ${number(status.totals.expired)} expired since the start`
+              : null,
         }),
       ),
       workersTable(workers.workers, {
         note: `${shown(workers.workers.length, workers.total, "worker", "workers")}, ${number(status.idle)} idle`,
-        more: workers.total > MOST_WORKERS && h("p", { class: "more" }, h("a", { href: link(["workers"]) }, "All workers, and search")),
+        more:
+          workers.total > MOST_WORKERS &&
+          h("p", { class: "more" }, h("a", { href: link(["workers"]) }, "All workers, and search")),
       }),
       broker(status, now),
     ];
@@ -71,13 +81,25 @@ function head(status) {
 // What is wrong
 
 function alarms(status) {
-  const lines = [unserved(status), low(status.store), paused(status.queues), open(status), refused(status)].filter(Boolean);
+  const lines = [unserved(status), low(status.store), paused(status.queues), open(status), refused(status)].filter(
+    Boolean,
+  );
   return h(
     "section",
     { "data-key": "alarms", class: "alarms", "aria-label": "What needs somebody" },
     lines.length
-      ? h("ul", {}, lines.map(([key, style, said]) => h("li", { class: `alarm ${style}`, "data-key": key }, said)))
-      : h("p", { class: "alarm good" }, "All is well: no queue waits in vain", status.store && ", the store has room", "."),
+      ? h(
+          "ul",
+          {},
+          lines.map(([key, style, said]) => h("li", { class: `alarm ${style}`, "data-key": key }, said)),
+        )
+      : h(
+          "p",
+          { class: "alarm good" },
+          "All is well: no queue waits in vain",
+          status.store && ", the store has room",
+          ".",
+        ),
   );
 }
 
@@ -88,11 +110,23 @@ function unserved(status) {
   const queues = status.queues.filter(isUnserved).slice(0, MOST_NAMED);
   const places = counted(status.unserved, "queue", "queues");
   const more = status.unserved - queues.length;
-  return ["unserved", "bad", [h("strong", {}, `Tasks wait in ${places} that no worker asks from: `), named(queues), more > 0 && ` and ${number(more)} more`]];
+  return [
+    "unserved",
+    "bad",
+    [
+      h("strong", {}, `Tasks wait in ${places} that no worker asks from: `),
+      named(queues),
+      more > 0 && ` and ${number(more)} more`,
+    ],
+  ];
 }
 
 function named(queues) {
-  return queues.map((queue, place) => [place ? ", " : null, h("a", { href: queueLink(queue.name) }, foreign(queue.name, 60)), ` (${number(queue.waiting)})`]);
+  return queues.map((queue, place) => [
+    place ? ", " : null,
+    h("a", { href: queueLink(queue.name) }, foreign(queue.name, 60)),
+    ` (${number(queue.waiting)})`,
+  ]);
 }
 
 function low(store) {
@@ -107,12 +141,16 @@ function low(store) {
 
 function paused(queues) {
   const held = queues.filter((queue) => queue.paused && queue.waiting);
-  return held.length ? ["paused", "warn", [h("strong", {}, "Tasks wait in queues that are paused: "), named(held.slice(0, MOST_NAMED))]] : null;
+  return held.length
+    ? ["paused", "warn", [h("strong", {}, "Tasks wait in queues that are paused: "), named(held.slice(0, MOST_NAMED))]]
+    : null;
 }
 
 function open(status) {
   const where = (status.open_to ?? []).join(", ");
-  return where ? ["open", "warn", [h("strong", {}, "No identities are needed: "), `whoever reaches ${where} may do anything.`]] : null;
+  return where
+    ? ["open", "warn", [h("strong", {}, "No identities are needed: "), `whoever reaches ${where} may do anything.`]]
+    : null;
 }
 
 function refused({ refusals }) {
@@ -121,7 +159,16 @@ function refused({ refusals }) {
     return null;
   }
   const one = last[0];
-  return ["refused", "warn", [h("strong", {}, "Somebody is refused: "), foreign(one.address || "somebody"), ` at ${one.where}, ${counted(one.count, "time", "times")}, ${span(one.age)} ago: `, foreign(one.reason)]];
+  return [
+    "refused",
+    "warn",
+    [
+      h("strong", {}, "Somebody is refused: "),
+      foreign(one.address || "somebody"),
+      ` at ${one.where}, ${counted(one.count, "time", "times")}, ${span(one.age)} ago: `,
+      foreign(one.reason),
+    ],
+  ];
 }
 
 // Numbers
@@ -137,7 +184,10 @@ function speeds(status) {
 
 function queueSpeeds(status) {
   return new Map(
-    status.queues.map((queue) => [queue.name, rates.note(`${status.pid} ${queue.name}`, status.uptime, { done: queue.done, failed: queue.failed })]),
+    status.queues.map((queue) => [
+      queue.name,
+      rates.note(`${status.pid} ${queue.name}`, status.uptime, { done: queue.done, failed: queue.failed }),
+    ]),
   );
 }
 
@@ -148,21 +198,48 @@ function tiles(status, now, history) {
   return h(
     "section",
     { class: "tiles", "data-key": "tiles", "aria-label": "Numbers" },
-    tile("Waiting", number(status.waiting), oldest < 0 ? "none waits" : `oldest ${span(oldest)}`, levels(ages, total.waiting, "waiting")),
-    tile("Running", number(status.running), `${number(status.delayed)} delayed`, levels(ages, total.running, "running")),
-    tile("Done in a second", rate(now.done), `${number(status.totals.done)} in all`, ratesChart(ages, total.done, "done")),
-    tile("Failed in a second", rate(now.failed), `${number(status.totals.failed)} in all`, ratesChart(ages, total.failed, "failed")),
+    tile(
+      "Waiting",
+      number(status.waiting),
+      oldest < 0 ? "none waits" : `oldest ${span(oldest)}`,
+      levels(ages, total.waiting, "waiting"),
+    ),
+    tile(
+      "Running",
+      number(status.running),
+      `${number(status.delayed)} delayed`,
+      levels(ages, total.running, "running"),
+    ),
+    tile(
+      "Done in a second",
+      rate(now.done),
+      `${number(status.totals.done)} in all`,
+      ratesChart(ages, total.done, "done"),
+    ),
+    tile(
+      "Failed in a second",
+      rate(now.failed),
+      `${number(status.totals.failed)} in all`,
+      ratesChart(ages, total.failed, "failed"),
+    ),
     tile("Workers", number(status.workers), `${number(status.idle)} idle`, null),
-    tile("Broker busy", `${Math.round(100 * Math.min(busy, 1))}%`, `longest turn ${brief(status.longest_turn)}`, meter(busy)),
+    tile(
+      "Broker busy",
+      `${Math.round(100 * Math.min(busy, 1))}%`,
+      `longest turn ${brief(status.longest_turn)}`,
+      meter(busy),
+    ),
   );
 }
 
-function tile(name, value, more, picture) {
-  return h("div", { class: "tile" }, h("h2", {}, name), h("p", { class: "value" }, value), h("p", { class: "quiet" }, more), picture);
-}
-
 function meter(share) {
-  return h("meter", { min: 0, max: 1, high: 0.8, value: Math.min(share, 1).toFixed(2), "aria-label": "part of the time in which the broker is busy" });
+  return h("meter", {
+    min: 0,
+    max: 1,
+    high: 0.8,
+    value: Math.min(share, 1).toFixed(2),
+    "aria-label": "part of the time in which the broker is busy",
+  });
 }
 
 // The broker itself
@@ -172,11 +249,18 @@ function broker(status, now) {
   const came = Object.entries(status.sockets).map(([name, socket]) => [
     `To ${name}`,
     [
-      foreign(addresses[name] ?? NONE), h("br"),
-      h("span", { class: "quiet" }, `${rate(now[`to ${name}`])} messages/s, ${number(socket.messages)} in all, ${number(socket.malformed)} malformed${socket.connections === null ? "" : `, ${number(socket.connections)} connected`}`),
+      foreign(addresses[name] ?? NONE),
+      h("br"),
+      h(
+        "span",
+        { class: "quiet" },
+        `${rate(now[`to ${name}`])} messages/s, ${number(socket.messages)} in all, ${number(socket.malformed)} malformed${socket.connections === null ? "" : `, ${number(socket.connections)} connected`}`,
+      ),
     ],
   ]);
-  const odd = ["cancelled", "expired", "retried", "late", "lost", "undeliverable"].map((name) => `${number(totals[name])} ${name}`);
+  const odd = ["cancelled", "expired", "retried", "late", "lost", "undeliverable"].map(
+    (name) => `${number(totals[name])} ${name}`,
+  );
   return h(
     "section",
     { "data-key": "broker", "aria-labelledby": "broker-heading" },
@@ -185,8 +269,24 @@ function broker(status, now) {
       ...came,
       ["Since its start", `${number(totals.accepted)} accepted, ${odd.join(", ")}`],
       ["Uses", `${size(status.memory)} of memory, ${number(status.descriptors)} descriptors`],
-      ["Identities", status.identities ? `needed; ${counted(status.refusals?.total ?? 0, "refusal", "refusals")}` : "none"],
-      store && ["Store", [foreign(store.path), h("br"), h("span", { class: "quiet" }, `${size(store.bytes)}, ${size(store.free)} free (floor ${size(store.floor)}); ${number(store.outcomes)} outcomes, `, h("a", { href: link(["failures"], { kept: "store" }) }, `${number(store.failed)} failed`), `, ${number(store.dropped)} dropped, ${number(store.damaged)} damaged`)]],
+      [
+        "Identities",
+        status.identities ? `needed; ${counted(status.refusals?.total ?? 0, "refusal", "refusals")}` : "none",
+      ],
+      store && [
+        "Store",
+        [
+          foreign(store.path),
+          h("br"),
+          h(
+            "span",
+            { class: "quiet" },
+            `${size(store.bytes)}, ${size(store.free)} free (floor ${size(store.floor)}); ${number(store.outcomes)} outcomes, `,
+            h("a", { href: link(["failures"], { kept: "store" }) }, `${number(store.failed)} failed`),
+            `, ${number(store.dropped)} dropped, ${number(store.damaged)} damaged`,
+          ),
+        ],
+      ],
     ]),
   );
 }

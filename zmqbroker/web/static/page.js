@@ -16,7 +16,9 @@ const NAMES = { "": "Overview", queues: "Queues", workers: "Workers", tasks: "Ta
 const PARENTS = { queue: "queues", worker: "workers", task: "tasks" };
 
 const main = document.getElementById("main");
-const places = Object.fromEntries(["views", "which", "trouble", "freshness", "said"].map((id) => [id, document.getElementById(id)]));
+const places = Object.fromEntries(
+  ["views", "which", "trouble", "freshness", "said"].map((id) => [id, document.getElementById(id)]),
+);
 let known = []; // brokers
 let knownAt = -Infinity;
 let shownAt = null; // when an answer came last; null: none has, for this view
@@ -104,7 +106,16 @@ function complain(error) {
   const who = error.status === 0 ? "This page's server does not answer" : "The broker does not answer";
   places.said.textContent = "";
   redraw(places.trouble, [
-    h("p", {}, h("strong", {}, `${who}, since ${clock(lost)}.`), " ", foreign(error.message, 500), ".", shownAt === null ? null : ` What is shown is of ${clock(shownAt)}.`, " It is asked again and again."),
+    h(
+      "p",
+      {},
+      h("strong", {}, `${who}, since ${clock(lost)}.`),
+      " ",
+      foreign(error.message, 500),
+      ".",
+      shownAt === null ? null : ` What is shown is of ${clock(shownAt)}.`,
+      " It is asked again and again.",
+    ),
   ]);
   main.classList.add("stale");
   document.title = "No answer · zmqbroker";
@@ -115,9 +126,23 @@ function drawTop() {
   const isChosen = fields.broker !== undefined || known.length === 1;
   const at = isChosen ? (PARENTS[parts[0]] ?? parts[0] ?? "") : "brokers";
   const names = { ...(isChosen ? NAMES : {}), ...(known.length === 1 ? {} : { brokers: "Brokers" }) };
-  redraw(places.views, Object.entries(names).map(([name, text]) =>
-    h("li", { "data-key": name || "overview" }, h("a", { href: link(name ? [name] : [], name === "brokers" ? { broker: null } : {}), "aria-current": name === at ? "page" : null }, text)),
-  ));
+  redraw(
+    places.views,
+    Object.entries(names).map(([name, text]) =>
+      h(
+        "li",
+        { "data-key": name || "overview" },
+        h(
+          "a",
+          {
+            href: link(name ? [name] : [], name === "brokers" ? { broker: null } : {}),
+            "aria-current": name === at ? "page" : null,
+          },
+          text,
+        ),
+      ),
+    ),
+  );
   const one = known.length === 1 ? known[0].name : fields.broker;
   redraw(places.which, one ? [foreign(one, 60)] : []);
 }

@@ -7,21 +7,42 @@ import { badge, column, tableSection } from "./tables.js";
 import { counted, foreign, NONE, number, rate, span } from "./text.js";
 
 const QUEUES = [
-  column("Queue"), column("Waiting", "number"), column("Running", "number"), column("Delayed", "number"),
-  column("Oldest", "time"), column("Workers", "number"), column("Done/s", "number"), column("Failed/s", "number"),
-  column("Waiting, 10 min", "chart"), column("Done, 10 min", "chart"),
+  column("Queue"),
+  column("Waiting", "number"),
+  column("Running", "number"),
+  column("Delayed", "number"),
+  column("Oldest", "time"),
+  column("Workers", "number"),
+  column("Done/s", "number"),
+  column("Failed/s", "number"),
+  column("Waiting, 10 min", "chart"),
+  column("Done, 10 min", "chart"),
 ];
 const WORKERS = [
-  column("Worker"), column("Queues", "text"), column("In hand", "text"), column("For", "time"), column("Behind", "number"),
-  column("Done", "number"), column("Failed", "number"),
+  column("Worker"),
+  column("Queues", "text"),
+  column("In hand", "text"),
+  column("For", "time"),
+  column("Behind", "number"),
+  column("Done", "number"),
+  column("Failed", "number"),
 ];
 const TASKS = [
-  column("Task", "task"), column("Queue", "text"), column("State", "state"), column("Attempt", "number"),
-  column("For", "time"), column("Age", "time"), column("Worker", "text"),
+  column("Task", "task"),
+  column("Queue", "text"),
+  column("State", "state"),
+  column("Attempt", "number"),
+  column("For", "time"),
+  column("Age", "time"),
+  column("Worker", "text"),
 ];
 const FAILURES = [
-  column("Task", "task"), column("Queue", "queue"), column("Ago", "time"), column("Attempts", "number"),
-  column("Reason"), column("Worker", "text"),
+  column("Task", "task"),
+  column("Queue", "queue"),
+  column("Ago", "time"),
+  column("Attempts", "number"),
+  column("Reason"),
+  column("Worker", "text"),
 ];
 
 /** Return whether tasks wait in a queue in vain. */
@@ -47,8 +68,13 @@ export function queuesTable(queues, rates, history, options) {
       style: isUnserved(queue) ? "bad" : queue.paused ? "warn" : null,
       cells: [
         [h("a", { href: queueLink(queue.name) }, foreign(queue.name)), " ", queueBadges(queue)],
-        number(queue.waiting), number(queue.running), number(queue.delayed), span(queue.oldest),
-        `${number(queue.workers)}`, rate(done), rate(failed),
+        number(queue.waiting),
+        number(queue.running),
+        number(queue.delayed),
+        span(queue.oldest),
+        `${number(queue.workers)}`,
+        rate(done),
+        rate(failed),
         series ? levels(history.ages, series.waiting, "waiting") : NONE,
         series ? ratesChart(history.ages, series.done, "done") : NONE,
       ],
@@ -62,7 +88,11 @@ export function workerName(worker, most = 60) {
   if (worker.host === null) {
     return [foreign(worker.address || "a plain worker")];
   }
-  return [foreign(worker.label || "worker", most), " ", h("span", { class: "quiet" }, foreign(`${worker.host}:${worker.pid}`, most))];
+  return [
+    foreign(worker.label || "worker", most),
+    " ",
+    h("span", { class: "quiet" }, foreign(`${worker.host}:${worker.pid}`, most)),
+  ];
 }
 
 /** Return a table of workers. */
@@ -77,7 +107,11 @@ export function workersTable(workers, options) {
       cells: [
         [h("a", { href: workerLink(worker) }, workerName(worker)), " ", workerBadges(worker)],
         [foreign(worker.queues.join(", "), 40)],
-        inHand(worker), span(worker.since), number(Math.max(worker.held - 1, 0)), number(worker.done), number(worker.failed),
+        inHand(worker),
+        span(worker.since),
+        number(Math.max(worker.held - 1, 0)),
+        number(worker.done),
+        number(worker.failed),
       ],
     };
   });
@@ -125,9 +159,13 @@ export function tasksTable(id, heading, tasks, options) {
   const rows = tasks.map((task) => ({
     key: `task ${task.number}`,
     cells: [
-      taskName(task), h("a", { href: queueLink(task.queue) }, foreign(task.queue, 40)),
+      taskName(task),
+      h("a", { href: queueLink(task.queue) }, foreign(task.queue, 40)),
       task.state === "running" && !task.in_hand ? "lies behind" : task.state,
-      attempt(task), span(task.since), span(task.age), whoHas(task.worker),
+      attempt(task),
+      span(task.since),
+      span(task.age),
+      whoHas(task.worker),
     ],
   }));
   return tableSection(id, heading, TASKS, rows, options);
@@ -143,9 +181,14 @@ export function failuresTable(failures, options) {
   const rows = failures.map((failure) => ({
     key: `failure ${failure.number} ${failure.key}`,
     cells: [
-      taskName(failure), h("a", { href: queueLink(failure.queue) }, foreign(failure.queue, 30)), span(failure.age ?? null),
+      taskName(failure),
+      h("a", { href: queueLink(failure.queue) }, foreign(failure.queue, 30)),
+      span(failure.age ?? null),
       number(failure.attempts),
-      [failure.status !== "failed" && [badge(failure.status, "warn"), " "], foreign(failure.reason || "no reason was given", 160)],
+      [
+        failure.status !== "failed" && [badge(failure.status, "warn"), " "],
+        foreign(failure.reason || "no reason was given", 160),
+      ],
       failure.worker ? whoHas(failure.worker) : h("span", { class: "quiet" }, NONE),
     ],
   }));
@@ -160,7 +203,9 @@ export function paging(parts, fields, after, cursor) {
   return h(
     "nav",
     { class: "pages", "aria-label": "Pages" },
-    after ? h("a", { href: link(parts, { ...fields, after: null }) }, "First page") : h("span", { class: "quiet" }, "First page"),
+    after
+      ? h("a", { href: link(parts, { ...fields, after: null }) }, "First page")
+      : h("span", { class: "quiet" }, "First page"),
     cursor === null
       ? h("span", { class: "quiet" }, "No more")
       : h("a", { href: link(parts, { ...fields, after: cursor }), rel: "next" }, "Next page"),
@@ -170,4 +215,22 @@ export function paging(parts, fields, after, cursor) {
 /** Return how many are shown of how many. */
 export function shown(count, total, one, several) {
   return count < total ? `${number(count)} of ${counted(total, one, several)}` : counted(total, one, several);
+}
+
+/** Return how many are shown of those that a search has found. */
+export function found(count, answer, one, several) {
+  const ofAll = answer.found < answer.total ? ` found of ${number(answer.total)}` : "";
+  return `${shown(count, answer.found, one, several)}${ofAll}${answer.age > 3 ? `, as of ${span(answer.age)} ago` : ""}`;
+}
+
+/** Return a large number with its name, what else there is to say, and a picture; null: there is none. */
+export function tile(name, value, more, picture) {
+  return h(
+    "div",
+    { class: "tile" },
+    h("h2", {}, name),
+    h("p", { class: "value" }, value),
+    h("p", { class: "quiet" }, more),
+    picture,
+  );
 }

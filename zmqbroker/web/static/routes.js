@@ -3,7 +3,10 @@
 /** Return the view that is looked at, as the parts of its path, and its parameters. */
 export function here() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
-  return { parts: path.split("/").filter(Boolean).map(decoded), fields: Object.fromEntries(new URLSearchParams(query)) };
+  return {
+    parts: path.split("/").filter(Boolean).map(decoded),
+    fields: Object.fromEntries(new URLSearchParams(query)),
+  };
 }
 
 function decoded(part) {
@@ -33,7 +36,10 @@ export const taskLink = (number) => link(["task", String(number)]);
 /** Return the address of a worker, which is known by what it has announced, or else by where it comes from. */
 export function workerLink({ host, pid, address }) {
   const place = address?.includes(":") ? address : null; // by ipc all come from the same one
-  return link(["worker"], host === null || host === undefined ? { address } : { host: host.slice(0, 300), pid, address: place });
+  return link(
+    ["worker"],
+    host === null || host === undefined ? { address } : { host: host.slice(0, 300), pid, address: place },
+  );
 }
 
 /** Return the address of the worker that a log calls so: `LABEL (HOST:PID)` or `HOST:PID`; null: it has no such name. */

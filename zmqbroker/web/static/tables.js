@@ -12,7 +12,12 @@ export function tableSection(id, heading, columns, rows, { empty, note = null, c
   return h(
     "section",
     { "data-key": id, "aria-labelledby": `${id}-heading` },
-    h("div", { class: "heading" }, h("h2", { id: `${id}-heading` }, heading), note && h("span", { class: "quiet" }, note)),
+    h(
+      "div",
+      { class: "heading" },
+      h("h2", { id: `${id}-heading` }, heading),
+      note && h("span", { class: "quiet" }, note),
+    ),
     controls,
     rows.length ? table(id, columns, rows) : h("p", { class: "quiet empty" }, empty),
     more,
@@ -23,17 +28,27 @@ function table(id, columns, rows) {
   return h(
     "table",
     { role: "table", "aria-labelledby": `${id}-heading` },
-    h("colgroup", {}, columns.map((one) => h("col", { class: `w-${one.width}` }))),
+    h(
+      "colgroup",
+      {},
+      columns.map((one) => h("col", { class: `w-${one.width}` })),
+    ),
     h(
       "thead",
       { role: "rowgroup" },
       h(
         "tr",
         { role: "row" },
-        columns.map((one) => h("th", { scope: "col", role: "columnheader", class: one.isNumber ? "number" : null }, one.title)),
+        columns.map((one) =>
+          h("th", { scope: "col", role: "columnheader", class: one.isNumber ? "number" : null }, one.title),
+        ),
       ),
     ),
-    h("tbody", { role: "rowgroup" }, rows.map((row) => tableRow(columns, row))),
+    h(
+      "tbody",
+      { role: "rowgroup" },
+      rows.map((row) => tableRow(columns, row)),
+    ),
   );
 }
 
@@ -56,7 +71,9 @@ export function facts(pairs) {
   return h(
     "dl",
     { class: "facts" },
-    pairs.filter((pair) => pair && pair[1] !== null).map(([term, said]) => h("div", {}, h("dt", {}, term), h("dd", {}, said))),
+    pairs
+      .filter((pair) => pair && pair[1] !== null)
+      .map(([term, said]) => h("div", {}, h("dt", {}, term), h("dd", {}, said))),
   );
 }
 

@@ -3,7 +3,12 @@
 import { h } from "./dom.js";
 
 export const NONE = "–";
-const UNITS = [[120, 1, "s"], [7200, 60, "min"], [172800, 3600, "h"], [Infinity, 86400, "d"]];
+const UNITS = [
+  [120, 1, "s"],
+  [7200, 60, "min"],
+  [172800, 3600, "h"],
+  [Infinity, 86400, "d"],
+];
 const SIZES = ["bytes", "kB", "MB", "GB", "TB"];
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
@@ -85,7 +90,11 @@ export function foreign(text, most = 120, ending = 0) {
 
 /** Return an element with all of a text from elsewhere, in a box of its own where it is long. */
 export function wholeText(text) {
-  return h("bdi", { class: text.length > 200 ? "long" : null, tabindex: text.length > 200 ? "0" : null }, visible(text));
+  return h(
+    "bdi",
+    { class: text.length > 200 ? "long" : null, tabindex: text.length > 200 ? "0" : null },
+    visible(text),
+  );
 }
 
 /** Return the time of day of an instant, in milliseconds since 1970. */
