@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import PATIENCE_MS, Running
 from control_support import submit
-from web_support import Serving, serve_page
+from web_support import IMPATIENT, Serving, serve_page
 
 __all__ = ["serve_page"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -162,7 +162,7 @@ def test_numbers_move_and_a_failure_appears_while_one_looks(start, serve_page, l
 def test_it_says_that_the_broker_does_not_answer_and_is_back_by_itself(start, serve_page, look):
     running = start(control="tcp://127.0.0.1:*")
     address = running.broker.control_address
-    sight = look(serve_page(address))
+    sight = look(serve_page(address, patience=IMPATIENT))
     sight.see("text=All is well")
     running.finish()
     told = sight.see("#trouble p").inner_text()

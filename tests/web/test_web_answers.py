@@ -8,7 +8,7 @@ import zmq
 from conftest import Running
 from control_commands_support import place
 from control_support import controlled, submit
-from web_support import Serve, Serving, serve_page, until
+from web_support import IMPATIENT, Serve, Serving, serve_page, until
 
 from zmqbroker.web import brokers
 from zmqbroker.web.asker import FRESH
@@ -109,8 +109,10 @@ def test_however_many_look_the_broker_is_asked_as_often_as_by_one(serving):
     assert serving.asked.count("queues") <= 2 * rounds  # one is the first page of a walk
 
 
-def test_it_lives_and_is_ready_while_a_broker_answers(serving, controlled):
-    assert [serving.get(path).status for path in ("/healthz", "/readyz")] == [200, 200]
+def test_it_lives_and_is_ready_while_a_broker_answers(serve_page, controlled):
+    serving = serve_page(controlled.broker.control_address, patience=IMPATIENT)
+    until(lambda: serving.get("/readyz").status == 200)
+    assert serving.get("/healthz").status == 200
     controlled.finish()
     until(lambda: serving.get("/readyz").status == 503)
     assert serving.get("/healthz").status == 200
@@ -119,8 +121,8 @@ def test_it_lives_and_is_ready_while_a_broker_answers(serving, controlled):
 def test_a_broker_that_does_not_answer_is_told_of_and_is_back_by_itself(start, serve_page):
     running = start(control="tcp://127.0.0.1:*")
     address = running.broker.control_address
-    serving = serve_page(address)
-    assert serving.get("/api/status").status == 200
+    serving = serve_page(address, patience=IMPATIENT)
+    until(lambda: serving.get("/api/status").status == 200)
     running.finish()
     got = until(lambda: (got := serving.get("/api/status")).status == 503 and got)
     assert f"no broker answers at {address}" in got.json["error"]
@@ -132,7 +134,7 @@ def test_a_broker_that_does_not_answer_is_told_of_and_is_back_by_itself(start, s
 
     again = start(control=address)
     until(lambda: serving.get("/api/status").status == 200)
-    assert serving.get("/api/brokers").json["brokers"][0]["error"] is None
+    until(lambda: serving.get("/api/brokers").json["brokers"][0]["error"] is None)
     again.finish()
 
 
@@ -140,13 +142,13 @@ def test_while_a_broker_hangs_nothing_piles_up(start, serve_page):
     with zmq.Context() as context, context.socket(zmq.ROUTER) as silent:
         silent.linger = 0
         port = silent.bind_to_random_port("tcp://127.0.0.1")
-        serving = serve_page(f"tcp://127.0.0.1:{port}")
+        serving = serve_page(f"tcp://127.0.0.1:{port}", patience=IMPATIENT)
         threads = [threading.Thread(target=serving.get, args=(f"/api/tasks?after={n}",)) for n in range(30)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(serving.asked) <= 5
+        assert len(serving.asked) <= 15  # of 30, however slowly they come
         got = serving.get("/api/status")
         assert got.status == 503
         assert serving.get("/healthz").status == 200
@@ -166,15 +168,14 @@ def test_of_several_brokers_each_is_told_of_by_its_name(start, serve_page):
 
 def test_brokers_of_this_user_are_found_and_a_new_one_takes_the_place_of_the_old(start, serve_page, place, monkeypatch):
     monkeypatch.setattr(brokers, "SOUGHT_EVERY", 0.1)
-    serving = serve_page()
+    serving = serve_page(patience=IMPATIENT)
     assert serving.get("/api/brokers").json["brokers"] == []
     assert serving.get("/readyz").status == 503
     assert "no broker of this user answers" in serving.get("/api/status").json["error"]
     running = start(control=f"ipc://{place}/1.control")
     requests = running.addresses.requests
-    (told,) = until(lambda: serving.get("/api/brokers").json["brokers"])
-    assert told["name"] == requests
-    assert serving.get(f"/api/status?broker={requests}").json["waiting"] == 0
+    until(lambda: [one["name"] for one in serving.get("/api/brokers").json["brokers"]] == [requests])
+    until(lambda: serving.get(f"/api/status?broker={requests}").status == 200)
     running.finish()
     until(lambda: serving.get("/api/brokers").json["brokers"][0]["error"])
     start(control=f"ipc://{place}/2.control", requests=requests)

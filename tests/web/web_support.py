@@ -17,7 +17,7 @@ from zmqbroker.web.place import Place, listen
 from zmqbroker.web.server import application, serve
 
 PATIENCE = PATIENCE_MS / 1000
-SHORT_PATIENCE = 0.3  # seconds for a broker that does not answer
+IMPATIENT = 0.3  # seconds, where a broker does not answer; one that does may take longer on a busy machine
 
 
 class Got(NamedTuple):
@@ -36,8 +36,14 @@ class Serving:
     """A server in a thread."""
 
     def __init__(
-        self, *addresses: str, token: str | None = None, checks_host: bool = True, **identity: FilePath | None
+        self,
+        *addresses: str,
+        token: str | None = None,
+        checks_host: bool = True,
+        patience: float = PATIENCE,
+        **identity: FilePath | None,
     ) -> None:
+        self._patience = patience
         self._identity = identity
         self.asked: list[str] = []  # of brokers, by all connections
         self._opened = listen(Place("127.0.0.1", 0))
@@ -72,14 +78,14 @@ class Serving:
         self._opened.close()
 
     def _connect(self, address: str) -> ControlSocket:
-        return CountedSocket(self.asked, address, self._identity)
+        return CountedSocket(self.asked, address, self._patience, **self._identity)
 
 
 class CountedSocket(ControlSocket):
     """One that takes note of what is asked."""
 
-    def __init__(self, asked: list[str], address: str, identity: dict[str, FilePath | None]) -> None:
-        super().__init__(address, SHORT_PATIENCE, **identity)
+    def __init__(self, asked: list[str], address: str, patience: float, **identity: FilePath | None) -> None:
+        super().__init__(address, patience, **identity)
         self._all_asked = asked
 
     def ask(self, what: str, **fields: Any) -> dict[str, Any]:
