@@ -323,9 +323,7 @@ class Reply(NamedTuple):
     number: int | None = None  # of the task, as the broker's log has it; None: the request became none
     id: str | None = None  # of the request
     at: str | None = None  # the broker's socket that the request came to, where that is a wrong one
-    worker: str | None = (
-        None  # that had the task last; None: nobody had it, or it was not asked for; empty: a plain one
-    )
+    worker: str | None = None  # the name of the one that had the task last: empty for a plain one; None: not told
 
 
 def parse_reply(message: Frames) -> Reply:
