@@ -118,7 +118,7 @@ def test_no_more_than_a_window_is_ahead_of_what_was_printed(running: Running, su
 
 def test_priority_delay_timeout_and_tries_are_those_of_the_tasks(running: Running, submit: Submit):
     silent = running.worker()
-    arguments = ["-T", 0.1, "-t", 1, "--priority", -1, "--delay", 1]
+    arguments = ["-T", 0.1, "-t", 1, "--priority", -1, "--delay", 1]  # -1 is a number here, though -0 is an option
     process = submit(*arguments, running.addresses.requests)
     assert process.stdin is not None
     process.stdin.write(b"task\n")

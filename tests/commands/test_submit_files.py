@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -209,6 +210,17 @@ def test_the_result_of_each_file_goes_to_one_that_is_named_after_it(shouting: Ru
     }
 
 
+def test_a_result_that_does_not_fit_on_the_disk_leaves_no_piece_of_it(running: Running, submit: Submit, tmp_path: Path):
+    report, results = tmp_path / "report", tmp_path / "results"
+    command = ["--report", report, "--results", results, running.addresses.requests]
+    with working(running.addresses.ready, lambda body: body * 5000):
+        process = submit(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
+        _, err, status = run(process, b"large\n")
+    assert (err, status) == (f"zmqbroker submit: cannot write {results}/1: File too large\n".encode(), 2)
+    assert list(results.iterdir()) == []
+    assert report.read_bytes() == b""
+
+
 @pytest.mark.once
 def test_outputs_that_would_lose_something_are_refused(submit: Submit, tmp_path: Path):
     (tmp_path / "a").write_bytes(b"a")
@@ -376,7 +388,7 @@ def test_it_is_halted_now_when_too_much_has_failed(running: Running, submit: Sub
     assert err.endswith(b"halted: 0 tasks done, 1 failed, 2 cancelled\n")
     assert sorted(again.read_bytes().split()) == [b"1", b"2", b"3"]
     assert [line["line"] for line in report_of(report)] == [int(second[0])]
-    assert running.count("cancelled") == 2
+    running.wait_for("cancelled", 2)
     assert first != second
 
 
@@ -386,7 +398,7 @@ def test_what_is_not_done_in_time_is_given_up(running: Running, submit: Submit, 
     out, err, status = run(submit(*command), b"a\nb\n")
     assert (out, err, status) == (b"", b"given up after 1 s: 0 tasks done, 0 failed, 2 cancelled\n", 124)
     assert again.read_bytes() == b"a\nb\n"
-    assert running.count("cancelled") == running.count("accepted")
+    running.wait_until(lambda: running.count("cancelled") == running.count("accepted"))
 
 
 def test_what_is_done_in_time_is_not_given_up(shouting: Running, submit: Submit):
