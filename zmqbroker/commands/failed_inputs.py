@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from threading import Lock
 
 from zmqbroker.commands import streams
-from zmqbroker.commands.takers import LEFT, Item, Outcome
+from zmqbroker.commands.takers import BUFFERED, LEFT, Item, Outcome
 
 
 class FailedInputs:
@@ -39,21 +39,18 @@ class FailedInputs:
             self._unsure.append(outcome.item)
 
     def add(self, item: Item) -> None:
-        """Have an input written soon; in any thread."""
+        """Have an input written soon, in any thread; raises OutputError."""
         text = item.body if item.name is None else os.fsencode(item.name)
         with self._lock:
             self._waiting += text + self._end
+            if len(self._waiting) >= BUFFERED:
+                self._write()
 
     def flush(self) -> None:
         """Write what waits; raises OutputError. Whatever comes before this has been written."""
         self._unsure.clear()
         with self._lock:
-            waiting, self._waiting = self._waiting, bytearray()
-        try:
-            streams.write_all(self._descriptor, memoryview(waiting))
-        except OSError as error:
-            raise self._error(error) from error
-        self.written += len(waiting)
+            self._write()
 
     def close(self, left: Sequence[Item]) -> None:
         """Write also the inputs of what is left; raises OutputError."""
@@ -61,6 +58,15 @@ class FailedInputs:
             self.add(item)
         self.flush()
         os.close(self._descriptor)
+
+    def _write(self) -> None:
+        """Write what waits; with the lock held."""
+        waiting, self._waiting = self._waiting, bytearray()
+        try:
+            streams.write_all(self._descriptor, memoryview(waiting))
+        except OSError as error:
+            raise self._error(error) from error
+        self.written += len(waiting)
 
     def _error(self, error: OSError) -> streams.OutputError:
         return streams.OutputError(f"cannot write {self._name}: {error.strerror}")

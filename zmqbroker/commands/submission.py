@@ -145,7 +145,8 @@ class Submission:
 
     def close(self) -> None:
         """Have the takers let go, and note what is left; raises OutputError."""
-        self._takers.close([task.item for _, task in sorted(self._pending.items())])
+        pending = self._pending.copy()  # whoever prints may be stuck, and go on just now
+        self._takers.close([pending[number].item for number in sorted(pending)])
 
     def complain(self, text: str) -> None:
         """Print a line on stderr."""
