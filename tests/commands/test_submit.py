@@ -385,4 +385,4 @@ def test_a_result_that_is_no_json_has_failed_with_json_lines(running: Running, s
 def test_json_lines_are_lines(submit: Submit):
     out, err, status = run(submit("--json-lines", "--whole", "tcp://127.0.0.1:1"))
     assert (out, status) == (b"", 2)
-    assert b"--json-lines takes lines" in err
+    assert b"--json-lines goes with no --whole: it takes lines" in err
