@@ -3,7 +3,8 @@
 options    what is said of tasks beyond their bodies
 bodies     what is given for a body, and how the result of that is read
 asking     what a thread asks and waits for itself, and questions about tasks
-mapping    any number of tasks through a window
+mapping    any number of tasks through a window: what is decided
+iterating  and how it is done in threads
 futures    what becomes of a task, as its client sees it
 """
 
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from zmqbroker.client import asking, mapping
+from zmqbroker.client import asking, iterating
 from zmqbroker.client.asking import ask, question
 from zmqbroker.client.bodies import UNSAID, Read, as_bytes, as_json, prepare
 from zmqbroker.client.futures import OnProgress, TaskFuture, outcome_of
@@ -185,8 +186,8 @@ class Client:
         window, chunk = positive("window", window), positive("chunk", chunk)
         wishes = Options(durable=durable, **options)
         sender = Sender(partial(self._task, wishes), self._link.submit, self._link.cancel, self._check_can_wait)
-        outcomes = mapping.outcomes(sender, bodies, as_json, chunk, window, ordered)
-        return outcomes if return_failures else mapping.raise_failures(outcomes)
+        outcomes = iterating.outcomes(sender, bodies, as_json, chunk, window, ordered)
+        return outcomes if return_failures else iterating.raise_failures(outcomes)
 
     def send(
         self,

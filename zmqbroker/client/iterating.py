@@ -1,0 +1,146 @@
+"""`Client.map`: any number of bodies through a bounded window, one task for each body or for a chunk of them.
+
+Bodies may come slowly, as the lines of a log do; replies that are there must not wait for them then. So what is no
+sequence is iterated in a thread of its own. Replies come by a queue, as many at a time as were received together, and
+the thread says by the same queue that bodies have come: once, for all that come until it is heard.
+"""
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from zmqbroker.client.mapping import PARTS, Mapping, Sender, Task, tasks_for
+
+COME = None  # among arrivals: there are tasks
+
+
+class End(NamedTuple):
+    """There are no more tasks."""
+
+    error: BaseException | None  # that the iterable raised; None: it ended
+
+
+class AtHand:
+    """Tasks that never make anybody wait."""
+
+    def __init__(self, tasks: Iterator[Task]) -> None:
+        self.has_ended = False
+        self._tasks = tasks
+
+    def take(self, most: int, _: int) -> list[Task]:
+        """Return the next ones, up to so many."""
+        taken = list(islice(self._tasks, most))
+        self.has_ended = len(taken) < most
+        return taken
+
+    def hear(self, _: End | None) -> None:
+        """Be told what was said of tasks, which nobody does."""
+
+    def close(self) -> None:
+        """Be told that no more are wanted."""
+
+
+class Coming:
+    """Tasks that a thread finds, at most a window ahead of what is finished."""
+
+    def __init__(self, tasks: Iterator[Task], window: int, put: Callable[[Any], object]) -> None:
+        self.has_ended = False
+        self._tasks = tasks
+        self._put = put  # tells of them
+        self._came: deque[Task] = deque()
+        self._is_told = False  # that tasks have come, or will be as soon as it looks
+        self._window = window
+        self._room: SimpleQueue[int] = SimpleQueue()  # for so many more
+        self._part = -(-window // PARTS)
+        self._finished = 0  # for which room was made
+        self._is_left = False
+        threading.Thread(target=self._iterate, name="zmqbroker map", daemon=True).start()
+
+    def hear(self, end: End | None) -> None:
+        """Be told what was said of tasks, None is COME; raises what the iterable raised."""
+        if end is None:
+            self._is_told = False
+        elif end.error is None:
+            self.has_ended = True
+        else:
+            raise end.error
+
+    def take(self, most: int, finished: int) -> list[Task]:
+        """Return the next ones that have come, up to so many, and make room for others when a part is finished."""
+        if finished - self._finished >= self._part:
+            self._room.put(finished - self._finished)
+            self._finished = finished
+        came = self._came
+        return [came.popleft() for _ in range(min(most, len(came)))]
+
+    def close(self) -> None:
+        """Be told that no more are wanted. What the iterable is at it may finish; nobody waits for that."""
+        self._is_left = True
+        self._room.put(0)
+
+    def _iterate(self) -> None:
+        # Python aborts when it closes, at its end, a stdin that a thread reads: that is kept from it with this frame.
+        _stdin = sys.stdin, sys.__stdin__
+        end = End(None)
+        try:
+            room = self._window
+            while not self._is_left:
+                if not room:
+                    room = self._room.get()
+                    continue
+                task = next(self._tasks, None)
+                if task is None:
+                    break
+                room -= 1
+                self._came.append(task)
+                if not self._is_told:
+                    self._is_told = True
+                    self._put(COME)
+        except BaseException as error:
+            end = End(error)
+        self._put(end)
+
+
+def outcomes(
+    sender: Sender, bodies: Iterable[Any], as_json: bool, chunk: int, window: int, ordered: bool
+) -> Generator[Any]:
+    """Send tasks, never more than `window` ahead, and yield what came of each body.
+
+    Those left when the generator is closed are cancelled.
+    """
+    arrivals: SimpleQueue[Any] = SimpleQueue()  # lists of replies, and what is said of tasks: COME or an End
+    tasks = tasks_for(bodies, as_json, chunk)
+    source = AtHand(tasks) if isinstance(bodies, Sequence) else Coming(tasks, window, arrivals.put)
+    mapping = Mapping(sender, source, window, ordered, arrivals.put)
+    try:
+        while True:
+            if arrivals.empty() and mapping.send():
+                continue
+            if mapping.is_over:
+                return
+            sender.check()
+            arrived = arrivals.get()
+            if not isinstance(arrived, list):
+                source.hear(arrived)
+                continue
+            for reply in arrived:
+                for found in mapping.take_in(reply):
+                    yield from found
+                    mapping.finish()
+    finally:
+        source.close()
+        mapping.cancel()
+
+
+def raise_failures(found: Generator[Any]) -> Iterator[Any]:
+    """Yield results, and raise the first failure."""
+    with closing(found):
+        for outcome in found:
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
