@@ -8,11 +8,6 @@ iterating  and how it is done in threads
 futures    what becomes of a task, as its client sees it
 """
 
-import atexit
-import itertools
-import uuid
-import warnings
-import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
 from math import inf
@@ -23,17 +18,16 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from zmqbroker.client import asking, iterating
-from zmqbroker.client.asking import ask, question
-from zmqbroker.client.bodies import UNSAID, Read, as_bytes, as_json, prepare
-from zmqbroker.client.futures import OnProgress, TaskFuture, outcome_of
+from zmqbroker.client.asking import ask
+from zmqbroker.client.bodies import UNSAID, prepare, reading
+from zmqbroker.client.futures import OnProgress, TaskFuture, check_hook, hear, result_of
 from zmqbroker.client.link import Link
 from zmqbroker.client.mapping import Sender
 from zmqbroker.client.options import Options, TaskOptions, positive, until
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.requests import Requests
 from zmqbroker.transport.destination import destination
 from zmqbroker.transport.identity import FilePath
 from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.wire import Frames
 from zmqbroker.wire.chunks import Body
 
 if TYPE_CHECKING:
@@ -70,14 +64,11 @@ class Client:
         environment names, if it does. Raises ValueError for what is no address and no identity, OSError without
         descriptors.
         """
-        self._next_id = map(str, itertools.count(1)).__next__  # of requests whose key another one may have too
-        self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
         broker = destination(requests, keep_alive, identity=identity, broker_identity=broker_identity)
         self._link = Link(broker, context, connect_timeout)
+        self._link.belong_to(self)
+        self._requests = Requests()
         self._check_can_wait = self._link.check_can_wait  # one for all futures: the collector has less to look at
-        self._finalizer = weakref.finalize(self, _let_go, self._link)
-        self._finalizer.atexit = False
-        atexit.register(self._link.close)
 
     def __repr__(self) -> str:
         return f"<Client of {self._link}>"
@@ -118,9 +109,7 @@ class Client:
         ValueError for what no broker would take and for what is no function, TypeError for what is no body and what
         JSON has no word for, RuntimeError when the client is closed.
         """
-        if on_progress is not None and (detach or not callable(on_progress)):
-            what = "goes with no detach" if detach else f"must be a function, not {on_progress!r:.50}"
-            raise ValueError(f"on_progress {what}")
+        check_hook(on_progress, detach)
         asks = None if on_progress is None else True
         wishes = Options(
             key=key,
@@ -133,7 +122,7 @@ class Client:
         )
         frames, read = prepare(body, json)
         future = TaskFuture(read, self._check_can_wait, on_progress)
-        request = self._task(wishes, frames, future.settle, future.hear if asks else None)
+        request = self._requests.task(wishes, frames, future.settle, partial(hear, future) if asks else None)
         future.key = request.key
         self._link.submit([request])
         future.on_cancel.append(partial(self._link.cancel, request.name))
@@ -157,10 +146,10 @@ class Client:
         at_last = until("wait", wait, monotonic())
         wishes = Options(key=key, durable=durable, keep=keep, **options)
         frames, read = prepare(body, json)
-        reply = ask(self._link, self._task(wishes, frames), at_last, self._link.cancel)
+        reply = ask(self._link, self._requests.task(wishes, frames), at_last, self._link.cancel)
         if reply is None:
             raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled")
-        return _value(outcome_of(reply, read))
+        return result_of(reply, read)
 
     def map(
         self,
@@ -185,7 +174,9 @@ class Client:
         """
         window, chunk = positive("window", window), positive("chunk", chunk)
         wishes = Options(durable=durable, **options)
-        sender = Sender(partial(self._task, wishes), self._link.submit, self._link.cancel, self._check_can_wait)
+        sender = Sender(
+            partial(self._requests.task, wishes), self._link.submit, self._link.cancel, self._check_can_wait
+        )
         outcomes = iterating.outcomes(sender, bodies, as_json, chunk, window, ordered)
         return outcomes if return_failures else iterating.raise_failures(outcomes)
 
@@ -204,8 +195,8 @@ class Client:
         """
         wishes = Options(key=key, detach=True, keep=keep, **options)
         frames, read = prepare(body, json)
-        reply = ask(self._link, self._task(wishes, frames), inf, self._link.cancel)
-        return str(_value(None if reply is None else outcome_of(reply, read)))
+        reply = ask(self._link, self._requests.task(wishes, frames), inf, self._link.cancel)
+        return str("" if reply is None else result_of(reply, read))
 
     def fetch(self, key: str, wait: float | None = 0.0, *, as_json: bool = False) -> Any:
         """Return the result of the task with this key, of whichever client: bytes, or a list of several frames.
@@ -217,19 +208,19 @@ class Client:
         no result.
         """
         at_last = until("wait", wait, monotonic())
-        request = question(key, self._next_id(), None, {"fetch": at_last})
+        request = self._requests.question(key, None, {"fetch": at_last})
         reply = ask(self._link, request, at_last + ANSWER, self._link.drop)
         if reply is None:
             raise TimeoutError(f"the broker has not answered within {wait:g} and {ANSWER:g} s")
-        return _value(outcome_of(reply, _reading(as_json)))
+        return result_of(reply, reading(as_json))
 
     def outcome(self, key: str, wait: float | None = 0.0, *, as_json: bool = False) -> TaskFuture:
         """Return a future of what `fetch` returns or raises, but for how long the broker takes to answer.
 
         Cancelling that leaves the task alone.
         """
-        future = TaskFuture(_reading(as_json), self._check_can_wait)
-        request = question(key, self._next_id(), future.settle, {"fetch": until("wait", wait, monotonic())})
+        future = TaskFuture(reading(as_json), self._check_can_wait)
+        request = self._requests.question(key, future.settle, {"fetch": until("wait", wait, monotonic())})
         future.key = request.key
         self._link.submit([request])
         future.on_cancel.append(partial(self._link.drop, request.name))
@@ -240,7 +231,7 @@ class Client:
 
         Raises KeyError when there is none, or it has its outcome already; TaskFailed when the client was closed.
         """
-        request = question(key, self._next_id(), None, cancel=True)
+        request = self._requests.question(key, cancel=True)
         reply = ask(self._link, request, inf, self._link.drop)
         if reply is not None:
             asking.check_cancelled(key, reply)
@@ -251,39 +242,11 @@ class Client:
         Raises concurrent.futures.InvalidStateError when some have none yet: cancel those first. All others are
         forgotten then.
         """
-        asking.forget(self._link, [question(key, self._next_id(), None, forget=True) for key in keys])
+        asking.forget(self._link, [self._requests.question(key, forget=True) for key in keys])
 
     def close(self) -> None:
         """Fail what is outstanding, and disconnect. The broker goes on with the tasks it has.
 
         Tasks that were cancelled before are cancelled at the broker too, if it can be told within a second.
         """
-        self._finalizer.detach()
-        atexit.unregister(self._link.close)
         self._link.close()
-
-    def _task(
-        self, options: Options, body: Frames, settle: Settle | None = None, on_progress: Settle | None = None
-    ) -> Request:
-        if options.key is None:
-            return options.request(self._next_key(), body, settle, on_progress)
-        return options.request(options.key, body, settle, on_progress, self._next_id())
-
-
-def _let_go(link: Link) -> None:
-    """Have the link of a client that was dropped closed as soon as can be."""
-    atexit.unregister(link.close)
-    text = f"a client was not closed: {link}"
-    if link.close_when_idle():
-        warnings.warn(text, ResourceWarning, stacklevel=2)
-
-
-def _reading(is_json: bool) -> Read:
-    return as_json if is_json else as_bytes
-
-
-def _value(outcome: Any) -> Any:
-    """Return a result, and raise what says why there is none."""
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome

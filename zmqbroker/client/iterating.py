@@ -46,20 +46,18 @@ class AtHand:
 
 
 class Coming:
-    """Tasks that a thread finds, at most a window ahead of what is finished."""
+    """Tasks that somebody else finds, a thread or a coroutine, at most a window ahead of what is finished."""
 
-    def __init__(self, tasks: Iterator[Task], window: int, put: Callable[[Any], object]) -> None:
+    def __init__(self, window: int, put: Callable[[Any], object], make_room: Callable[[int], object]) -> None:
+        """Take what tells of them, and what is told of room for so many more."""
         self.has_ended = False
-        self._tasks = tasks
-        self._put = put  # tells of them
+        self.is_left = False  # no more are wanted
+        self._put = put
+        self._make_room = make_room
         self._came: deque[Task] = deque()
         self._is_told = False  # that tasks have come, or will be as soon as it looks
-        self._window = window
-        self._room: SimpleQueue[int] = SimpleQueue()  # for so many more
         self._part = -(-window // PARTS)
         self._finished = 0  # for which room was made
-        self._is_left = False
-        threading.Thread(target=self._iterate, name="zmqbroker map", daemon=True).start()
 
     def hear(self, end: End | None) -> None:
         """Be told what was said of tasks, None is COME; raises what the iterable raised."""
@@ -73,37 +71,60 @@ class Coming:
     def take(self, most: int, finished: int) -> list[Task]:
         """Return the next ones that have come, up to so many, and make room for others when a part is finished."""
         if finished - self._finished >= self._part:
-            self._room.put(finished - self._finished)
+            self._make_room(finished - self._finished)
             self._finished = finished
         came = self._came
         return [came.popleft() for _ in range(min(most, len(came)))]
 
     def close(self) -> None:
         """Be told that no more are wanted. What the iterable is at it may finish; nobody waits for that."""
-        self._is_left = True
-        self._room.put(0)
+        self.is_left = True
+        self._make_room(0)
 
-    def _iterate(self) -> None:
-        # Python aborts when it closes, at its end, a stdin that a thread reads: that is kept from it with this frame.
-        _stdin = sys.stdin, sys.__stdin__
-        end = End(None)
-        try:
-            room = self._window
-            while not self._is_left:
-                if not room:
-                    room = self._room.get()
-                    continue
-                task = next(self._tasks, None)
-                if task is None:
-                    break
-                room -= 1
-                self._came.append(task)
-                if not self._is_told:
-                    self._is_told = True
-                    self._put(COME)
-        except BaseException as error:
-            end = End(error)
-        self._put(end)
+    # By who finds them
+
+    def add(self, task: Task) -> None:
+        """Have one that was found."""
+        self._came.append(task)
+        if not self._is_told:
+            self._is_told = True
+            self._put(COME)
+
+    def end(self, error: BaseException | None) -> None:
+        """Say that there are no more, or what the iterable raised."""
+        self._put(End(error))
+
+
+def source_of(
+    bodies: Iterable[Any], tasks: Iterator[Task], window: int, put: Callable[[Any], object]
+) -> AtHand | Coming:
+    """Return the tasks that are made of these bodies, by themselves or by a thread that tells of them."""
+    if isinstance(bodies, Sequence):
+        return AtHand(tasks)
+    room: SimpleQueue[int] = SimpleQueue()
+    coming = Coming(window, put, room.put)
+    threading.Thread(target=_find, args=(coming, tasks, window, room), name="zmqbroker map", daemon=True).start()
+    return coming
+
+
+def _find(coming: Coming, tasks: Iterator[Task], window: int, more_room: SimpleQueue[int]) -> None:
+    # Python aborts when it closes, at its end, a stdin that a thread reads: that is kept from it with this frame.
+    _stdin = sys.stdin, sys.__stdin__
+    error = None
+    try:
+        room = window
+        while not coming.is_left:
+            if not room:
+                room = more_room.get()
+                continue
+            task = next(tasks, None)
+            if task is None:
+                break
+            room -= 1
+            coming.add(task)
+    except BaseException as raised:
+        error = raised
+    coming.end(error)
 
 
 def outcomes(
@@ -114,8 +135,7 @@ def outcomes(
     Those left when the generator is closed are cancelled.
     """
     arrivals: SimpleQueue[Any] = SimpleQueue()  # lists of replies, and what is said of tasks: COME or an End
-    tasks = tasks_for(bodies, as_json, chunk)
-    source = AtHand(tasks) if isinstance(bodies, Sequence) else Coming(tasks, window, arrivals.put)
+    source = source_of(bodies, tasks_for(bodies, as_json, chunk), window, arrivals.put)
     mapping = Mapping(sender, source, window, ordered, arrivals.put)
     try:
         while True:

@@ -13,9 +13,13 @@ A signal handler, or the garbage collector, may use the link in the middle of al
 middle of a message is wait for a reply.
 """
 
+import atexit
 import threading
+import warnings
+import weakref
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -71,6 +75,9 @@ class Link:
         except (OSError, ValueError, zmq.ZMQError):
             self._release()
             raise
+        self._at_end: list[Callable[[], object]] = []
+        self._has_ended = False
+        self._finalizer: weakref.finalize[[], Any] | None = None
         self._thread = threading.Thread(target=self._run, name="zmqbroker client", daemon=True)
         self._thread.start()
 
@@ -78,12 +85,18 @@ class Link:
         shared = self._shared
         return f"{shared.address}, {'closed' if shared.closed else f'{len(shared.session)} tasks outstanding'}"
 
+    def belong_to(self, owner: object) -> None:
+        """Be closed at the end of the program, and as soon as can be when its owner is dropped without a `close`."""
+        self._finalizer = weakref.finalize(owner, self._let_go)
+        self._finalizer.atexit = False
+        atexit.register(self.close)
+
     def submit(self, requests: list[Request]) -> None:
         """Send tasks; the reply of each is given to whom it says.
 
         Raises RuntimeError when this is closed, and in a process that was forked since.
         """
-        self._check_process()
+        self.check_process()
         with self._shared.lock:
             self._check_open()
             for request in requests:
@@ -96,7 +109,7 @@ class Link:
         Returns when the task has its reply, at the instant `until` (inf: never), or as soon as the background thread
         is to wait for it. Raises RuntimeError as `check_can_wait` does, too.
         """
-        self._check_process()
+        self.check_process()
         self.check_can_wait()
         bell = None
         try:
@@ -112,6 +125,10 @@ class Link:
         finally:
             if bell is not None:
                 self._driving.stop(bell)
+
+    def begin(self, request: Request) -> None:
+        """Send a task as `submit` does, but in this thread if no other task is without its reply: that is sooner."""
+        self.call(request, -inf)
 
     def cancel(self, name: str, settle: Settle | None = None) -> bool:
         """Cancel a task, and have the answer given to `settle`.
@@ -141,22 +158,37 @@ class Link:
         it is waited for, but not for long: a signal handler may have interrupted what it needs to go on. In a process
         that was forked since nothing is done.
         """
+        self.close_soon(lambda: None)
+        shared = self._shared
+        if not shared.is_forked() and threading.current_thread() is not self._thread and not shared.is_locked_here():
+            self._thread.join(2 * conversation.LAST_CANCELS)
+
+    def close_soon(self, then: Callable[[], object]) -> None:
+        """Have the background thread do what `close` does, and call `then` when that is done; at once if it was."""
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            atexit.unregister(self.close)
         shared = self._shared
         if shared.is_forked():
+            then()
             return
         with shared.lock:
             shared.closed = True
+            has_ended = self._has_ended
+            if not has_ended:
+                self._at_end.append(then)
         shared.alarm.ring()
-        if threading.current_thread() is not self._thread and not shared.is_locked_here():
-            self._thread.join(2 * conversation.LAST_CANCELS)
+        if has_ended:
+            then()
 
-    def close_when_idle(self) -> bool:
-        """Have it closed as soon as every task has its reply; False in a process that was forked since."""
-        if self._shared.is_forked():
-            return False
-        self._shared.is_let_go = True
-        self._shared.alarm.ring()
-        return True
+    def _let_go(self) -> None:
+        """Be closed as soon as every task has its reply."""
+        atexit.unregister(self.close)
+        text = f"a client was not closed: {self}"
+        if not self._shared.is_forked():
+            self._shared.is_let_go = True
+            self._shared.alarm.ring()
+            warnings.warn(text, ResourceWarning, stacklevel=2)
 
     def check_can_wait(self) -> None:
         """Raise RuntimeError where no reply can come.
@@ -173,7 +205,8 @@ class Link:
         if self._shared.is_locked_here():
             raise RuntimeError("this signal handler has interrupted the client at work: it cannot wait for a reply")
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
+        """Raise RuntimeError in a process that was forked since this was made."""
         if self._shared.is_forked():
             raise RuntimeError("this client was made in another process; make one after the fork")
 
@@ -186,6 +219,11 @@ class Link:
             self._conversation.hold()
         finally:
             self._release()
+            with self._shared.lock:
+                self._has_ended = True
+                at_end, self._at_end = self._at_end, []
+            for then in at_end:
+                then()
 
     def _release(self) -> None:
         self._shared.alarm.close()
