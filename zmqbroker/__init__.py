@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zmqbroker.broker.broker import Broker
     from zmqbroker.broker.store.gate import StoreError
+    from zmqbroker.client.async_client import AsyncClient
     from zmqbroker.client.client import Client
     from zmqbroker.client.futures import TaskFailed
     from zmqbroker.transport.keep_alive import KeepAlive
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from zmqbroker.worker.worker import Worker
 
 __all__ = [
+    "AsyncClient",
     "Broker",
     "Client",
     "Fail",
@@ -33,6 +35,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncClient": "client.async_client",
     "Broker": "broker.broker",
     "Client": "client.client",
     "Fail": "worker.outcome",

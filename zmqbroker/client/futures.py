@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from zmqbroker import wire
 from zmqbroker.client.bodies import Read, as_bytes, value_of
@@ -125,6 +125,11 @@ class TaskFuture(Future[Any]):
         """Wait for what `result` raises, as that does."""
         self._check()
         return super().exception(timeout)
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(
+            "the future of a Client is for threads: await asyncio.wrap_future(future), or use an AsyncClient instead"
+        )
 
     def _check(self) -> None:
         if not self.done():

@@ -19,7 +19,6 @@ import warnings
 import weakref
 from collections.abc import Callable
 from functools import partial
-from math import inf
 from time import monotonic
 from typing import Any
 
@@ -125,10 +124,6 @@ class Link:
         finally:
             if bell is not None:
                 self._driving.stop(bell)
-
-    def begin(self, request: Request) -> None:
-        """Send a task as `submit` does, but in this thread if no other task is without its reply: that is sooner."""
-        self.call(request, -inf)
 
     def cancel(self, name: str, settle: Settle | None = None) -> bool:
         """Cancel a task, and have the answer given to `settle`.
