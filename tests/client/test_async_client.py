@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import InvalidStateError
@@ -129,6 +130,14 @@ async def future_wait_for(client: AsyncClient) -> None:
         await asyncio.wait_for(client.submit(b"task"), 0.3)
 
 
+async def in_a_timeout(client: AsyncClient) -> None:
+    if sys.version_info < (3, 11):
+        pytest.skip("asyncio.timeout came with Python 3.11")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await client.call(b"task")
+
+
 async def future_cancel(client: AsyncClient) -> None:
     future = client.submit(b"task", delay=3600)
     assert future.cancel()
@@ -145,7 +154,10 @@ async def in_a_gather(client: AsyncClient) -> None:
         await together
 
 
-@pytest.mark.parametrize("leave", [call_in_time, call_wait_for, future_wait_for, future_cancel, in_a_gather])
+LEAVES = [call_in_time, call_wait_for, future_wait_for, in_a_timeout, future_cancel, in_a_gather]
+
+
+@pytest.mark.parametrize("leave", LEAVES)
 def test_who_is_cancelled_or_waits_no_longer_cancels_the_task_at_the_broker(running: Running, leave: Use):
     run_with(running.addresses.requests, leave)
     running.wait_until(lambda: running.count("cancelled") == running.count("accepted"))
