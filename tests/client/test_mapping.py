@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmqbroker.client.mapping import MOST_AT_ONCE, Mapping, Sender, Task, tasks_for
@@ -57,6 +57,7 @@ def ignore(replies: list[Reply]) -> None:
     raise AssertionError(f"{replies} were to be given to the mapping by the test")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 20), st.booleans(), st.integers())
 def test_each_body_has_its_outcome_once_in_order_and_within_the_window(
     total: int, window: int, ordered: bool, seed: int
