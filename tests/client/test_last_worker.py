@@ -1,5 +1,6 @@
 """Which worker had a task last, as the broker tells whoever asks for it."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from conftest import Running
 from helpers import PATIENCE
 from library_support import echo, working
 
-from zmqbroker import Client, wire
+from zmqbroker import AsyncClient, Client, wire
+from zmqbroker.client.async_futures import AsyncTaskFuture
 
 Start = Callable[..., Running]
 
@@ -26,6 +28,19 @@ def test_a_future_names_the_worker_that_had_its_task(running: Running, handler: 
         assert future.worker is not None
         assert future.worker.startswith("one (")
         assert future.attempts == (1 if handler is echo else 2)
+
+
+def test_a_future_of_asyncio_names_the_worker_too(running: Running):
+    async def ask() -> AsyncTaskFuture:
+        async with AsyncClient(running.addresses.requests) as client:
+            future = client.submit(b"task", worker=True)
+            await future
+            return future
+
+    with working(running.addresses.ready, echo, label="one"):
+        future = asyncio.run(asyncio.wait_for(ask(), PATIENCE))
+    assert (future.status, future.attempts) == ("done", 1)
+    assert str(future.worker).startswith("one (")
 
 
 def test_who_does_not_ask_is_not_told(running: Running):

@@ -83,6 +83,7 @@ class AsyncClient:
         detach: bool | None = None,
         keep: float | None = None,
         on_progress: OnProgress | None = None,
+        worker: bool | None = None,
         **options: "Unpack[TaskOptions]",
     ) -> AsyncTaskFuture:
         """Send a task, and return an asyncio.Future of its result, to be awaited now or later.
@@ -93,7 +94,7 @@ class AsyncClient:
         bridge = self._here()
         check_hook(on_progress, detach)
         asks = None if on_progress is None else True
-        wishes = Options(key=key, durable=durable, detach=detach, keep=keep, progress=asks, **options)
+        wishes = Options(key=key, durable=durable, detach=detach, keep=keep, progress=asks, worker=worker, **options)
         frames, read = prepare(body, json)
         future = AsyncTaskFuture(bridge.loop, read, on_progress)
         listen = bridge.carry(future.hear) if asks else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from zmqbroker.client.bodies import Read
 from zmqbroker.client.bridge import Bridge
-from zmqbroker.client.futures import CLOSED, OnProgress, hear, log, name_of, outcome_of
+from zmqbroker.client.futures import CLOSED, OnProgress, hear, log, name_of, note, outcome_of
 from zmqbroker.client.link import Link
 from zmqbroker.client.session import Request
 from zmqbroker.transport.limited_log import log_safely
@@ -25,6 +25,9 @@ class AsyncTaskFuture(asyncio.Future[Any]):
         self.progress: dict[str, Any] | None = None  # how far the task has come, when last heard; None: not heard yet
         self.key: str | None = None  # what its client calls the task
         self.number: int | None = None  # that of the task in the broker's log; None: not known yet, or it became none
+        self.status: str | None = None  # of the reply: see `wire.Reply`; None: there is none yet
+        self.attempts = 0  # that the task has used up; 0 also while that is not known
+        self.worker: str | None = None  # the name of the one that had it last; None: nobody had it, or it is not known
         self.on_progress = None if on_progress is None else _in_this_context(on_progress)
         self.on_cancel: Callable[[], object] | None = None  # cancels the task, or waits for it no longer
         self._read = read
@@ -46,7 +49,7 @@ class AsyncTaskFuture(asyncio.Future[Any]):
 
     def settle(self, replies: list[Reply]) -> None:
         """Become what the first reply says, unless cancelled meanwhile."""
-        self.number = replies[0].number
+        note(self, replies[0])
         if self.done():
             return
         outcome = outcome_of(replies[0], self._read)

@@ -57,6 +57,15 @@ class Hearing(Protocol):
     on_progress: OnProgress | None
 
 
+class Settled(Protocol):
+    """A future that says what the reply to its request has told."""
+
+    status: str | None
+    number: int | None
+    attempts: int
+    worker: str | None
+
+
 def hear(future: Hearing, replies: list[Reply]) -> None:
     """Have it known how far a task has come: only the last one counts. What the hook raises is raised."""
     try:
@@ -68,6 +77,16 @@ def hear(future: Hearing, replies: list[Reply]) -> None:
     if hook is not None:
         hook(future.progress)
         future.on_progress = hook
+
+
+def note(future: Settled, reply: Reply) -> None:
+    """Have a future say what a reply tells besides the result."""
+    future.status, future.number, future.attempts, future.worker = (
+        reply.status,
+        reply.number,
+        reply.attempts,
+        reply.worker,
+    )
 
 
 def check_hook(on_progress: OnProgress | None, detach: bool | None) -> None:
@@ -144,9 +163,8 @@ class TaskFuture(Future[Any]):
 
     def settle(self, replies: list[Reply]) -> None:
         """Become what the first reply says, unless cancelled meanwhile."""
-        reply = replies[0]
-        self.status, self.number, self.attempts, self.worker = reply.status, reply.number, reply.attempts, reply.worker
-        outcome = outcome_of(reply, self._read)
+        note(self, replies[0])
+        outcome = outcome_of(replies[0], self._read)
         with suppress(InvalidStateError):
             if isinstance(outcome, Exception):
                 self.set_exception(outcome)
