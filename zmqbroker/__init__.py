@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from zmqbroker.broker.broker import Broker
     from zmqbroker.broker.store.gate import StoreError
     from zmqbroker.client.client import Client
+    from zmqbroker.client.executor import Executor
     from zmqbroker.client.futures import TaskFailed
     from zmqbroker.transport.keep_alive import KeepAlive
     from zmqbroker.worker.current import current_task
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Broker",
     "Client",
+    "Executor",
     "Fail",
     "KeepAlive",
     "Reject",
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Broker": "broker.broker",
     "Client": "client.client",
+    "Executor": "client.executor",
     "Fail": "worker.outcome",
     "KeepAlive": "transport.keep_alive",
     "Reject": "worker.outcome",

@@ -139,10 +139,7 @@ class Client:
             progress=asks,
         )
         future = TaskFuture(is_list(body), self._check_can_wait, on_progress)
-        request = self._task(options, frames_of(body), future.settle, future.hear if asks else None)
-        future.key = request.key
-        self._link.submit([request])
-        future.on_cancel.append(partial(self._link.cancel, request.name))
+        self._begin(future, options, frames_of(body), hears=asks is not None)
         return future
 
     def call(
@@ -326,6 +323,19 @@ class Client:
         self._finalizer.detach()
         atexit.unregister(self._link.close)
         self._link.close()
+
+    def _begin(self, future: TaskFuture, options: Options, body: Frames, *, hears: bool) -> None:
+        """Send a task, and have a future become what comes of it, which `hears` how far that has come."""
+        request = self._task(options, body, future.settle, future.hear if hears else None)
+        future.key = request.key
+        future.on_cancel.append(partial(self._link.cancel, request.name))
+        self._link.submit([request])
+
+    def _leave(self) -> None:
+        """Have it closed when it has nothing outstanding, whatever becomes of this object."""
+        self._finalizer.detach()
+        atexit.unregister(self._link.close)
+        self._link.close_when_idle()
 
     def _task(
         self, options: Options, body: Frames, settle: Settle | None = None, on_progress: Settle | None = None

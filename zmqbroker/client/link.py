@@ -13,6 +13,8 @@ A signal handler, or the garbage collector, may use the link in the middle of al
 middle of a message is wait for a reply.
 """
 
+import atexit
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +32,7 @@ from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.destination import Destination
+from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import Reply
 from zmqbroker.wire.header import CLIENTS_BELONG
@@ -37,7 +40,10 @@ from zmqbroker.wire.header import CLIENTS_BELONG
 End = Callable[[str, Settle | None], list[tuple[Settle, list[Reply]]] | None]  # of a request, as a session does it
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
+FIRST_WAIT = 10.0  # seconds that the end of a program waits without a word
 DESCRIPTORS = 16  # that one takes: two alarms, ZeroMQ's own, a connection, and some to spare
+
+log = logging.getLogger("zmqbroker.client")
 
 
 class Link:
@@ -158,6 +164,24 @@ class Link:
         self._shared.alarm.ring()
         return True
 
+    def outlive_main(self) -> None:
+        """Go on when the main thread has ended as long as a broker is there, and have the program's end wait for it."""
+        self._shared.outlives_main = True
+        atexit.register(self.finish)
+
+    def finish(self) -> None:
+        """Have it closed as soon as every task has its reply, and wait for that; not in a process forked since.
+
+        Raises RuntimeError as `check_can_wait` does.
+        """
+        if not self.close_when_idle():
+            return
+        self.check_can_wait()
+        self._thread.join(FIRST_WAIT)
+        if self._thread.is_alive() and threads.has_main_ended():
+            log_safely(log.warning, "the program is over, but waits for %s: Ctrl-C gives these up", self)
+        self._thread.join()
+
     def check_can_wait(self) -> None:
         """Raise RuntimeError where no reply can come.
 
@@ -186,6 +210,7 @@ class Link:
             self._conversation.hold()
         finally:
             self._release()
+            atexit.unregister(self.finish)
 
     def _release(self) -> None:
         self._shared.alarm.close()

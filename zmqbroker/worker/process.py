@@ -29,6 +29,7 @@ from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.wire import Announce
 from zmqbroker.wire.chunks import Body
+from zmqbroker.worker.calls import Calls
 from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
 from zmqbroker.worker.handling import Handler
@@ -57,7 +58,8 @@ class Settings:
     """What a worker process has to know. Seconds and tasks: 0 means that there is no such thing."""
 
     ready: str
-    function: str | None  # MODULE:FUNCTION; None: a command
+    function: str | None  # MODULE:FUNCTION; None: a command, or calls
+    python: bool  # calls, as an Executor sends them
     command: list[str]
     queues: list[str]  # that it asks from, the first first
     kill_after: float
@@ -71,6 +73,11 @@ class Settings:
     broker_identity: str | None
     log_level: int
 
+    @property
+    def is_command(self) -> bool:
+        """Tell whether a command does the tasks, and not this process itself."""
+        return self.function is None and not self.python
+
     def program(self) -> Program:
         """Return how such a process is started. A command line would not take a command of any length."""
         return Program([sys.executable, "-c", STARTER], json.dumps({"path": sys.path, **asdict(self)}).encode())
@@ -82,7 +89,8 @@ class WorkerProcess:
     def __init__(self, settings: Settings, slot: Slot) -> None:
         """Load the handler; raises ValueError for what is no function, command or address.
 
-        Raises RuntimeError where the handler's module has replaced threads, OSError without descriptors.
+        Raises RuntimeError where the handler's module has replaced threads, OSError without descriptors, ImportError
+        for calls without cloudpickle.
         """
         self._max_tasks = settings.max_tasks
         self._slot = slot
@@ -92,12 +100,12 @@ class WorkerProcess:
         self._lifeline: socket.socket | None = None  # None: it does not run yet
         self._interrupt_handler: Callable[[], object]
         self._handler: Handler
-        if settings.function is None:
+        if settings.is_command:
             self._handler = command = Command(settings.command, settings.kill_after or None)
             self._interrupt_handler = command.interrupt
             on_cancel: Callable[[], object] | None = command.kill
         else:
-            self._handler = load(settings.function)
+            self._handler = load_calls() if settings.function is None else load(settings.function)
             self._interrupt_handler = sys.exit  # whatever the function is at
             on_cancel = self._end_cancelled if settings.kill_cancelled else None
         self._worker = Worker(
@@ -112,7 +120,7 @@ class WorkerProcess:
         )
         upkeep = self._worker.upkeep
         upkeep.touch_every = settings.touch or inf
-        if settings.function is not None:  # a command has that time for each body of a chunk
+        if not settings.is_command:  # a command has that time for each body of a chunk
             upkeep.touch_until = settings.kill_after or inf
         upkeep.on_begin, upkeep.on_touch, upkeep.on_end = slot.begin, slot.touch, slot.end
         if on_cancel is not None:
@@ -187,10 +195,7 @@ def load(name: str) -> Handler:
     module_name, _, path = name.partition(":")
     if not module_name or not path:
         raise ValueError(f"{name!r} is no MODULE:FUNCTION; a command goes after --")
-    try:
-        sys.path.insert(0, os.getcwd())
-    except OSError as error:
-        raise ValueError(f"cannot import {module_name}: the current directory is gone: {error.strerror}") from None
+    _look_here_first(module_name)
     try:
         found: Any = importlib.import_module(module_name)
     except KeyboardInterrupt:
@@ -206,6 +211,20 @@ def load(name: str) -> Handler:
         raise ValueError(f"{name} is no function but {type(found).__name__}")
     handler: Handler = found
     return handler
+
+
+def load_calls() -> Handler:
+    """Return what calls functions, which are imported from the current directory first, as `load` does."""
+    _look_here_first("what is called")
+    return Calls()
+
+
+def _look_here_first(what: str) -> None:
+    """Import from the current directory first; raises ValueError, saying what for, where it is gone."""
+    try:
+        sys.path.insert(0, os.getcwd())
+    except OSError as error:
+        raise ValueError(f"cannot import {what}: the current directory is gone: {error.strerror}") from None
 
 
 def _place(error: BaseException) -> str:
@@ -231,7 +250,7 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     signals.let_status_in()
     try:
         process = WorkerProcess(Settings(**settings), slot)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
         complain(lifeline, error)
         bound_the_end()
         return CANNOT_START
