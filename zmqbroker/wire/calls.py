@@ -7,10 +7,11 @@ Nothing here looks into pickles. PROTOCOL.md says the same.
 """
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zmqbroker.wire.frames import Frames, MalformedError, head
 from zmqbroker.wire.header import quote
+from zmqbroker.wire.names import is_queue
 
 CALL, RETURNED, RAISED = b"ZB1 call ", b"ZB1 returned ", b"ZB1 raised "  # marks
 
@@ -24,9 +25,9 @@ class Python(NamedTuple):
     cloudpickle: str  # its version
 
 
-def is_for_calls(queue: str) -> bool:
-    """Tell whether a queue is one of calls."""
-    return queue == QUEUE or queue.startswith(f"{QUEUE}.")
+def is_for_calls(queue: Any) -> bool:
+    """Tell whether this names a queue of calls."""
+    return is_queue(queue) and (queue == QUEUE or len(queue) > len(QUEUE) + 1 and queue.startswith(f"{QUEUE}."))
 
 
 def first_frame(mark: bytes, own: Python) -> bytes:

@@ -29,7 +29,6 @@ from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.wire import Announce
 from zmqbroker.wire.chunks import Body
-from zmqbroker.worker.calls import Calls
 from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
 from zmqbroker.worker.handling import Handler
@@ -215,6 +214,8 @@ def load(name: str) -> Handler:
 
 def load_calls() -> Handler:
     """Return what calls functions, which are imported from the current directory first, as `load` does."""
+    from zmqbroker.worker.calls import Calls  # nobody else needs cloudpickle
+
     _look_here_first("what is called")
     return Calls()
 
