@@ -1,4 +1,4 @@
-"""`Executor` with the workers of `zmqbroker work --python`: calls, what becomes of them, and what one may do meanwhile."""
+"""`Executor` with the workers of `zmqbroker work --python`: calls, and what becomes of them."""
 
 import asyncio
 import functools
@@ -172,12 +172,12 @@ def test_whatever_a_function_raises_is_what_its_future_raises(executor: Executor
     assert (type(raised), raised.args) == (type(error), error.args)
 
 
-class NeedsTwo(Exception):
+class NeedsTwoError(Exception):
     def __init__(self, one: str, two: str) -> None:
         super().__init__(one)
 
 
-class Unknown(Exception):
+class UnpicklableError(Exception):
     def __init__(self) -> None:
         super().__init__(threading.Lock())
 
@@ -190,16 +190,16 @@ def test_what_cannot_be_pickled_is_named_by_an_exception(executor: Executor):
     assert str(result).startswith("the result of allocate_lock, a lock, cannot be pickled: TypeError: ") or (
         str(result).startswith("the result of lock, a lock, cannot be pickled: TypeError: ")
     )
-    error = executor.submit(lambda: raises(Unknown())).exception(PATIENCE)
+    error = executor.submit(lambda: raises(UnpicklableError())).exception(PATIENCE)
     assert isinstance(error, pickle.PicklingError)
-    assert "what the call has raised (test_executor.Unknown: <unlocked" in str(error)
-    assert "Unknown" in str(error.__cause__)
+    assert "what the call has raised (test_executor.UnpicklableError: <unlocked" in str(error)
+    assert "UnpicklableError" in str(error.__cause__)
 
 
 def test_what_cannot_be_unpickled_here_is_named_by_an_exception(executor: Executor, monkeypatch: pytest.MonkeyPatch):
-    error = executor.submit(lambda: raises(NeedsTwo("a", "b"))).exception(PATIENCE)
+    error = executor.submit(lambda: raises(NeedsTwoError("a", "b"))).exception(PATIENCE)
     assert isinstance(error, pickle.UnpicklingError)
-    assert "what the call has raised (test_executor.NeedsTwo: a) cannot be unpickled here: TypeError" in str(error)
+    assert "what the call has raised (test_executor.NeedsTwoError: a) cannot be unpickled here: TypeError" in str(error)
     assert "in raises" in str(error.__cause__)
     monkeypatch.delitem(globals(), "Thing")
     result = executor.submit(lambda name: getattr(__import__("test_executor"), name)(1), "Thing").exception(PATIENCE)

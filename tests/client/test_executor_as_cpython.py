@@ -1,7 +1,7 @@
 """CPython's own tests of executors, from the interpreter's test package, with ours in the place of its pools.
 
-They are for pools of processes that an executor has started itself, so some of them do not apply; `APPLY_NOT` has those,
-each with the reason.
+They are for pools that an executor has started itself, so some of them do not apply: `APPLY_NOT` has those, each with
+the reason.
 """
 
 import importlib
@@ -26,7 +26,7 @@ MIXINS = {  # the mixin of each kind of tests, and the module that has it where 
     "AsCompletedTests": "test_as_completed",
     "ExecutorShutdownTest": "test_shutdown",
 }
-NAMES_ITSELF = "its script imports a pool of concurrent.futures by name; test_executor_ends.py has the same with ours"
+NAMES_ITSELF = "its script names a pool of concurrent.futures; test_executor_ends.py has it with ours"
 APPLY_NOT = {
     "test_max_workers_negative": "there is no max_workers: how many workers there are is for who starts them",
     "test_interpreter_shutdown": NAMES_ITSELF,

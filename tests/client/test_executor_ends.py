@@ -34,9 +34,9 @@ def test_a_shutdown_waits_for_all_calls(requests: str, tmp_path: Path):
     assert [future.result(0) for future in futures] == [number**2 for number in range(20)]
     assert not thread_of(executor).is_alive()
     executor.shutdown()
-    with pytest.raises(RuntimeError, match="^cannot schedule new futures after shutdown$"):
+    with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
         executor.submit(pow, 2, 2)
-    with pytest.raises(RuntimeError, match="^cannot schedule new futures after shutdown$"):
+    with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
         executor.submit(len, threading.Lock())
 
 

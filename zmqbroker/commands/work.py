@@ -4,8 +4,10 @@ import argparse
 import os
 import shlex
 import signal
+from collections.abc import Sequence
 from functools import partial
 from math import inf
+from typing import Any
 
 from zmqbroker.commands.options import add_connect_timeout, add_identity, log_level, number, queue_names
 from zmqbroker.transport import signals
@@ -50,6 +52,19 @@ SIGTERM, SIGHUP or Ctrl-C: the tasks in hand are finished, then it ends with sta
 second later, ends them at once. SIGUSR1 has it log what the processes have done so far."""
 
 
+class InsteadOfFunction(argparse.Action):
+    """What --python does: there need be no function then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=False, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, *_: Any) -> None:
+        """Have it so."""
+        setattr(options, self.dest, True)
+        for action in parser._actions:
+            action.required = action.required and action.dest != "function"
+
+
 def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | None) -> None:
     """Declare what `work` takes, with a command or (None) with a function."""
     seconds, add = number(float, "never"), parser.add_argument
@@ -57,7 +72,7 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add(
         "--python",
-        action="store_true",
+        action=InsteadOfFunction,
         help="call the functions that a zmqbroker.Executor sends: whoever may send tasks may run any code here",
     )
     add(
@@ -139,7 +154,6 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
     if command_line is None:
         add(
             "function",
-            nargs="?",
             metavar="MODULE:FUNCTION",
             type=no_address,
             help="the function to run on each task: tasks:shrink, package.module:thing.method, ...",
@@ -163,8 +177,6 @@ def check_work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         parser.error(f"either a function, {options.function}, or a command")
     if options.python and (options.function or options.command_line):
         parser.error("--python takes neither a function nor a command: what is to be called comes with the tasks")
-    if not (options.python or options.function or options.command_line):
-        parser.error("it needs MODULE:FUNCTION, or -- COMMAND, or --python")
     if options.trust_the_network and not options.python:
         parser.error("--trust-the-network goes with --python")
     for queue in options.queues or ():

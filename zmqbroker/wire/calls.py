@@ -27,7 +27,8 @@ class Python(NamedTuple):
 
 def is_for_calls(queue: Any) -> bool:
     """Tell whether this names a queue of calls."""
-    return is_queue(queue) and (queue == QUEUE or len(queue) > len(QUEUE) + 1 and queue.startswith(f"{QUEUE}."))
+    first, _, name = str(queue).partition(".")
+    return is_queue(queue) and first == QUEUE and (queue == QUEUE or name != "")
 
 
 def first_frame(mark: bytes, own: Python) -> bytes:

@@ -58,7 +58,6 @@ class Settings:
 
     ready: str
     function: str | None  # MODULE:FUNCTION; None: a command, or calls
-    python: bool  # calls, as an Executor sends them
     command: list[str]
     queues: list[str]  # that it asks from, the first first
     kill_after: float
@@ -71,6 +70,7 @@ class Settings:
     identity: str | None  # files; None: those that the environment names
     broker_identity: str | None
     log_level: int
+    python: bool = False  # it does calls, as an Executor sends them
 
     @property
     def is_command(self) -> bool:
