@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -207,6 +208,32 @@ def test_what_cannot_be_unpickled_here_is_named_by_an_exception(executor: Execut
     assert str(result).startswith("the result of the call cannot be unpickled here: AttributeError")
 
 
+class Leaver:
+    """What ends the program where it is unpickled, or pickled in a worker."""
+
+    def __init__(self, function: Any = sys.exit) -> None:
+        self.function = function
+
+    def __reduce__(self) -> Any:
+        return self.function, (5,)
+
+
+class Stubborn:
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_no_pickle_ends_anything(executor: Executor, workers: Program):
+    there = executor.submit(id, Leaver()).exception(PATIENCE)
+    assert isinstance(there, TaskFailed)
+    assert re.fullmatch("worker .* cannot unpickle the call: SystemExit: 5", there.reason)
+    here = executor.submit(Leaver).exception(PATIENCE)
+    assert str(here) == "the result of the call cannot be unpickled here: SystemExit: 5"
+    result = executor.submit(Stubborn).exception(PATIENCE)
+    assert str(result) == "the result of Stubborn, a Stubborn, cannot be pickled: KeyboardInterrupt"
+    assert executor.submit(abs, -1).result(PATIENCE) == 1
+
+
 # Futures
 
 
@@ -346,7 +373,7 @@ def test_pythons_that_do_not_fit_are_named_at_both_ends(
 def test_a_call_that_cannot_be_unpickled_there_says_so(executor: Executor, monkeypatch: pytest.MonkeyPatch):
     missing = type(os)("missing_there")
     exec("def missing():\n    pass", missing.__dict__)
-    monkeypatch.setitem(__import__("sys").modules, "missing_there", missing)
+    monkeypatch.setitem(sys.modules, "missing_there", missing)
     with pytest.raises(TaskFailed, match="cannot unpickle the call: ModuleNotFoundError: No module named 'missing_th"):
         executor.submit(missing.missing).result(PATIENCE)
 
@@ -379,7 +406,7 @@ def test_an_executor_trusts_no_other_machine_without_identities(monkeypatch: pyt
     address = "tcp://127.0.0.1:1"
     monkeypatch.setattr(trust, "_is_loopback", lambda _: False)
     told = (
-        f"{address} is another machine, or may be, and without identities whoever answers there may run code here, "
+        f"{address} may be another machine, and without identities whoever answers there may run code here, "
         "as results are unpickled: give identity= and broker_identity=, or trust_the_network=True; see docs/security.md"
     )
     with pytest.raises(ValueError, match=re.escape(told)):

@@ -32,7 +32,7 @@ APPLY_NOT = {
     "test_interpreter_shutdown": NAMES_ITSELF,
     "test_submit_after_interpreter_shutdown": NAMES_ITSELF,
     "test_hang_gh83386": NAMES_ITSELF,
-    "test_cancel_futures": "it takes it that calls run once they are submitted; here their workers say so, a little later",
+    "test_cancel_futures": "it expects calls to run once they are submitted; here their workers say so a little later",
 }
 # Besides, the tests of one kind of pool are left out as a whole: they look at its threads, its processes, their
 # initializers and max_tasks_per_child, at what its queues do when a pickle is damaged, and at BrokenProcessPool.

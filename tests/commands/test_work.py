@@ -30,7 +30,7 @@ BAD_USAGE = {
     (SOME, "tasks:echo", "--queues", "python"): "the queue python is for calls of functions: give --python",
     (SOME, "--queues", "python.gpu", "--", "sh"): "the queue python.gpu is for calls of functions: give --python",
     (SOME, "tasks:echo", "--trust-the-network"): "--trust-the-network goes with --python",
-    (AWAY, "--python"): f"{AWAY} is another machine, or may be, and without identities whoever may send tasks there "
+    (AWAY, "--python"): f"{AWAY} may be another machine, and without identities whoever may send tasks there "
     "runs code here: give --identity and --broker-identity, or --trust-the-network; see docs/security.md",
     ("tcp://no.such.host.invalid:1", "--python"): "has a name that does not resolve now, so it may be another machine",
     (SOME, OTHER): f"{OTHER} is a second address: a worker needs READY alone",

@@ -54,13 +54,13 @@ class Raised:
 
 
 def _read(reply: Reply) -> Any:
-    """Return what a call has returned, or a Raised."""
+    """Return what a call has returned, or a Raised. To unpickle may raise anything, which is the call's affair."""
     if reply.status != DONE:
         return Raised(outcome_of(reply, as_list=True))
     if is_marked(reply.body, RETURNED):
         try:
             return pickling.load(reply.body[1:])
-        except Exception as error:
+        except BaseException as error:
             return Raised(_unreadable("the result of the call", error, error))
     if is_marked(reply.body, RAISED):
         return Raised(_read_raised(reply))
@@ -71,15 +71,17 @@ def _read_raised(reply: Reply) -> BaseException:
     """Return what a call has raised, with the traceback as its cause."""
     trace, pickled = parse_raised(reply.body)
     try:
-        error: BaseException = pickling.load(pickled)
+        error = pickling.load(pickled)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"a {type(error).__name__} is no exception")
         error.__cause__ = RemoteTraceback(trace)
-    except Exception as why:
+    except BaseException as why:
         last = trace.strip().rpartition("\n")[2]
         return _unreadable(f"what the call has raised ({last})", why, RemoteTraceback(trace))
     return error
 
 
-def _unreadable(what: str, why: Exception, cause: BaseException) -> UnpicklingError:
+def _unreadable(what: str, why: BaseException, cause: BaseException) -> UnpicklingError:
     error = UnpicklingError(f"{what} cannot be unpickled here: {pickling.described(why)}")
     error.__cause__ = cause
     return error

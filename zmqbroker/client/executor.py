@@ -97,11 +97,11 @@ class Executor(AnyExecutor):
         cannot be cancelled, when its worker has said so, which one that takes less than 0.1 s may not. Raises
         RuntimeError after `shutdown`, and at the end of the program.
         """
+        self._check_open()
         future = CallFuture(True, self._client._check_can_wait)
         try:
             pickled = pickling.dump((fn, args, kwargs))
         except Exception as error:
-            self._check_open()
             future.set_exception(error)
             return future
         with self._lock:

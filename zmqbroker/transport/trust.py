@@ -30,13 +30,13 @@ def _stranger(target: Address) -> str:
     if target.transport != TCP:
         return "may be another machine"
     if not target.is_name:
-        return "" if _is_loopback(target.host) else "is another machine, or may be"
+        return "" if _is_loopback(target.host) else "may be another machine"
     if target.host == "localhost":
         return ""
     found = ask_within(partial(addresses_of, target), NAME_PATIENCE)
     if not found:
         return "has a name that does not resolve now, so it may be another machine"
-    return "" if all(map(_is_loopback, found)) else "is another machine, or may be"
+    return "" if all(map(_is_loopback, found)) else "may be another machine"
 
 
 def _is_loopback(host: str) -> bool:

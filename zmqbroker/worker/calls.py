@@ -39,7 +39,9 @@ class Calls:
             return self._tell(error, error.__traceback__ and error.__traceback__.tb_next)
         try:
             return [self._returned, *pickling.dump(result)]
-        except Exception as error:
+        except BaseException as error:
+            if self._is_our_own(error):
+                raise
             name, kind = getattr(function, "__qualname__", repr(function)), type(result).__name__
             why = PicklingError(f"the result of {name}, a {kind}, cannot be pickled: {pickling.described(error)}")
             return self._tell(why, error.__traceback__)
@@ -52,7 +54,9 @@ class Calls:
         current_task().progress(0)
         try:
             function, arguments, options = pickling.load(body[1:])
-        except Exception as error:
+        except BaseException as error:
+            if self._is_our_own(error):
+                raise
             worker = current_task().worker
             raise Refused(f"worker {worker} cannot unpickle the call{versions}: {pickling.described(error)}") from None
         return function, arguments, options
@@ -81,7 +85,9 @@ class Calls:
         text = "".join(traceback.format_exception(type(error), error, trace))
         try:
             pickled = pickling.dump(error)
-        except Exception as why:
+        except BaseException as why:
+            if self._is_our_own(why):
+                raise
             what = f"what the call has raised ({pickling.described(error)}) cannot be pickled"
             pickled = pickling.dump(PicklingError(f"{what}: {pickling.described(why)}"))
         return raised_body(self._raised, text, pickled)
