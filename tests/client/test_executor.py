@@ -353,7 +353,7 @@ def test_what_is_no_call_is_refused(shared: Running, workers: Program):
                 client.call(body, PATIENCE, queue="python")
         with pytest.raises(TaskFailed, match="a call that does not say which Python has pickled it"):
             client.call([b"ZB1 call {}", b""], PATIENCE, queue="python")
-    workers.wait_for(f": task .*: the handler has refused in attempt 1: {told}")
+    workers.wait_for(f": task .*: the handler has refused it in attempt 1: {told}")
 
 
 def test_pythons_that_do_not_fit_are_named_at_both_ends(

@@ -66,7 +66,7 @@ class Handling:
             raise
         except Refused as refusal:
             reason = str(refusal)
-            self._complaints.tell("refused", partial(_line, current_task(), "has refused", reason), monotonic())
+            self._complaints.tell("refused", partial(_line, current_task(), "has refused it", reason), monotonic())
             return Failure(reason, is_final=True)
         except Reject as rejection:
             return _said("has rejected it", Failure(text_of(rejection) or "rejected", is_final=True))
