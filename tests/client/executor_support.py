@@ -24,6 +24,7 @@ def calling(ready: str, directory: Path, *options: object) -> Iterator[Program]:
     script.write_text(f"import sys\nsys.path[:0] = {[str(TOP), str(HERE), str(TOP / 'tests')]!r}\n{SCRIPT}")
     program = Program(str(script), "work", ready, "--python", *options)
     try:
+        program.wait_for(r" process(es)? for calls$")
         yield program
     finally:
         program.clean_up()

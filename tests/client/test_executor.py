@@ -37,7 +37,6 @@ def shared() -> Iterator[Running]:
 def workers(shared: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Have two processes call functions."""
     with calling(shared.addresses.ready, tmp_path_factory.mktemp("workers"), "--processes", 2) as workers:
-        workers.wait_for(" 2 processes for calls$")
         yield workers
 
 
@@ -333,7 +332,8 @@ def test_a_call_whose_last_worker_is_killed_fails(shared: Running, workers: Prog
     with Executor(shared.addresses.requests, tries=1) as executor:
         error = executor.submit(kill_once, str(tmp_path / "once")).exception(PATIENCE)
     assert isinstance(error, TaskFailed)
-    assert (error.attempts, error.reason) == (1, "killed by SIGKILL")
+    assert error.attempts == 1
+    assert re.match("killed by SIGKILL|the worker was lost", error.reason)  # whichever the broker hears of first
 
 
 def test_a_call_has_the_time_that_its_executor_says(shared: Running, workers: Program, tmp_path: Path):

