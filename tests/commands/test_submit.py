@@ -362,3 +362,27 @@ def test_bad_usage_is_one_line_and_status_2(submit: Submit, arguments: tuple[str
     out, err, status = run(submit(*arguments), b"task\n")
     assert (out, status, err.count(b"\n")) == (b"", 2, 1)
     assert complaint in err.decode()
+
+
+def test_json_lines_go_out_as_json_and_come_back_on_one_line_each(running: Running, submit: Submit):
+    def pretty(body: bytes) -> bytes:
+        return json.dumps({"twice": 2 * json.loads(body)}, indent=2).encode()
+
+    with working(running.addresses.ready, pretty):
+        out, err, status = run(submit("--json-lines", running.addresses.requests), b'1\n"a"\n{\n  [1, 2]  \n')
+    assert out == b'{"twice":2}\n{"twice":"aa"}\n{"twice":[1,2,1,2]}\n'
+    assert err.startswith(b"line 3: it is no JSON: Expecting property name")
+    assert (err.count(b"\n"), status) == (1, 1)
+
+
+def test_a_result_that_is_no_json_has_failed_with_json_lines(running: Running, submit: Submit):
+    with working(running.addresses.ready, lambda body: b"<" + body + b">"):
+        out, err, status = run(submit("--json-lines", running.addresses.requests), b"1\n")
+    assert (out, status) == (b"", 1)
+    assert err.startswith(b"line 1: the task is done, but its result cannot be read: it is no JSON")
+
+
+def test_json_lines_are_lines(submit: Submit):
+    out, err, status = run(submit("--json-lines", "--whole", "tcp://127.0.0.1:1"))
+    assert (out, status) == (b"", 2)
+    assert b"--json-lines takes lines" in err

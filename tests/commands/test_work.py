@@ -11,7 +11,7 @@ from conftest import Running
 from helpers import PATIENCE
 from work_support import OTHER, SOME, Fifo, Work, end_at_once, failure, has_left_nothing
 
-from zmqbroker import Client, TaskFailed
+from zmqbroker import Client, TaskFailed, __version__
 from zmqbroker.wire import chunks
 from zmqbroker.worker.outcome import Interrupted
 from zmqbroker.worker.process import Settings, WorkerProcess
@@ -64,13 +64,14 @@ BAD_USAGE = {
 # Functions
 
 
-def test_a_function_from_the_current_directory_does_the_tasks(work: Work, client: Client):
+def test_a_function_from_the_current_directory_does_the_tasks(work: Work, client: Client, running: Running):
     program = work("tasks:echo", "--processes", 2)
     assert list(client.map([b"%d" % i for i in range(100)])) == [b"%d" % i for i in range(100)]
     assert client.call([b"two", b"frames"], PATIENCE) == [b"two", b"frames"]
     assert program.end() == 0
     assert [line.split(" ", 2)[2] for line in program.lines] == [
         "2 processes for tasks:echo",
+        f"reached zmqbroker {__version__} at {running.addresses.ready}",
         "ending when the tasks in hand are done; a second signal ends them at once",
         "ended",
     ]
@@ -237,6 +238,23 @@ def test_factor_factors(work: Work, client: Client):
     assert list(client.map([b"4161", b"4162"])) == [b"4161: 3 19 73\n", b"4162: 2 2081\n"]
 
 
+def test_a_body_stands_in_the_place_of_an_argument_whatever_it_holds(work: Work, client: Client):
+    work("--", "sh", "-c", 'cat; printf "%s." "$@"', "sh", "a{}b", "{}", "{}")
+    for body in (b"two words", b"", b"$(exit 3)`';\n", b"\xff{}"):
+        assert client.call(body, PATIENCE) == b"a{}b." + 2 * (body + b".")
+    assert client.call([b"fra", b"mes"], PATIENCE) == [b"a{}b.frames.frames."]
+
+
+def test_a_body_that_can_be_no_argument_is_rejected(work: Work, client: Client):
+    work("--", "echo", "{}")
+    for body, reason in (
+        (b"a\0b", "a body with a NUL byte cannot stand in the place of {}"),
+        (b"x" * (1 << 22), "the body is too long to stand in the place of {}"),
+    ):
+        error = failure(client, body)
+        assert (error.reason, error.attempts) == (reason, 1)
+
+
 def test_a_command_fails_with_its_status_and_the_last_line_of_its_complaints(work: Work, client: Client):
     work("--", "sh")
     reasons = {
@@ -316,6 +334,7 @@ def test_a_second_signal_between_two_bodies_of_a_chunk_gives_up_the_rest(directo
     settings = Settings(
         SOME,
         "tasks:echo",
+        False,
         [],
         ["default"],
         0,
@@ -366,3 +385,9 @@ def test_a_command_that_complains_without_end_has_its_last_lines_logged_and_its_
     working.wait_for(r" \S+:\d+: task 1 \(\w+-0\): stderr: 200000 lines, of which these are the last:$")
     working.wait_for("stderr: 200000$")
     assert not any(line.endswith("stderr: 199000") for line in working.lines)
+
+
+def test_json_is_for_a_function(work: Work):
+    program = work("--json", "--", "cat")
+    assert program.wait() == 2
+    program.wait_for("--json is for a function")

@@ -115,6 +115,7 @@ def test_what_is_to_be_made_is_in_the_makefile(document):
 OWN = "Your own work in five minutes"
 CALLS = "Functions on other machines"
 LEAVE = "Leave a task, fetch it later"
+JSON = "Arguments as JSON"
 
 
 @pytest.fixture
@@ -172,6 +173,7 @@ def test_all_python_that_is_shown_is_run():
         (GUIDE, "A worker in Python"),
         (GUIDE, CALLS),
         (GUIDE, LEAVE),
+        (GUIDE, JSON),
         (OPERATIONS, "One task in three logs"),
         (SECURITY, "In Python"),
     }
@@ -254,6 +256,21 @@ def test_five_commands_make_an_encrypted_broker_with_a_worker_and_a_client(start
     assert "wants identities: give --identity and --broker-identity" in ran.stderr
 
 
+def test_the_function_of_the_guide_that_knows_no_bodies_is_called(
+    start_program: Run, broker_addresses: dict[str, str], zmqbroker_script: str
+):
+    part = section(GUIDE, JSON)
+    function, snippet = part.blocks["python"]
+    Path("boxes.py").write_text(function)
+    work, submit = on_other_addresses(part.block("sh").splitlines(), broker_addresses)
+    start_program(zmqbroker_script, *shlex.split(work)[1:])
+    shell = subprocess.run(["sh", "-c", submit], **CAPTURED)
+    ran = subprocess.run([sys.executable, "-c", *on_other_addresses([snippet], broker_addresses)], **CAPTURED)
+    assert [(program.stdout, program.stderr) for program in (shell, ran)] == [
+        (text, "") for text in part.blocks["text"]
+    ]
+
+
 def test_the_function_of_the_readme_counts_the_words_of_each_line(counting, zmqbroker_script):
     _, (_, *submit) = commands(README, "A function")
     ran = subprocess.run([sys.executable, zmqbroker_script, *on_other_addresses(submit, counting)], **CAPTURED)
@@ -302,12 +319,13 @@ def test_the_three_logs_of_operations_name_a_task_and_its_worker_alike(
     Path("pictures.py").write_text(function)
     (command,) = re.findall(r"`zmqbroker (work [^`]+)`", part.prose.replace("\n", " "))
     work = start_program(zmqbroker_script, *on_other_addresses(command.split(), broker_addresses))
-    work.wait_for("1 process for")
+    work.wait_for("reached zmqbroker")
     client = subprocess.run([sys.executable, "-c", program], **CAPTURED)
     work.wait_for("the handler failed")
     broker.wait_for("failed in")
     logs = [told(lines) for lines in (broker.lines, work.lines, client.stderr.splitlines())]
-    assert [lines for lines, _, _ in logs] == [told(block.splitlines())[0] for block in part.blocks["log"]]
+    shown = [told(on_other_addresses(block.splitlines(), broker_addresses))[0] for block in part.blocks["log"]]
+    assert [lines for lines, _, _ in logs] == shown
     assert len(set().union(*(keys for _, keys, _ in logs))) == 1
     assert len(set().union(*(workers for _, _, workers in logs))) == 1
 

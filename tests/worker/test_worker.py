@@ -20,10 +20,10 @@ import pytest
 import zmq
 from conftest import LOOPBACK, Running
 from helpers import PATIENCE, TOP, Program, bound_addresses, wait_until
-from library_support import NOBODY, Gate, echo, working
+from library_support import NOBODY, Gate, Proxy, echo, working
 from worker_support import BareBroker, Outcome
 
-from zmqbroker import Client, Fail, Reject, TaskFailed, Worker, current_task
+from zmqbroker import Client, Fail, Reject, TaskFailed, Worker, __version__, current_task
 from zmqbroker.wire import Announce
 
 
@@ -803,3 +803,17 @@ def test_tasks_that_fail_everywhere_hold_nobody_back(running: Running, client: C
         failures = sum(future.exception(PATIENCE) is not None for future in futures)
     assert failures == 666
     assert running.count("held_back") == 0
+
+
+def test_a_worker_says_when_it_has_reached_a_broker_again(running: Running, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "zmqbroker.worker")
+    with (
+        Proxy(running.addresses.ready) as proxy,
+        working(proxy.address, echo),
+        Client(running.addresses.requests) as client,
+    ):
+        assert client.call(b"once", PATIENCE) == b"once"
+        assert "reached" not in caplog.text
+        proxy.cut()
+        wait_until(lambda: f"reached zmqbroker {__version__} at {proxy.address}" in caplog.messages)
+        assert client.call(b"twice", PATIENCE) == b"twice"

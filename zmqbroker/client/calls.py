@@ -5,6 +5,7 @@ from contextlib import suppress
 from pickle import UnpicklingError
 from typing import Any
 
+from zmqbroker.client.bodies import as_bytes
 from zmqbroker.client.futures import TaskFuture, failure_of, outcome_of
 from zmqbroker.transport import pickling
 from zmqbroker.wire import DONE, Reply
@@ -56,7 +57,7 @@ class Raised:
 def _read(reply: Reply) -> Any:
     """Return what a call has returned, or a Raised. To unpickle may raise anything, which is the call's affair."""
     if reply.status != DONE:
-        return Raised(outcome_of(reply, as_list=True))
+        return Raised(outcome_of(reply, as_bytes))
     if is_marked(reply.body, RETURNED):
         try:
             return pickling.load(reply.body[1:])

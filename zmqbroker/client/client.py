@@ -1,6 +1,7 @@
 """A client: sends tasks from any thread, and turns their replies into futures. What it sends goes by a `Link`.
 
 options    what is said of tasks beyond their bodies
+bodies     what is given for a body, and how the result of that is read
 asking     what a thread asks and waits for itself, and questions about tasks
 mapping    any number of tasks through a window
 futures    what becomes of a task, as its client sees it
@@ -16,22 +17,26 @@ from functools import partial
 from math import inf
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from zmqbroker.client import asking, mapping
 from zmqbroker.client.asking import ask, question
+from zmqbroker.client.bodies import UNSAID, Read, as_bytes, as_json, prepare
 from zmqbroker.client.futures import OnProgress, TaskFuture, outcome_of
 from zmqbroker.client.link import Link
 from zmqbroker.client.mapping import Sender
-from zmqbroker.client.options import Options, positive, until
+from zmqbroker.client.options import Options, TaskOptions, positive, until
 from zmqbroker.client.session import Request, Settle
 from zmqbroker.transport.destination import destination
 from zmqbroker.transport.identity import FilePath
 from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.wire import Frames, frames_of, is_list
+from zmqbroker.wire import Frames
 from zmqbroker.wire.chunks import Body
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 DEFAULT_WINDOW = 1000  # tasks outstanding in a `map`
 ANSWER = 30.0  # seconds that a broker has to answer a `fetch`, in addition to those that it may wait
@@ -86,125 +91,81 @@ class Client:
 
     def submit(
         self,
-        body: Body,
+        body: Body = UNSAID,
         *,
+        json: Any = UNSAID,
         key: str | None = None,
         durable: bool | None = None,
         detach: bool | None = None,
         keep: float | None = None,
-        timeout: float | None = None,
-        tries: int | None = None,
-        delay: float | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        group: str | None = None,
-        expires: float | None = None,
-        retry_delay: float | None = None,
-        retry_factor: float | None = None,
-        retry_most: float | None = None,
         on_progress: OnProgress | None = None,
+        **options: "Unpack[TaskOptions]",
     ) -> TaskFuture:
         """Send a task and return a future of its result, which is bytes, or a list of bytes if `body` is one.
 
-        `timeout`, `delay`, `expires` (without a result by then it is settled), `retry_delay` and `retry_most` are in
-        seconds; None leaves it to the broker. In a `queue` the tasks of each `group` take turns with the others. The
-        future raises TaskFailed. A result of several frames is a list in any case. `on_progress` is called, in the
-        thread that receives replies, with what the worker says of how far it has come, which is the future's `progress`
-        then; None: that is not asked for. One that raises is logged, and not called again.
+        With `json` in place of a body, that value travels as JSON, and the result is what JSON comes back. `options`
+        are those of TaskOptions: timeout, tries, delay, priority, queue, group, expires, retry_delay, retry_factor,
+        retry_most. The future raises TaskFailed. A result of several frames is a list in any case. `on_progress` is
+        called, in the thread that receives replies, with what the worker says of how far it has come, which is the
+        future's `progress` then; None: that is not asked for. One that raises is logged, and not called again.
 
         `key` is text that names the task, for whoever asks about it, and joins one that there is; None: one that is
         made up. A `durable` task outlives the broker, and with `detach` the future's result is its key, as soon as the
         broker has stored it; `keep` says for how many seconds after its end its outcome is had by `fetch`. Raises
-        ValueError for what no broker would take and for what is no function, RuntimeError when the client is closed.
+        ValueError for what no broker would take and for what is no function, TypeError for what is no body and what
+        JSON has no word for, RuntimeError when the client is closed.
         """
         if on_progress is not None and (detach or not callable(on_progress)):
             what = "goes with no detach" if detach else f"must be a function, not {on_progress!r:.50}"
             raise ValueError(f"on_progress {what}")
         asks = None if on_progress is None else True
-        options = Options(
+        wishes = Options(
             key=key,
             durable=durable,
             detach=detach,
             keep=keep,
-            timeout=timeout,
-            tries=tries,
-            delay=delay,
-            priority=priority,
-            queue=queue,
-            group=group,
-            expires=expires,
-            retry_delay=retry_delay,
-            retry_factor=retry_factor,
-            retry_most=retry_most,
             progress=asks,
+            **options,
         )
-        future = TaskFuture(is_list(body), self._check_can_wait, on_progress)
-        self._begin(future, options, frames_of(body), hears=asks is not None)
+        frames, read = prepare(body, json)
+        future = TaskFuture(read, self._check_can_wait, on_progress)
+        self._begin(future, wishes, frames, hears=asks is not None)
         return future
 
     def call(
         self,
-        body: Body,
+        body: Body = UNSAID,
         wait: float | None = None,
         *,
+        json: Any = UNSAID,
         key: str | None = None,
         durable: bool | None = None,
         keep: float | None = None,
-        timeout: float | None = None,
-        tries: int | None = None,
-        delay: float | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        group: str | None = None,
-        expires: float | None = None,
-        retry_delay: float | None = None,
-        retry_factor: float | None = None,
-        retry_most: float | None = None,
+        **options: "Unpack[TaskOptions]",
     ) -> Any:
         """Submit a task with the options of `submit`, and wait for its result.
 
         Raises TimeoutError after `wait` seconds (None: never), when the task is cancelled; else as the future does.
         """
         at_last = until("wait", wait, monotonic())
-        options = Options(
-            key=key,
-            durable=durable,
-            keep=keep,
-            timeout=timeout,
-            tries=tries,
-            delay=delay,
-            priority=priority,
-            queue=queue,
-            group=group,
-            expires=expires,
-            retry_delay=retry_delay,
-            retry_factor=retry_factor,
-            retry_most=retry_most,
-        )
-        reply = ask(self._link, self._task(options, frames_of(body)), at_last, self._link.cancel)
+        wishes = Options(key=key, durable=durable, keep=keep, **options)
+        frames, read = prepare(body, json)
+        reply = ask(self._link, self._task(wishes, frames), at_last, self._link.cancel)
         if reply is None:
             raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled")
-        return _value(outcome_of(reply, as_list=is_list(body)))
+        return _value(outcome_of(reply, read))
 
     def map(
         self,
-        bodies: Iterable[Body],
+        bodies: Iterable[Any],
         *,
         window: int = DEFAULT_WINDOW,
         chunk: int = 1,
         ordered: bool = True,
         return_failures: bool = False,
+        as_json: bool = False,
         durable: bool | None = None,
-        timeout: float | None = None,
-        tries: int | None = None,
-        delay: float | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        group: str | None = None,
-        expires: float | None = None,
-        retry_delay: float | None = None,
-        retry_factor: float | None = None,
-        retry_most: float | None = None,
+        **options: "Unpack[TaskOptions]",
     ) -> Iterator[Any]:
         """Yield the result of each body, in order or (not `ordered`) as they come, for any iterable, endless or not.
 
@@ -212,67 +173,37 @@ class Client:
         is yielded in its place. Leaving the iterator early cancels what it has outstanding. What is no sequence is
         iterated in a thread of its own, so that bodies that come slowly do not hold up results.
 
-        With `chunk`, so many bodies travel as one task, for workers that understand it: see chunks.py.
+        With `chunk`, so many bodies travel as one task, for workers that understand it: see chunks.py. With `as_json`
+        what is given are values that travel as JSON, and so do the results.
         """
         window, chunk = positive("window", window), positive("chunk", chunk)
-        options = Options(
-            durable=durable,
-            timeout=timeout,
-            tries=tries,
-            delay=delay,
-            priority=priority,
-            queue=queue,
-            group=group,
-            expires=expires,
-            retry_delay=retry_delay,
-            retry_factor=retry_factor,
-            retry_most=retry_most,
-        )
-        sender = Sender(partial(self._task, options), self._link.submit, self._link.cancel, self._check_can_wait)
-        outcomes = mapping.outcomes(sender, bodies, chunk, window, ordered)
+        wishes = Options(durable=durable, **options)
+        sender = Sender(partial(self._task, wishes), self._link.submit, self._link.cancel, self._check_can_wait)
+        outcomes = mapping.outcomes(sender, bodies, as_json, chunk, window, ordered)
         return outcomes if return_failures else mapping.raise_failures(outcomes)
 
     def send(
         self,
-        body: Body,
+        body: Body = UNSAID,
         *,
+        json: Any = UNSAID,
         key: str | None = None,
         keep: float | None = None,
-        timeout: float | None = None,
-        tries: int | None = None,
-        delay: float | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        group: str | None = None,
-        expires: float | None = None,
-        retry_delay: float | None = None,
-        retry_factor: float | None = None,
-        retry_most: float | None = None,
+        **options: "Unpack[TaskOptions]",
     ) -> str:
         """Leave a task with the broker, and return its key when that has stored it; see `submit` for the options.
 
         Raises TaskFailed when it cannot be left there. One whose sending is interrupted is cancelled.
         """
-        options = Options(
-            key=key,
-            detach=True,
-            keep=keep,
-            timeout=timeout,
-            tries=tries,
-            delay=delay,
-            priority=priority,
-            queue=queue,
-            group=group,
-            expires=expires,
-            retry_delay=retry_delay,
-            retry_factor=retry_factor,
-            retry_most=retry_most,
-        )
-        reply = ask(self._link, self._task(options, frames_of(body)), inf, self._link.cancel)
-        return str(_value(None if reply is None else outcome_of(reply, as_list=False)))
+        wishes = Options(key=key, detach=True, keep=keep, **options)
+        frames, read = prepare(body, json)
+        reply = ask(self._link, self._task(wishes, frames), inf, self._link.cancel)
+        return str(_value(None if reply is None else outcome_of(reply, read)))
 
-    def fetch(self, key: str, wait: float | None = 0.0) -> Any:
+    def fetch(self, key: str, wait: float | None = 0.0, *, as_json: bool = False) -> Any:
         """Return the result of the task with this key, of whichever client: bytes, or a list of several frames.
+
+        With `as_json` it is what the result says in JSON; ValueError if it is none.
 
         It may come within `wait` seconds (None: whenever it comes). Raises TimeoutError when it does not, or when no
         broker has answered ANSWER seconds later, KeyError for a task that is not known, and TaskFailed for one that has
@@ -283,14 +214,14 @@ class Client:
         reply = ask(self._link, request, at_last + ANSWER, self._link.drop)
         if reply is None:
             raise TimeoutError(f"the broker has not answered within {wait:g} and {ANSWER:g} s")
-        return _value(outcome_of(reply, as_list=False))
+        return _value(outcome_of(reply, _reading(as_json)))
 
-    def outcome(self, key: str, wait: float | None = 0.0) -> TaskFuture:
+    def outcome(self, key: str, wait: float | None = 0.0, *, as_json: bool = False) -> TaskFuture:
         """Return a future of what `fetch` returns or raises, but for how long the broker takes to answer.
 
         Cancelling that leaves the task alone.
         """
-        future = TaskFuture(False, self._check_can_wait)
+        future = TaskFuture(_reading(as_json), self._check_can_wait)
         request = question(key, self._next_id(), future.settle, {"fetch": until("wait", wait, monotonic())})
         future.key = request.key
         self._link.submit([request])
@@ -351,6 +282,10 @@ def _let_go(link: Link) -> None:
     text = f"a client was not closed: {link}"
     if link.close_when_idle():
         warnings.warn(text, ResourceWarning, stacklevel=2)
+
+
+def _reading(is_json: bool) -> Read:
+    return as_json if is_json else as_bytes
 
 
 def _value(outcome: Any) -> Any:

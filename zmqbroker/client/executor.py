@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import zmq
 
+from zmqbroker.client.bodies import as_bytes
 from zmqbroker.client.calls import CallFuture
 from zmqbroker.client.client import Client
 from zmqbroker.client.options import Options
@@ -98,7 +99,7 @@ class Executor(AnyExecutor):
         RuntimeError after `shutdown`, and at the end of the program.
         """
         self._check_open()
-        future = CallFuture(True, self._client._check_can_wait)
+        future = CallFuture(as_bytes, self._client._check_can_wait)
         try:
             pickled = pickling.dump((fn, args, kwargs))
         except Exception as error:

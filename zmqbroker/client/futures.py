@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from zmqbroker import wire
+from zmqbroker.client.bodies import Read, as_bytes, value_of
 from zmqbroker.client.session import Settle
 from zmqbroker.transport.limited_log import log_safely, printable, task_name
-from zmqbroker.wire import ACCEPTED, DONE, FAILED, UNKNOWN, UNSETTLED, Frames, Reply
+from zmqbroker.wire import ACCEPTED, DONE, FAILED, UNKNOWN, UNSETTLED, Reply
 
 OnProgress = Callable[[dict[str, Any]], object]
 
@@ -52,15 +53,13 @@ class Unreachable(TaskFailed, ConnectionError):  # noqa: N818 (it is a kind of T
 class TaskFuture(Future[Any]):
     """The result of a task to come. Cancelling it cancels the task, waiting or running, if it was submitted by it."""
 
-    def __init__(
-        self, as_list: bool, check_can_wait: Callable[[], None], on_progress: OnProgress | None = None
-    ) -> None:
+    def __init__(self, read: Read, check_can_wait: Callable[[], None], on_progress: OnProgress | None = None) -> None:
         super().__init__()
         self.progress: dict[str, Any] | None = None  # how far the task has come, when last heard; None: not heard yet
         self.key: str | None = None  # what its client calls the task
         self.number: int | None = None  # that of the task in the broker's log; None: not known yet, or it became none
         self._on_progress = on_progress
-        self._as_list = as_list
+        self._read = read
         self._check_can_wait = check_can_wait
         # What cancels the task, or waits for it no longer, and gives the answer to whom it is called with; empty once
         # that is done.
@@ -123,12 +122,19 @@ class TaskFuture(Future[Any]):
     def settle(self, replies: list[Reply]) -> None:
         """Become what the first reply says, unless cancelled meanwhile."""
         self.number = replies[0].number
-        outcome = outcome_of(replies[0], self._as_list)
+        outcome = outcome_of(replies[0], self._read)
         with suppress(InvalidStateError):
             if isinstance(outcome, Exception):
                 self.set_exception(outcome)
             else:
                 self.set_result(outcome)
+
+
+def failed(error: Exception) -> TaskFuture:
+    """Return the future of a task that was not even sent."""
+    future = TaskFuture(as_bytes, lambda: None)
+    future.set_exception(error)
+    return future
 
 
 def _call(callback: "Callable[[Future[Any]], object]", future: TaskFuture) -> None:
@@ -142,15 +148,13 @@ def _call(callback: "Callable[[Future[Any]], object]", future: TaskFuture) -> No
         log_safely(log.error, "%s: a callback of its future failed", name, exc_info=error)
 
 
-def outcome_of(reply: Reply, as_list: bool) -> Any:
-    """Return what a reply means: the result's body, in a list if wanted, or the exception that says why there is none.
+def outcome_of(reply: Reply, read: Read) -> Any:
+    """Return what a reply means: the result as it is to be read, or the exception that says why there is none.
 
-    A task that was left has its key for a result. That there is no outcome yet is a TimeoutError, and that there is no
-    such task a KeyError.
+    A task that was left has its key for a result. That there is no outcome yet is a TimeoutError, that there is no such
+    task a KeyError, and a result that cannot be read a ValueError.
     """
-    if reply.status != DONE:
-        return _other_outcome(reply)
-    return body_of(reply.body, as_list)
+    return value_of(reply.body, read) if reply.status == DONE else _other_outcome(reply)
 
 
 def _other_outcome(reply: Reply) -> Any:
@@ -176,9 +180,3 @@ def failure_of(reply: Reply, reason: str, status: str = FAILED) -> TaskFailed:
 def name_of(reply: Reply) -> str:
     """Return what logs call the task of a reply."""
     return task_name(reply.number, reply.key)
-
-
-def body_of(frames: Frames, as_list: bool) -> Any:
-    """Return a result's frames as one gets them: bytes, or a list of bytes if wanted or if there are several."""
-    body = wire.plain(frames)
-    return [body] if as_list and isinstance(body, bytes) else body

@@ -11,22 +11,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from zmqbroker.client.futures import body_of, failure_of, outcome_of
+from zmqbroker.client.bodies import Read, prepare, prepare_json, value_of
+from zmqbroker.client.futures import failure_of, outcome_of
 from zmqbroker.client.session import Request, Settle
-from zmqbroker.wire import Frames, Reply, chunks, frames_of, is_list
+from zmqbroker.wire import Frames, Reply, chunks
 from zmqbroker.wire.chunks import Failure
 
 COME = None  # among arrivals: there are requests
 PARTS = 8  # of the window; when there is room for one, tasks are sent, and the thread that iterates is woken
 MOST_AT_ONCE = 64  # tasks that are sent together
 
-Read = Callable[[Reply], list[Any]]  # finds a result or a TaskFailed for each body in a task
-Task = tuple[Frames, Read]  # a task to be sent, and how its reply is read
+Task = tuple[Frames, Read | list[Read]]  # to be sent, and how its result is read; several: that of each body in it
 
 
 class Sender(NamedTuple):
@@ -47,21 +46,15 @@ class End(NamedTuple):
 Arrivals = SimpleQueue[Any]  # of lists of replies, and of what is said of requests: COME or an End
 
 
-def tasks_for(bodies: Iterable[Any], chunk: int) -> Iterator[Task]:
+def tasks_for(bodies: Iterable[Any], as_json: bool, chunk: int) -> Iterator[Task]:
     """Make a task of each body, or of so many at a time."""
-    return _single_tasks(bodies) if chunk == 1 else _chunk_tasks(bodies, chunk)
+    prepared = map(prepare_json if as_json else prepare, bodies)
+    return prepared if chunk == 1 else _chunk_tasks(prepared, chunk)
 
 
-def _single_tasks(bodies: Iterable[Any]) -> Iterator[Task]:
-    for body in bodies:
-        yield frames_of(body), _outcome_as_list if is_list(body) else _outcome
-
-
-def _chunk_tasks(bodies: Iterable[Any], size: int) -> Iterator[Task]:
-    rest = iter(bodies)
-    while chunk := list(islice(rest, size)):
-        as_lists = [is_list(body) for body in chunk]
-        yield chunks.pack(map(frames_of, chunk)), partial(_chunk_outcomes, as_lists=as_lists)
+def _chunk_tasks(prepared: Iterator[tuple[Frames, Read]], size: int) -> Iterator[Task]:
+    while chunk := list(islice(prepared, size)):
+        yield chunks.pack(frames for frames, _ in chunk), [read for _, read in chunk]
 
 
 class _AtHand:
@@ -152,7 +145,9 @@ class _Coming:
         self._arrivals.put(end)
 
 
-def outcomes(sender: Sender, bodies: Iterable[Any], chunk: int, window: int, ordered: bool) -> Generator[Any]:
+def outcomes(
+    sender: Sender, bodies: Iterable[Any], as_json: bool, chunk: int, window: int, ordered: bool
+) -> Generator[Any]:
     """Send tasks, never more than `window` ahead, and yield what came of each body.
 
     They are sent when there is room for a part of the window, or nothing to be yielded; one part for each reply at
@@ -160,10 +155,12 @@ def outcomes(sender: Sender, bodies: Iterable[Any], chunk: int, window: int, ord
     """
     arrivals: Arrivals = SimpleQueue()
     settle = arrivals.put  # one for all, so that one call tells of all that come together
-    tasks = tasks_for(bodies, chunk)
+    tasks = tasks_for(bodies, as_json, chunk)
     source = _AtHand(tasks) if isinstance(bodies, Sequence) else _Coming(tasks, window, arrivals)
     part = min(-(-window // PARTS), MOST_AT_ONCE)
-    ahead: dict[str, tuple[int, Read]] = {}  # by key, those without a reply: the number, and how it is read
+    ahead: dict[
+        str, tuple[int, Read | list[Read]]
+    ] = {}  # by key, those without a reply: the number, and how it is read
     replies: deque[Reply] = deque()  # that have arrived
     early: dict[int, list[Any]] = {}  # outcomes that cannot be yielded yet
     sent = finished = 0
@@ -192,7 +189,7 @@ def outcomes(sender: Sender, bodies: Iterable[Any], chunk: int, window: int, ord
                 replies.extend(arrived)
             reply = replies.popleft()
             number, read = ahead.pop(reply.key or "")
-            early[number] = read(reply)
+            early[number] = _outcomes_of(reply, read)
             next_number = finished if ordered else number
             while next_number in early:
                 yield from early.pop(next_number)
@@ -214,28 +211,19 @@ def raise_failures(found: Generator[Any]) -> Iterator[Any]:
             yield outcome
 
 
-def _outcome(reply: Reply) -> list[Any]:
-    return [outcome_of(reply, as_list=False)]
-
-
-def _outcome_as_list(reply: Reply) -> list[Any]:
-    return [outcome_of(reply, as_list=True)]
-
-
-def _chunk_outcomes(reply: Reply, as_lists: list[bool]) -> list[Any]:
-    whole = outcome_of(reply, as_list=True)
+def _outcomes_of(reply: Reply, read: Read | list[Read]) -> list[Any]:
+    """Return a result, or the exception in its place, for each body of a task."""
+    if callable(read):
+        return [outcome_of(reply, read)]
+    whole = outcome_of(reply, chunks.unpack_results)
+    if isinstance(whole, ValueError):
+        whole = failure_of(reply, str(whole))
+    elif not isinstance(whole, Exception) and len(whole) != len(read):
+        whole = failure_of(reply, f"{len(whole)} results for a chunk of {len(read)}")
     if isinstance(whole, Exception):
-        return [whole] * len(as_lists)
-    try:
-        found = chunks.unpack_results(reply.body)
-        if len(found) != len(as_lists):
-            raise ValueError(f"{len(found)} results for a chunk of {len(as_lists)}")
-    except ValueError as error:
-        return [failure_of(reply, str(error))] * len(as_lists)
-    return [_chunk_outcome(*pair, reply) for pair in zip(found, as_lists, strict=True)]
+        return [whole] * len(read)
+    return [_chunk_outcome(*pair, reply) for pair in zip(whole, read, strict=True)]
 
 
-def _chunk_outcome(outcome: Frames | Failure, as_list: bool, reply: Reply) -> Any:
-    if isinstance(outcome, Failure):
-        return failure_of(reply, outcome.reason)
-    return body_of(outcome, as_list)
+def _chunk_outcome(outcome: Frames | Failure, read: Read, reply: Reply) -> Any:
+    return failure_of(reply, outcome.reason) if isinstance(outcome, Failure) else value_of(outcome, read)

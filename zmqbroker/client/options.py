@@ -4,7 +4,7 @@ import sys
 from math import inf, isnan
 from numbers import Integral, Real
 from time import monotonic
-from typing import Any
+from typing import Any, TypedDict
 
 from zmqbroker import wire
 from zmqbroker.client.session import DETACH, DURABLE, Request, Settle
@@ -13,15 +13,32 @@ from zmqbroker.wire import Frames
 FROM_SUBMISSION = ("delay", "expires")  # fields that count from there, however often and late a task is sent
 
 
+class TaskOptions(TypedDict, total=False):
+    """What may be said of a task, whoever sends it and however; None, or nothing: as the broker is told."""
+
+    timeout: float | None  # seconds per attempt; 0: no limit
+    tries: int | None  # attempts; 0: no limit
+    delay: float | None  # seconds before the first attempt
+    priority: int | None  # higher first
+    queue: str | None  # where it waits for a worker
+    group: str | None  # whose tasks take turns, in a queue, with those of other groups
+    expires: float | None  # seconds after which it is settled, waiting or running, if it has no result by then
+    retry_delay: float | None  # seconds before the second attempt
+    retry_factor: float | None  # by which that grows with each further one
+    retry_most: float | None  # seconds that it grows to
+
+
 class Options:
     """What is said of tasks beyond their bodies, once for all that share it."""
 
     def __init__(self, **options: float | str | None) -> None:
-        """Take it; None is as good as not said. Raises ValueError for what no broker would take."""
+        """Take it; None is as good as not said. Raises ValueError for what no broker would take, TypeError for more."""
         self.key: str | None = None  # that its user chose; None: the client makes one up
         self._stored = ""  # DURABLE or DETACH; empty: the broker does not store them
         self._spans: dict[str, float] = {}
         self._fields = ""
+        if not options.keys() <= wire.FIELDS.keys():
+            raise TypeError(f"there is no option {', '.join(options.keys() - wire.FIELDS.keys())}")
         if list(options.values()).count(None) == len(options):
             return
         fields = {name: plain(value) for name, value in options.items() if value is not None}

@@ -4,10 +4,11 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zmqbroker.commands import streams
 from zmqbroker.wire.chunks import Body
+from zmqbroker.wire.json_body import write_json
 
 CHUNK = 1 << 20  # bytes read at once
 BUFFERED = 1 << 16  # bytes of output that wait for more, while there is more
@@ -95,8 +96,11 @@ class Output:
         whole: bool,
         when_written: Callable[[list[str]], object] | None = None,
         by_place: bool = False,
+        as_json: bool = False,
     ) -> None:
         """Print in order, or (not `ordered`) each reply after its number, or place; of `whole` files, or of lines.
+
+        With `as_json`, replies are what JSON has said.
 
         `when_written` is called each time with the places of what was written; None: nobody wants to know.
         """
@@ -105,12 +109,13 @@ class Output:
         self._whole = whole
         self._when_written = when_written
         self._by_place = by_place
+        self._as_json = as_json
         self._waiting = bytearray()
         self._places: list[str] = []  # of those
 
-    def add(self, number: int, place: str, body: Body | str) -> None:
+    def add(self, number: int, place: str, body: Any) -> None:
         """Print a reply, with a newline where it lacks one, soon; of a whole file, only text is given one."""
-        text = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else b"".join(body)
+        text = write_json(body) if self._as_json else _text(body)
         if not self.ordered:
             label = place if self._by_place else f"{number}"
             self._waiting += f"{label}\t".encode("utf-8", "backslashreplace")
@@ -131,6 +136,10 @@ class Output:
         places, self._places = self._places, []
         if places and self._when_written is not None:
             self._when_written(places)
+
+
+def _text(body: Body | str) -> bytes:
+    return body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else b"".join(body)
 
 
 def _open(name: str) -> io.BufferedReader:

@@ -7,12 +7,13 @@ from typing import Any
 
 from zmqbroker import wire
 from zmqbroker.client.client import DEFAULT_WINDOW, Client
-from zmqbroker.client.futures import OnProgress, TaskFuture
+from zmqbroker.client.futures import OnProgress, TaskFuture, failed
 from zmqbroker.commands import finishing, streams
 from zmqbroker.commands.lines import Input, Output
 from zmqbroker.commands.options import add_connect_timeout, add_identity, factor, number, queue_name, whole_number
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Send, Submission, Words, connect
+from zmqbroker.wire.json_body import read_json
 
 DESCRIPTION = """\
 Submit each line of the files, or of stdin, as a task. The replies go to stdout in order, each with a newline where it
@@ -102,6 +103,12 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take each file as one task, and not each line",
     )
+    add(
+        "--json-lines",
+        action="store_true",
+        help="take each line as JSON, for workers with --json, and print each result as JSON on one line; what is no "
+        "JSON has failed",
+    )
     add_connect_timeout(parser)
     add_identity(parser)
     add("-q", "--quiet", action="store_true", help="show no progress")
@@ -171,6 +178,8 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Submit tasks and print their replies; return the exit status."""
     if options.window < 1:
         parser.error("--window must be 1 or more")
+    if options.json_lines and options.whole:
+        parser.error("--json-lines takes lines, and --whole whole files")
     tasks = Input(options.files or [streams.STDIN_NAME], options.whole)
     fields = {name: value for name in OF_TASKS if (value := getattr(options, name)) is not None}
     try:
@@ -183,19 +192,28 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(str(error))
     shown = os.isatty(streams.STDERR) and not options.quiet
     progress = Progress(shown, tasks.total() if shown else None)
-    output = Output(not options.unordered, options.whole)
-    send = _send_with(client, fields, options.key_prefix)
+    as_json = options.json_lines and not options.detach  # the result of that is a key
+    output = Output(not options.unordered, options.whole, as_json=as_json)
+    send = _send_with(client, fields, options.key_prefix, options.json_lines)
     submission = Submission(send, tasks, output, options.window, LEFT if options.detach else WAITED_FOR, progress)
     return finishing.run(parser.prog, client, submission, progress)
 
 
-def _send_with(client: Client, fields: dict[str, Any], key_prefix: str | None) -> Send:
-    """Return what submits a task with these fields; no two runs make the same key."""
+def _send_with(client: Client, fields: dict[str, Any], key_prefix: str | None, are_json: bool) -> Send:
+    """Return what submits a task with these fields; no two runs make the same key.
+
+    What is to be JSON, and is none, fails without being sent.
+    """
     run = uuid.uuid4().hex
 
     def send(number: int, body: Any, on_progress: OnProgress | None) -> TaskFuture:
         key = None if key_prefix is None else f"{key_prefix}{run}-{number}"
         hook = None if fields.get("detach") else on_progress  # who leaves tasks hears no more of them
-        return client.submit(body, key=key, on_progress=hook, **fields)
+        if not are_json:
+            return client.submit(body, key=key, on_progress=hook, **fields)
+        try:
+            return client.submit(json=read_json([body]), key=key, on_progress=hook, **fields)
+        except ValueError as error:
+            return failed(error)
 
     return send

@@ -37,16 +37,20 @@ Run a function of yours, or a command, on tasks, in processes that are replaced 
 
 The function gets the body of a task, bytes (a list of bytes if it has several frames), and returns that of the result.
 It is imported from the current directory. An exception fails the attempt; zmqbroker.Reject fails the task for good.
+With --json it is called with the members of a JSON object by name, or of an array by place, and returns what JSON can
+say.
 
-The command gets the body on its stdin, and what it prints is the result. The attempt fails if it ends with any other
-status than 0; the reason is that, and the last line of its stderr. ZMQBROKER_KEY, ZMQBROKER_QUEUE and ZMQBROKER_ATTEMPT
-tell it about its task, and a line `ZMQBROKER_PROGRESS done/total text` on its stderr says how far it has come.
+The command gets the body on its stdin, or in the place of an argument {}, and what it prints is the result. The attempt
+fails if it ends with any other status than 0; the reason is that, and the last line of its stderr. ZMQBROKER_KEY,
+ZMQBROKER_QUEUE and ZMQBROKER_ATTEMPT tell it about its task, and a line `ZMQBROKER_PROGRESS done/total text` on its
+stderr says how far it has come.
 
 With --python the tasks are calls, and what is to be called comes with them: from a zmqbroker.Executor."""
 EXAMPLES = """\
 examples:
   zmqbroker work tcp://localhost:4162 tasks:shrink --processes 4
   zmqbroker work tcp://localhost:4162 --kill-after 60 -- convert - -resize 50% png:-
+  zmqbroker work tcp://localhost:4162 -- gzip -9 -- {}
 
 SIGTERM, SIGHUP or Ctrl-C: the tasks in hand are finished, then it ends with status 0. A second one, more than half a
 second later, ends them at once. SIGUSR1 has it log what the processes have done so far."""
@@ -132,6 +136,12 @@ def add_work_options(parser: argparse.ArgumentParser, command_line: list[str] | 
         help="end the process of a function when nobody wants its result any more (a command is always ended)",
     )
     add(
+        "--json",
+        action="store_true",
+        help="call the function with what the body says in JSON, an object by name or an array by place, and return "
+        "the result as JSON",
+    )
+    add(
         "--slots",
         type=number(int, "what is sensible"),
         default=0,
@@ -175,6 +185,8 @@ def check_work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     """Exit at options that do not go together: what is to do the tasks, and the queues that these come from."""
     if options.function and options.command_line:
         parser.error(f"either a function, {options.function}, or a command")
+    if options.json and not options.function:
+        parser.error("--json is for a function: a command reads JSON, and prints it, by itself")
     if options.python and (options.function or options.command_line):
         parser.error("--python takes neither a function nor a command: what is to be called comes with the tasks")
     if options.trust_the_network and not options.python:
@@ -203,6 +215,7 @@ def work(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         ready=options.ready,
         function=options.function,
         python=options.python,
+        json=options.json,
         command=options.command_line,
         queues=options.queues or [CALLS_QUEUE if options.python else DEFAULT_QUEUE],
         kill_after=options.kill_after,

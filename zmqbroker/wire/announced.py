@@ -23,6 +23,7 @@ MOST_ASKED = 64  # tasks in one message
 LARGEST_WORD = 200  # bytes, attempt id and all
 LARGEST_PROGRESS = 4096  # bytes
 LONGEST_NAME = 200  # characters of a label, or a host, that are kept
+LONGEST_VERSION = 50  # characters
 
 READY = b"ready"  # asks for tasks
 DONE = b"done"  # with a result
@@ -246,6 +247,11 @@ class Welcome(NamedTuple):
 
     fields: dict[str, Any]
     refusal: str  # empty: the broker takes it; else why not
+
+    @property
+    def version(self) -> str:
+        """Return the version that the broker says it has."""
+        return str(self.fields.get("version", ""))[:LONGEST_VERSION]
 
 
 def parse_told(message: Frames) -> Given | Welcome | Word:

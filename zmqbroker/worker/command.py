@@ -1,9 +1,10 @@
-"""A handler that runs a command for each task: the body on its stdin, the result from its stdout.
+"""A handler that runs a command for each task: the body on its stdin, or an argument; the result from its stdout.
 
 Each command has a process group of its own, so that it can be killed with all that it has started. It is in the session
 of its worker, so that it ends with that, however that ends. What it leaves in the background does, too.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -18,10 +19,11 @@ from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.wire.chunks import Body
 from zmqbroker.worker.current import CurrentTask, current_task
 from zmqbroker.worker.exchange import Exchange
-from zmqbroker.worker.outcome import Fail, Interrupted
+from zmqbroker.worker.outcome import Fail, Interrupted, Reject
 
 # Python 3.10 has no word for it.
 OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
+BODY = "{}"  # an argument in whose place the body stands
 MOST_LINES = 1000  # of what a command complained of that are logged
 INTERRUPTED = "interrupted: the worker was told to leave at once"
 
@@ -46,8 +48,10 @@ class Command:
     def __call__(self, body: Body) -> bytes:
         """Run the command; several frames are one input."""
         text = body if isinstance(body, bytes) else b"".join(body)
+        arguments = self._arguments_for(text)
+        text = text if arguments is self._arguments else b""
         task = current_task()
-        with self._start(task) as process:  # leaving closes the pipes, whoever else has them open, and waits
+        with self._start(arguments, task) as process:  # leaving closes the pipes, whoever else has them open, and waits
             try:
                 output, errors = self._exchange(process, text, task)
             except BaseException:
@@ -74,14 +78,24 @@ class Command:
         if running is not None:
             kill_group(running)
 
-    def _start(self, task: CurrentTask) -> "subprocess.Popen[bytes]":
+    def _arguments_for(self, text: bytes) -> Sequence[str | bytes]:
+        """Return the command for a body: where that is an argument, it stands there as it is, whatever it holds."""
+        if BODY not in self._arguments:
+            return self._arguments
+        if b"\0" in text:
+            raise Reject(f"a body with a NUL byte cannot stand in the place of {BODY}")
+        return [text if argument == BODY else argument for argument in self._arguments]
+
+    def _start(self, arguments: Sequence[str | bytes], task: CurrentTask) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE
         surroundings = os.environb | _about(task)
         try:
             return subprocess.Popen(
-                self._arguments, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=surroundings, **OWN_GROUP
+                arguments, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=surroundings, **OWN_GROUP
             )
         except OSError as error:
+            if error.errno == errno.E2BIG and BODY in self._arguments:
+                raise Reject(f"the body is too long to stand in the place of {BODY}") from None
             raise Fail(f"cannot run {self._arguments[0]:.100}: {error.strerror}") from None
 
     def _exchange(self, process: "subprocess.Popen[bytes]", text: bytes, task: CurrentTask) -> tuple[bytes, bytes]:

@@ -32,11 +32,12 @@ def _ignore(*_: object) -> None:
 
 @dataclass
 class Upkeep:
-    """What the keeper does for a task that takes long, and whom it tells."""
+    """What the keeper does for a task that takes long, and who is told of what."""
 
     touch_every: float = inf  # seconds
     touch_until: float = inf  # seconds of the task
     on_touch: Callable[[float | None], object] = _ignore  # the seconds that were asked for, by whomever, in its thread
+    on_welcome: Callable[[str], object] = _ignore  # what was reached, at each connection
     on_begin: Callable[[bytes, Sized, float], object] = _ignore  # the attempt id, what it tells about itself, now
     on_end: Callable[[], object] = _ignore  # before the outcome is said
     on_cancel: Callable[[], object] = _ignore  # nobody wants what is in hand; in the keeper's thread, with its lock

@@ -1,9 +1,10 @@
 """A process that runs for a supervisor, and what ties the two together.
 
-Each process has one end of a socket pair, its lifeline. There it says READY, or why it cannot start; then why it
-cannot go on, or LEAVING, with what it waits for, when it has done its share. FINISH tells it to leave when it is done
-with what it has in hand, AT_ONCE not to wait for that. The end of file means that the supervisor is gone, however that
-came about, and is as good as FINISH. The other thing that they share is a slot.
+Each process has one end of a socket pair, its lifeline. There it says READY, or why it cannot start; REACHED, with
+whom, when a broker has answered for the first time; then why it cannot go on, or LEAVING, with what it waits for, when
+it has done its share. FINISH tells it to leave when it is done with what it has in hand, AT_ONCE not to wait for that.
+The end of file means that the supervisor is gone, however that came about, and is as good as FINISH. The other thing
+that they share is a slot.
 """
 
 import os
@@ -23,6 +24,7 @@ from zmqbroker.worker.limits import InHand
 from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
 
 READY = b"ready\n"  # what a process says that has started; anything else, before or after, is why it cannot go on
+REACHED = b"reached "  # what follows, up to the end of the line, is whom
 LEAVING = b"leaving "  # what follows are the names of threads that run on
 FINISH = b"f"
 AT_ONCE = b"a"
@@ -95,9 +97,18 @@ class Process:
         return self._said.partition(LEAVING)[2].decode(errors="replace")
 
     @property
+    def reached(self) -> str:
+        """Return which broker has answered it first; nothing if none has."""
+        line, end, _ = self._said.removeprefix(READY).partition(b"\n")
+        return line[len(REACHED) :].decode(errors="replace") if end and line.startswith(REACHED) else ""
+
+    @property
     def complaint(self) -> str:
         """Return why it cannot start, or go on; nothing if it did not say."""
-        return self._said.removeprefix(READY).partition(LEAVING)[0].decode(errors="replace")
+        said = self._said.removeprefix(READY)
+        if said.startswith(REACHED):
+            said = said.partition(b"\n")[2]
+        return said.partition(LEAVING)[0].decode(errors="replace")
 
     def listen(self, now: float) -> None:
         """Take in what it says."""

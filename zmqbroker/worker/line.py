@@ -7,7 +7,7 @@ may not be lost with it, and the ones after that at intervals. It never waits: i
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
@@ -18,7 +18,7 @@ from zmqbroker.transport import descriptors
 from zmqbroker.transport.addresses import is_surely_one, parse
 from zmqbroker.transport.connection import CONNECTED, REFUSED, Connection
 from zmqbroker.transport.destination import Destination
-from zmqbroker.transport.limited_log import LimitedLog, log_safely
+from zmqbroker.transport.limited_log import LimitedLog, log_safely, printable
 from zmqbroker.transport.messages import EVENTS, READABLE, Inbox, send
 from zmqbroker.transport.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience
 from zmqbroker.wire import Announce, Frames, MalformedError
@@ -43,9 +43,13 @@ class Line:
         announce: Announce,
         session: Session,
         complaints: LimitedLog,
+        on_welcome: Callable[[str], object],
         now: float,
     ) -> None:
-        """Prepare to connect; `connect_timeout` is in seconds. Raises ValueError for what is no address."""
+        """Prepare to connect; `connect_timeout` is in seconds. Raises ValueError for what is no address.
+
+        `on_welcome` is called with what it has reached, for people: at the beginning, and whenever it has called again.
+        """
         self.verdict = ""  # why there is no point in going on
         self.socket: zmq.Socket[bytes] | None = None  # None: not yet, or not again
         self.waited_for: list[Any] = []  # what to poll in the thread that has the line
@@ -58,6 +62,7 @@ class Line:
         self._announce = announce
         self._session = session
         self._complaints = complaints
+        self._on_welcome = on_welcome
         self._connect_at = now  # not before
         self._lost_at = -inf  # the last connection
         self._is_announced = False
@@ -168,6 +173,9 @@ class Line:
             self._welcome_by = self._unwelcome_since = inf
             self._complaint_pause = FIRST_PAUSE
             self.say_all(self._session.welcome())
+            reached = printable(f"zmqbroker {welcome.version} at {self._address}")
+            log_safely(log.debug if self._lost_at == -inf else log.info, "reached %s", reached)
+            self._on_welcome(reached)
 
     def _lose(self, now: float) -> None:
         """Take in what came before the connection was lost, and have another one opened."""

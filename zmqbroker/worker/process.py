@@ -32,7 +32,8 @@ from zmqbroker.wire.chunks import Body
 from zmqbroker.worker.command import INTERRUPTED, Command
 from zmqbroker.worker.forks import handle_here_only
 from zmqbroker.worker.handling import Handler
-from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, READY, Program
+from zmqbroker.worker.json_function import JsonFunction
+from zmqbroker.worker.lifeline import AT_ONCE, FINISH, LEAVE_WITHIN, LEAVING, REACHED, READY, Program
 from zmqbroker.worker.outcome import Interrupted
 from zmqbroker.worker.slot import Slot
 from zmqbroker.worker.task_filter import About
@@ -58,6 +59,7 @@ class Settings:
 
     ready: str
     function: str | None  # MODULE:FUNCTION; None: a command, or calls
+    json: bool  # the function is called with what a body says in JSON
     command: list[str]
     queues: list[str]  # that it asks from, the first first
     kill_after: float
@@ -104,7 +106,7 @@ class WorkerProcess:
             self._interrupt_handler = command.interrupt
             on_cancel: Callable[[], object] | None = command.kill
         else:
-            self._handler = load_calls() if settings.function is None else load(settings.function)
+            self._handler = load_handler(settings)
             self._interrupt_handler = sys.exit  # whatever the function is at
             on_cancel = self._end_cancelled if settings.kill_cancelled else None
         self._worker = Worker(
@@ -121,6 +123,7 @@ class WorkerProcess:
         upkeep.touch_every = settings.touch or inf
         if not settings.is_command:  # a command has that time for each body of a chunk
             upkeep.touch_until = settings.kill_after or inf
+        upkeep.on_welcome = self._say_reached
         upkeep.on_begin, upkeep.on_touch, upkeep.on_end = slot.begin, slot.touch, slot.end
         if on_cancel is not None:
             upkeep.on_cancel = on_cancel
@@ -155,6 +158,12 @@ class WorkerProcess:
         if self._is_leaving and self._is_busy:
             self._interrupt_handler()
 
+    def _say_reached(self, reached: str) -> None:
+        """Tell the supervisor which broker has answered, for the first time."""
+        self._worker.upkeep.on_welcome = lambda _: None
+        if self._lifeline is not None:
+            say(self._lifeline, REACHED + reached.encode() + b"\n")
+
     def _end_cancelled(self) -> None:
         """End this process, whatever its function is at: nobody wants that. Another one takes its place."""
         task = self._slot.in_hand()
@@ -184,6 +193,14 @@ def say(lifeline: socket.socket, words: bytes) -> None:
     """Tell the supervisor, if it is still there."""
     with suppress(OSError):
         lifeline.sendall(words)
+
+
+def load_handler(settings: Settings) -> Handler:
+    """Return what does the tasks in this process; raises as `load` does, and ImportError without cloudpickle."""
+    if settings.function is None:
+        return load_calls()
+    function = load(settings.function)
+    return JsonFunction(function) if settings.json else function
 
 
 def load(name: str) -> Handler:

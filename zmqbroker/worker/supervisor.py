@@ -83,6 +83,7 @@ class Supervisor:
         self._leaving: list[Process] = []  # in no place any more
         self._totals = Totals()  # of the processes that are gone
         self._is_proven = False  # a process has started, so the others can
+        self._has_reached = False  # a process has reached a broker
         self._complaint = ""  # of a process that could not go on
         self._alarm = Alarm()
         self._why = ""  # it was to stop
@@ -281,6 +282,9 @@ class Supervisor:
             self.service_manager.tell_ready(time.monotonic())
             plural = "es" if len(self._places) > 1 else ""
             log.info("%d process%s for %s", len(self._places), plural, self._name)
+        if not self._has_reached and (reached := next(filter(None, (each.reached for each in self._processes())), "")):
+            self._has_reached = True
+            log.info("reached %s", reached)
 
 
 @contextmanager

@@ -94,7 +94,14 @@ class Worker:
         announce = Announce(names, label or "", socket.gethostname(), os.getpid(), serial=True, headers=True)
         try:
             self._line = Line(
-                self._context, broker, connect_timeout, announce, self._session, self._complaints, monotonic()
+                self._context,
+                broker,
+                connect_timeout,
+                announce,
+                self._session,
+                self._complaints,
+                self._welcomed,
+                monotonic(),
             )
             self._keeper = Keeper(self._session, self._line, announce.name)
         except (OSError, ValueError, zmq.ZMQError):
@@ -144,6 +151,9 @@ class Worker:
         ValueError for what is no number of seconds, and RuntimeError in a process that the handler has forked.
         """
         self._keeper.touch(self._session.in_hand, None if seconds is None else span(seconds))
+
+    def _welcomed(self, reached: str) -> None:
+        self._keeper.upkeep.on_welcome(reached)
 
     def _do_next(self) -> None:
         """Run the handler on the next task, and say what came of it."""
