@@ -24,7 +24,9 @@ from examples_support import (
     SECURITY,
     actions_of,
     anchors,
+    commands,
     links,
+    on_other_addresses,
     section,
     sections,
 )
@@ -33,6 +35,7 @@ from helpers import PATIENCE, TOP, Program, bound_addresses
 import zmqbroker
 from zmqbroker import Broker, Client, TaskFailed
 
+pytest_plugins = ["command_fixtures"]
 pytestmark = pytest.mark.once
 
 
@@ -45,16 +48,7 @@ Run = Callable[..., Program]
 # The commands of the README
 
 
-def commands(document: str, heading: str) -> list[list[str]]:
-    return [shlex.split(line) for block in section(document, heading).blocks["sh"] for line in block.splitlines()]
-
-
 THREE_PROGRAMS = [command for command in commands(README, "Try it") if command[0].startswith("./")]
-
-
-def on_other_addresses(arguments: list[str], addresses: dict[str, str]) -> list[str]:
-    """Replace the address of each of the README's ports."""
-    return [re.sub(r"tcp://[^:\"]*:(\d+)", lambda found: addresses[found[1]], argument) for argument in arguments]
 
 
 def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(start_program):
@@ -116,19 +110,6 @@ OWN = "Your own work in five minutes"
 CALLS = "Functions on other machines"
 LEAVE = "Leave a task, fetch it later"
 JSON = "Arguments as JSON"
-
-
-@pytest.fixture
-def zmqbroker_script(tmp_path, monkeypatch) -> str:
-    """Return what an installation would make of the `zmqbroker` command, and have shells find it."""
-    script = tmp_path / "bin" / "zmqbroker"
-    script.parent.mkdir()
-    script.write_text(f"#!{sys.executable}\nimport sys\nfrom zmqbroker.commands.main import main\nsys.exit(main())\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(TOP))
-    monkeypatch.chdir(tmp_path)
-    return str(script)
 
 
 BROKER = commands(README, OWN)[0][1:]

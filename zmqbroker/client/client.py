@@ -99,6 +99,7 @@ class Client:
         detach: bool | None = None,
         keep: float | None = None,
         on_progress: OnProgress | None = None,
+        worker: bool | None = None,
         **options: "Unpack[TaskOptions]",
     ) -> TaskFuture:
         """Send a task and return a future of its result, which is bytes, or a list of bytes if `body` is one.
@@ -107,7 +108,8 @@ class Client:
         are those of TaskOptions: timeout, tries, delay, priority, queue, group, expires, retry_delay, retry_factor,
         retry_most. The future raises TaskFailed. A result of several frames is a list in any case. `on_progress` is
         called, in the thread that receives replies, with what the worker says of how far it has come, which is the
-        future's `progress` then; None: that is not asked for. One that raises is logged, and not called again.
+        future's `progress` then; None: that is not asked for. One that raises is logged, and not called again. With
+        `worker` the future's `worker` is the name of the one that had the task last, once it has its outcome.
 
         `key` is text that names the task, for whoever asks about it, and joins one that there is; None: one that is
         made up. A `durable` task outlives the broker, and with `detach` the future's result is its key, as soon as the
@@ -125,6 +127,7 @@ class Client:
             detach=detach,
             keep=keep,
             progress=asks,
+            worker=worker,
             **options,
         )
         frames, read = prepare(body, json)

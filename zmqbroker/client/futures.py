@@ -58,6 +58,9 @@ class TaskFuture(Future[Any]):
         self.progress: dict[str, Any] | None = None  # how far the task has come, when last heard; None: not heard yet
         self.key: str | None = None  # what its client calls the task
         self.number: int | None = None  # that of the task in the broker's log; None: not known yet, or it became none
+        self.status: str | None = None  # of the reply: see `wire.Reply`; None: there is none yet
+        self.attempts = 0  # that the task has used up; 0 also while that is not known
+        self.worker: str | None = None  # the name of the one that had it last; None: nobody had it, or it is not known
         self._on_progress = on_progress
         self._read = read
         self._check_can_wait = check_can_wait
@@ -121,8 +124,9 @@ class TaskFuture(Future[Any]):
 
     def settle(self, replies: list[Reply]) -> None:
         """Become what the first reply says, unless cancelled meanwhile."""
-        self.number = replies[0].number
-        outcome = outcome_of(replies[0], self._read)
+        reply = replies[0]
+        self.status, self.number, self.attempts, self.worker = reply.status, reply.number, reply.attempts, reply.worker
+        outcome = outcome_of(reply, self._read)
         with suppress(InvalidStateError):
             if isinstance(outcome, Exception):
                 self.set_exception(outcome)
