@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from zmqbroker.broker.store.gate import StoreError
     from zmqbroker.client.async_client import AsyncClient
     from zmqbroker.client.client import Client
+    from zmqbroker.client.executor import Executor
     from zmqbroker.client.futures import TaskFailed
     from zmqbroker.transport.keep_alive import KeepAlive
     from zmqbroker.worker.current import current_task
@@ -23,6 +24,7 @@ __all__ = [
     "AsyncClient",
     "Broker",
     "Client",
+    "Executor",
     "Fail",
     "KeepAlive",
     "Reject",
@@ -38,6 +40,7 @@ _HOMES = {
     "AsyncClient": "client.async_client",
     "Broker": "broker.broker",
     "Client": "client.client",
+    "Executor": "client.executor",
     "Fail": "worker.outcome",
     "KeepAlive": "transport.keep_alive",
     "Reject": "worker.outcome",

@@ -107,6 +107,7 @@ def test_what_is_to_be_made_is_in_the_makefile(document):
 # Work in five minutes, and the guide
 
 OWN = "Your own work in five minutes"
+CALLS = "Functions on other machines"
 LEAVE = "Leave a task, fetch it later"
 JSON = "Arguments as JSON"
 
@@ -151,6 +152,7 @@ def test_all_python_that_is_shown_is_run():
     by_themselves = {  # tests of their own are below
         (README, "A function"),
         (GUIDE, "A worker in Python"),
+        (GUIDE, CALLS),
         (GUIDE, LEAVE),
         (GUIDE, JSON),
         (OPERATIONS, "One task in three logs"),
@@ -170,6 +172,16 @@ def test_a_program_that_is_shown_prints_what_is_shown(counting, document, headin
     part = section(document, heading)
     (snippet,) = on_other_addresses([part.block("python")], counting)
     ran = subprocess.run([sys.executable, "-c", snippet], **CAPTURED)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+
+
+def test_the_functions_of_the_guide_are_called(
+    start_program: Run, broker_addresses: dict[str, str], zmqbroker_script: str
+):
+    part = section(GUIDE, CALLS)
+    (_, *work), snippet = commands(GUIDE, CALLS)[0], part.block("python")
+    start_program(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+    ran = subprocess.run([sys.executable, "-c", *on_other_addresses([snippet], broker_addresses)], **CAPTURED)
     assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
 
 

@@ -14,6 +14,7 @@ middle of a message is wait for a reply.
 """
 
 import atexit
+import logging
 import threading
 import warnings
 import weakref
@@ -33,6 +34,7 @@ from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.destination import Destination
+from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import Reply
 from zmqbroker.wire.header import CLIENTS_BELONG
@@ -40,7 +42,10 @@ from zmqbroker.wire.header import CLIENTS_BELONG
 End = Callable[[str, Settle | None], list[tuple[Settle, list[Reply]]] | None]  # of a request, as a session does it
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
+FIRST_WAIT = 10.0  # seconds that the end of a program waits without a word
 DESCRIPTORS = 16  # that one takes: two alarms, ZeroMQ's own, a connection, and some to spare
+
+log = logging.getLogger("zmqbroker.client")
 
 
 class Link:
@@ -176,14 +181,42 @@ class Link:
         if has_ended:
             then()
 
+    def close_when_idle(self) -> bool:
+        """Have it closed as soon as every task has its reply; False in a process that was forked since."""
+        if self._shared.is_forked():
+            return False
+        self._shared.is_let_go = True
+        self._shared.alarm.ring()
+        return True
+
     def _let_go(self) -> None:
-        """Be closed as soon as every task has its reply."""
+        """Be closed as soon as can be, without an owner."""
         atexit.unregister(self.close)
         text = f"a client was not closed: {self}"
-        if not self._shared.is_forked():
-            self._shared.is_let_go = True
-            self._shared.alarm.ring()
+        if self.close_when_idle():
             warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    def outlive(self, owner: object) -> None:
+        """Go on until every task has its reply when its owner is dropped, and when the main thread has ended.
+
+        The end of the program waits for that, as long as a broker is there.
+        """
+        weakref.finalize(owner, self.close_when_idle).atexit = False
+        self._shared.outlives_main = True
+        atexit.register(self.finish)
+
+    def finish(self) -> None:
+        """Have it closed as soon as every task has its reply, and wait for that; not in a process forked since.
+
+        Raises RuntimeError as `check_can_wait` does.
+        """
+        if not self.close_when_idle():
+            return
+        self.check_can_wait()
+        self._thread.join(FIRST_WAIT)
+        if self._thread.is_alive() and threads.has_main_ended():
+            log_safely(log.warning, "the program is over, but waits for %s: Ctrl-C gives these up", self)
+        self._thread.join()
 
     def check_can_wait(self) -> None:
         """Raise RuntimeError where no reply can come.
@@ -219,6 +252,7 @@ class Link:
                 at_end, self._at_end = self._at_end, []
             for then in at_end:
                 then()
+            atexit.unregister(self.finish)
 
     def _release(self) -> None:
         self._shared.alarm.close()
