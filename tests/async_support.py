@@ -24,6 +24,11 @@ def run_with(address: str, use: Callable[[AsyncClient], Coroutine[Any, Any, Any]
     return run(main())
 
 
+async def until_idle(client: AsyncClient) -> None:
+    """Wait until the broker has answered all that was sent, and all that was cancelled."""
+    await until(lambda: not client._link._shared.session)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what nobody tells, while the loop goes on; `run` bounds it."""
     while not condition():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from async_support import run, run_with, until
+from async_support import run, run_with, until, until_idle
 from conftest import Peers, Running
 from helpers import PATIENCE
 from library_support import Gate, echo, working
@@ -159,8 +159,12 @@ LEAVES = [call_in_time, call_wait_for, future_wait_for, in_a_timeout, future_can
 
 @pytest.mark.parametrize("leave", LEAVES)
 def test_who_is_cancelled_or_waits_no_longer_cancels_the_task_at_the_broker(running: Running, leave: Use):
-    run_with(running.addresses.requests, leave)
-    running.wait_until(lambda: running.count("cancelled") == running.count("accepted"))
+    async def use(client: AsyncClient) -> None:
+        await leave(client)
+        await until_idle(client)
+
+    run_with(running.addresses.requests, use)
+    assert running.count("cancelled") == running.count("accepted")
 
 
 def test_what_comes_after_a_cancel_is_dropped(running: Running):

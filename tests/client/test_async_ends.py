@@ -68,7 +68,11 @@ def test_the_loop_goes_on_while_the_client_is_closed(monkeypatch: pytest.MonkeyP
         assert run(main()) > 5
 
 
-def test_what_was_cancelled_just_before_closing_is_cancelled_at_the_broker(running: Running):
+def test_what_was_cancelled_just_before_closing_is_cancelled_at_the_broker(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(conversation, "LAST_CANCELS", PATIENCE)
+
     async def use(client: AsyncClient) -> None:
         future = client.submit(b"task")
         await until(lambda: running.count("accepted") == 1)
@@ -222,6 +226,8 @@ def test_a_program_ends_quietly_while_calls_are_outstanding(running: Running, ho
 INTERRUPTED = """
 import asyncio, sys
 from zmqbroker import AsyncClient
+from zmqbroker.client import conversation
+conversation.LAST_CANCELS = 20
 
 async def main():
     async with AsyncClient(sys.argv[1]) as client:
@@ -255,12 +261,12 @@ def test_uvloop_does_as_well(running: Running):
             bodies = [b"%d" % number for number in range(200)]
             assert await asyncio.gather(*map(client.call, bodies)) == bodies
             assert [result async for result in client.map(iter(bodies), window=10)] == bodies
+            future = client.submit(b"task", delay=60)
+            await until(lambda: running.count("delayed") == 1)
+            future.cancel()
+            await until(lambda: running.count("cancelled") == 1)
             with pytest.raises(TimeoutError):
                 await client.call(b"task", wait=0.1, delay=60)
-            future = client.submit(b"task", delay=60)
-            await until(lambda: running.count("cancelled") == 1)
-            future.cancel()
-            await until(lambda: running.count("cancelled") == 2)
 
     with working(running.addresses.ready, echo):
         loop = uvloop.new_event_loop()

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from async_support import run_with, until
+from async_support import run_with, until, until_idle
 from conftest import Running
 from library_support import Gate, echo, working
 
@@ -176,12 +176,12 @@ def test_leaving_a_map_early_cancels_what_is_outstanding(running: Running, kind:
 
     async def use(client: AsyncClient) -> None:
         await leave(client.map(kind(numbers(100)), window=10))
-        await until(lambda: not unsettled(running))  # though the worker is not done
+        await until_idle(client)  # though the worker is not done
+        assert not unsettled(running)
         gate.open(b"1")
 
     with working(running.addresses.ready, gate):
         run_with(running.addresses.requests, use)
-    assert not unsettled(running)
     assert running.count("done") + running.count("cancelled") == running.count("accepted") <= 11
 
 
