@@ -17,7 +17,7 @@ from executor_support import calling
 
 from zmqbroker import Executor
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.each]
 
 PACKAGE = "test.test_concurrent_futures"
 MIXINS = {  # the mixin of each kind of tests, and the module that has it where that is a package
