@@ -3,6 +3,7 @@
 import argparse
 import posixpath
 import re
+import shlex
 from importlib import import_module
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ GUIDE = "docs/guide.md"
 OPERATIONS = "docs/operations.md"
 REFERENCE = "docs/reference.md"
 SECURITY = "docs/security.md"
-PLACES = ("*.md", "docs/*.md", "bench/**/*.md")  # where documents are
+PLACES = ("*.md", "docs/*.md", "bench/**/*.md", "examples/*.md")  # where documents are
 DOCUMENTS = sorted(path.relative_to(TOP).as_posix() for place in PLACES for path in TOP.glob(place))
 
 
@@ -58,6 +59,16 @@ def section(document: str, heading: str) -> Section:
     """Return the one section with this heading."""
     (found,) = (part for part in sections(document) if part.heading == heading)
     return found
+
+
+def commands(document: str, heading: str) -> list[list[str]]:
+    """Return the words of each line that is shown as a command in a section."""
+    return [shlex.split(line) for block in section(document, heading).blocks["sh"] for line in block.splitlines()]
+
+
+def on_other_addresses(arguments: list[str], addresses: dict[str, str]) -> list[str]:
+    """Replace the address of each of the README's ports."""
+    return [re.sub(r"tcp://[^:\"]*:(\d+)", lambda found: addresses[found[1]], argument) for argument in arguments]
 
 
 def anchors(document: str) -> set[str]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zmqbroker.broker.broker import Broker
     from zmqbroker.broker.store.gate import StoreError
+    from zmqbroker.client.async_client import AsyncClient
     from zmqbroker.client.client import Client
+    from zmqbroker.client.executor import Executor
     from zmqbroker.client.futures import TaskFailed
     from zmqbroker.transport.keep_alive import KeepAlive
     from zmqbroker.worker.current import current_task
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from zmqbroker.worker.worker import Worker
 
 __all__ = [
+    "AsyncClient",
     "Broker",
     "Client",
+    "Executor",
     "Fail",
     "KeepAlive",
     "Reject",
@@ -33,8 +37,10 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncClient": "client.async_client",
     "Broker": "broker.broker",
     "Client": "client.client",
+    "Executor": "client.executor",
     "Fail": "worker.outcome",
     "KeepAlive": "transport.keep_alive",
     "Reject": "worker.outcome",

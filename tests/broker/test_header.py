@@ -44,6 +44,21 @@ def test_a_reply_says_what_became_of_the_task(running: Running):
     assert reply(client) == ({"key": "k", "status": "done", "attempts": 1}, [b""])
 
 
+def test_who_asks_is_told_which_worker_had_the_task_last_and_nobody_else(running: Running):
+    client, other, worker = running.client(zmq.DEALER), running.client(zmq.DEALER), running.worker()
+    request(client, b"task", key="k", worker=True)
+    attempt_id, _ = worker.take()
+    request(other, b"task", key="k")
+    running.wait_for("joined", 1)
+    worker.reply(attempt_id, b"result")
+    assert reply(client) == ({"key": "k", "status": "done", "attempts": 1, "worker": ""}, [b"result"])
+    assert reply(other) == ({"key": "k", "status": "done", "attempts": 1}, [b"result"])
+    request(running.client(zmq.DEALER), b"task", key="nobody", worker=True)
+    running.wait_for("accepted", 2)
+    request(client, b"", key="nobody", cancel=True, worker=True)
+    assert "worker" not in reply(client)[0]
+
+
 def test_the_rest_of_the_envelope_is_echoed_before_the_header(running: Running):
     client, worker = running.client(zmq.DEALER), running.worker()
     request(client, b"task", b"hop", b"ZB1 not last")

@@ -143,8 +143,9 @@ def test_what_json_has_no_word_for_is_refused_at_once(echoing: Client):
 
 
 def test_an_option_that_there_is_not_is_a_type_error(echoing: Client):
-    with pytest.raises(TypeError, match="there is no option tmeout"):
-        echoing.submit(b"", tmeout=3)  # type: ignore[call-arg]
+    for wrong in ("tmeout", "cancel", "fetch"):  # the last two are fields of a header, but no options
+        with pytest.raises(TypeError, match=f"there is no option {wrong}"):
+            echoing.submit(b"", **{wrong: 3})
 
 
 def test_a_result_is_fetched_as_json(start: Callable[..., Running], tmp_path: Path):

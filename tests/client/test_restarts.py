@@ -57,7 +57,7 @@ def test_a_task_may_be_joined_and_cancelled_while_the_broker_drains(draining: tu
     running, client, _ = draining
     (key,) = client._link._shared.session._unanswered
     with Client(running.addresses.requests) as other:
-        other._next_key = iter([key]).__next__
+        other._requests._next_key = iter([key]).__next__
         future = other.submit(b"long")
         running.wait_for("joined", 1)
         future.cancel()

@@ -118,7 +118,7 @@ def test_no_more_than_a_window_is_ahead_of_what_was_printed(running: Running, su
 
 def test_priority_delay_timeout_and_tries_are_those_of_the_tasks(running: Running, submit: Submit):
     silent = running.worker()
-    arguments = ["-T", 0.1, "-t", 1, "--priority", -1, "--delay", 1]
+    arguments = ["-T", 0.1, "-t", 1, "--priority", -1, "--delay", 1]  # -1 is a number here, though -0 is an option
     process = submit(*arguments, running.addresses.requests)
     assert process.stdin is not None
     process.stdin.write(b"task\n")
@@ -385,4 +385,4 @@ def test_a_result_that_is_no_json_has_failed_with_json_lines(running: Running, s
 def test_json_lines_are_lines(submit: Submit):
     out, err, status = run(submit("--json-lines", "--whole", "tcp://127.0.0.1:1"))
     assert (out, status) == (b"", 2)
-    assert b"--json-lines takes lines" in err
+    assert b"--json-lines goes with no --whole: it takes lines" in err

@@ -19,9 +19,20 @@ from zmqbroker.worker.slot import SIZE, Slot, anonymous_file
 
 pytest_plugins = ["work_fixtures"]
 
+AWAY = "tcp://192.0.2.1:4162"  # of no machine
 BAD_USAGE = {
     (): "READY",
     (SOME,): "MODULE:FUNCTION",
+    (SOME, "--python", "tasks:echo"): "--python takes neither a function nor a command",
+    (SOME, "tasks:echo", "--python"): "--python takes neither a function nor a command",
+    (SOME, "--python", "--", "sh"): "--python takes neither a function nor a command",
+    (SOME, "--python", "--queues", "python.gpu,default"): "--python serves queues for calls alone, .* not default",
+    (SOME, "tasks:echo", "--queues", "python"): "the queue python is for calls of functions: give --python",
+    (SOME, "--queues", "python.gpu", "--", "sh"): "the queue python.gpu is for calls of functions: give --python",
+    (SOME, "tasks:echo", "--trust-the-network"): "--trust-the-network goes with --python",
+    (AWAY, "--python"): f"{AWAY} may be another machine, and without identities whoever may send tasks there "
+    "runs code here: give --identity and --broker-identity, or --trust-the-network; see docs/security.md",
+    ("tcp://no.such.host.invalid:1", "--python"): "has a name that does not resolve now, so it may be another machine",
     (SOME, OTHER): f"{OTHER} is a second address: a worker needs READY alone",
     (SOME, OTHER, "tasks:echo"): f"{OTHER} is a second address: a worker needs READY alone",
     (SOME, OTHER, "--", "sh"): f"{OTHER} is a second address: a worker needs READY alone",
@@ -113,6 +124,14 @@ def test_a_rejected_task_is_not_tried_again(work: Work, client: Client):
 def test_touch_keeps_a_task_that_runs_for_longer_than_its_timeout(work: Work, client: Client):
     work("tasks:slow", "--touch", 0.05)
     assert client.call(b"", PATIENCE, timeout=0.9, tries=1) == b"done"
+
+
+def test_calls_need_cloudpickle(run: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cloudpickle.py").write_text("raise ImportError\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    program = run(SOME, "--python")
+    assert program.wait() == 2
+    program.wait_for(r'^zmqbroker work: work --python needs cloudpickle: pip install "zmqbroker\[python\]" ')
 
 
 # Processes

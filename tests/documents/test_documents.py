@@ -24,7 +24,9 @@ from examples_support import (
     SECURITY,
     actions_of,
     anchors,
+    commands,
     links,
+    on_other_addresses,
     section,
     sections,
 )
@@ -33,6 +35,7 @@ from helpers import PATIENCE, TOP, Program, bound_addresses
 import zmqbroker
 from zmqbroker import Broker, Client, TaskFailed
 
+pytest_plugins = ["command_fixtures"]
 pytestmark = pytest.mark.once
 
 
@@ -45,16 +48,7 @@ Run = Callable[..., Program]
 # The commands of the README
 
 
-def commands(document: str, heading: str) -> list[list[str]]:
-    return [shlex.split(line) for block in section(document, heading).blocks["sh"] for line in block.splitlines()]
-
-
 THREE_PROGRAMS = [command for command in commands(README, "Try it") if command[0].startswith("./")]
-
-
-def on_other_addresses(arguments: list[str], addresses: dict[str, str]) -> list[str]:
-    """Replace the address of each of the README's ports."""
-    return [re.sub(r"tcp://[^:\"]*:(\d+)", lambda found: addresses[found[1]], argument) for argument in arguments]
 
 
 def test_the_commands_of_the_readme_hand_out_each_task_until_it_is_answered(start_program):
@@ -113,21 +107,9 @@ def test_what_is_to_be_made_is_in_the_makefile(document):
 # Work in five minutes, and the guide
 
 OWN = "Your own work in five minutes"
+CALLS = "Functions on other machines"
 LEAVE = "Leave a task, fetch it later"
 JSON = "Arguments as JSON"
-
-
-@pytest.fixture
-def zmqbroker_script(tmp_path, monkeypatch) -> str:
-    """Return what an installation would make of the `zmqbroker` command, and have shells find it."""
-    script = tmp_path / "bin" / "zmqbroker"
-    script.parent.mkdir()
-    script.write_text(f"#!{sys.executable}\nimport sys\nfrom zmqbroker.commands.main import main\nsys.exit(main())\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(TOP))
-    monkeypatch.chdir(tmp_path)
-    return str(script)
 
 
 BROKER = commands(README, OWN)[0][1:]
@@ -170,6 +152,7 @@ def test_all_python_that_is_shown_is_run():
     by_themselves = {  # tests of their own are below
         (README, "A function"),
         (GUIDE, "A worker in Python"),
+        (GUIDE, CALLS),
         (GUIDE, LEAVE),
         (GUIDE, JSON),
         (OPERATIONS, "One task in three logs"),
@@ -189,6 +172,16 @@ def test_a_program_that_is_shown_prints_what_is_shown(counting, document, headin
     part = section(document, heading)
     (snippet,) = on_other_addresses([part.block("python")], counting)
     ran = subprocess.run([sys.executable, "-c", snippet], **CAPTURED)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
+
+
+def test_the_functions_of_the_guide_are_called(
+    start_program: Run, broker_addresses: dict[str, str], zmqbroker_script: str
+):
+    part = section(GUIDE, CALLS)
+    (_, *work), snippet = commands(GUIDE, CALLS)[0], part.block("python")
+    start_program(zmqbroker_script, *on_other_addresses(work, broker_addresses))
+    ran = subprocess.run([sys.executable, "-c", *on_other_addresses([snippet], broker_addresses)], **CAPTURED)
     assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
 
 

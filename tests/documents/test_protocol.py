@@ -70,7 +70,7 @@ def test_the_verbs_of_the_protocol_are_those_of_the_code():
 
 def test_the_fields_of_the_protocol_are_those_of_the_code():
     assert named_in("REQUEST with a header") == set(zmqbroker.wire.FIELDS)
-    failed = zmqbroker.wire.reply_header("key", zmqbroker.wire.FAILED, 1, "reason", 1, "id", "READY")
+    failed = zmqbroker.wire.reply_header("key", zmqbroker.wire.FAILED, 1, "reason", 1, "id", "READY", "worker")
     assert named_in("REPLY with a header") == set(json.loads(failed.removeprefix(zmqbroker.wire.HEADER)))
 
 

@@ -92,6 +92,7 @@ GOOD_FIELDS = st.fixed_dictionaries(
         "cancel": st.just(False),
         "id": st.text(max_size=LONGEST_ID),
         "progress": st.booleans(),
+        "worker": st.booleans(),
         "queue": st.from_regex(r"[A-Za-z0-9._/-]{1,128}", fullmatch=True),
         "group": st.text(min_size=1, max_size=LONGEST_GROUP),
         "expires": SPANS,

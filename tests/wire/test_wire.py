@@ -295,6 +295,13 @@ def test_a_reply_tells_the_number_of_its_task_and_the_id_of_its_request(
     assert (b"reason" in header) == (status in (wire.FAILED, wire.UNKNOWN))
 
 
+@pytest.mark.parametrize("worker", [None, "", 'laptop "one" (host:7)'])
+def test_a_reply_tells_which_worker_had_the_task(worker: str | None):
+    for status in (wire.DONE, wire.FAILED):
+        reply = wire.parse_reply([wire.reply_header("k", status, 1, "", 7, worker=worker), b"", b"a"])
+        assert (reply.status, reply.worker) == (status, worker)
+
+
 def test_progress_is_the_json_object_of_a_reply():
     assert wire.parse_progress([b'{"done": 1, "total": null}']) == {"done": 1, "total": None}
     for body in (b"", b"[1]", b"\xff", b"{", b"[" * 4000):

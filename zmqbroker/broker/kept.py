@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sized
 from typing import NamedTuple
 
-from zmqbroker.broker.task import Name, Task
+from zmqbroker.broker.task import Name, Task, Worker
 from zmqbroker.wire import Frames
 
 MOST_REPLIES = 10_000
@@ -24,6 +24,7 @@ class KeptReply(NamedTuple):
     body: Frames
     until: float  # the instant at which it has been kept for long enough
     size: int  # in bytes, as it counts
+    worker: Worker  # that had the task last
 
 
 class KeptReplies:
@@ -52,7 +53,7 @@ class KeptReplies:
         if task.joined:
             connections += tuple(waiter.envelope[0] for waiter in task.joined)
         until = now + KEPT_FOR
-        reply = (connections, task.status, task.attempts, task.reason, task.number, body, until, size)
+        reply = (connections, task.status, task.attempts, task.reason, task.number, body, until, size, task.worker)
         kept[name] = tuple.__new__(KeptReply, reply)  # half as dear as to call it
         self._bytes += size
         while len(kept) > MOST_REPLIES or self._bytes > MOST_BYTES:

@@ -117,7 +117,7 @@ class Known(Tasks):
     def _answer_kept(self, kept: KeptReply, waiter: Waiter) -> Task:
         """Have a reply that was kept go out once more."""
         again = self._answer(waiter.envelope, waiter.header, kept.status, kept.reason)
-        again.attempts, again.number = kept.attempts, kept.number
+        again.attempts, again.number, again.worker = kept.attempts, kept.number, kept.worker
         if _wants_body(waiter.header):
             again.body = kept.body
         return again
@@ -173,6 +173,7 @@ class Known(Tasks):
             status = SETTLED[SETTLED.index(state.status)]  # the very object: they are told apart by identity
             answer = self._make_answer(envelope, header, status, state.reason)
             answer.attempts, answer.number = state.attempts, found.request.number
+            answer.was_at = state.worker if state.hand_outs else None
             if answer.status is DONE and _wants_body(header):
                 answer.body = found.body or []
         is_forgotten = header is not None and header.forget

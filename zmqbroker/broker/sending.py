@@ -124,7 +124,9 @@ def _reply(task: Task, envelope: Frames, header: Header | None) -> Frames:
         return wire.reply_message(envelope, task.body)
     if task.status is DONE and type(header) is OnlyKey:
         return wire.reply_message([*envelope, wire.done_header(header.key, task.attempts, task.number)], task.body)
-    about = wire.reply_header(header.key, task.status, task.attempts, task.reason, task.number or None, header.id)
+    worker = task.last_worker if header.worker else None
+    number = task.number or None
+    about = wire.reply_header(header.key, task.status, task.attempts, task.reason, number, header.id, worker=worker)
     return wire.reply_message([*envelope, about], task.body if header.body else [])
 
 

@@ -222,6 +222,7 @@ class Task:
     keep: float | None = None  # seconds for which its outcome is kept then; None: as the broker is told
     deaths = 0  # of the broker while a worker had it
     is_answer = False  # it is none, but what is told of one, or that there is none
+    was_at: str | None = None  # of an answer: the name of the worker that had the task last; None: as `worker` says
 
     def __init__(
         self,
@@ -274,6 +275,13 @@ class Task:
     def was_handed_to(self, owner: str | None, attempt_id: Sized) -> bool:
         """Tell whether an attempt may have gone to a worker of somebody (None: of nobody in particular)."""
         return not self.handed_to or self.handed_to.get(attempt_id, owner) == owner
+
+    @property
+    def last_worker(self) -> str | None:
+        """The name of the worker that had it last, empty for a plain one; None: nobody had it."""
+        if self.was_at is not None:
+            return self.was_at
+        return None if self.worker is NOBODY else self.worker.name
 
     @property
     def attempt(self) -> int:

@@ -1,4 +1,4 @@
-"""What a thread asks of the broker and waits for itself, and what it may ask about a task that is there already."""
+"""What a thread asks of the broker and waits for itself, and what the answers to questions about tasks mean."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
@@ -6,13 +6,10 @@ from math import inf
 from queue import SimpleQueue
 from threading import TIMEOUT_MAX, Lock
 from time import monotonic
-from typing import Any
 
-from zmqbroker import wire
 from zmqbroker.client.futures import CLOSED, UNREACHABLE, failure_of
 from zmqbroker.client.link import Link
-from zmqbroker.client.options import plain
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.session import Request
 from zmqbroker.wire import CANCELLED, INVALID, UNKNOWN, UNSETTLED, Reply
 
 
@@ -60,15 +57,6 @@ class Arrival:
         return self._replies[0] if self._missing.acquire(timeout=timeout) else None
 
 
-def question(
-    key: str, id: str, settle: Settle | None, instants: dict[str, float] | None = None, **fields: Any
-) -> Request:
-    """Make a request about the task with this key; raises ValueError for what is no key."""
-    key = plain(key)
-    wire.check_fields({"key": key})
-    return Request(key, [wire.EMPTY], wire.more_fields(fields), settle, instants, id=id)
-
-
 def check_cancelled(key: str, reply: Reply) -> None:
     """Raise KeyError when there was nothing to cancel, TaskFailed when the broker was not there to do it."""
     if reply.status in (INVALID, UNKNOWN):
@@ -80,10 +68,10 @@ def check_cancelled(key: str, reply: Reply) -> None:
 def forget(link: Link, requests: Iterable[Request]) -> None:
     """Send all of these, which forget outcomes, and wait for the answers.
 
-    Raises InvalidStateError when tasks have none yet, TaskFailed when the broker was not there.
+    Raises what `check_forgotten` does.
     """
     arrived: SimpleQueue[list[Reply]] = SimpleQueue()
-    names, unsettled = set(), []
+    names, replies = set(), []
     try:
         for request in requests:
             request.settle = arrived.put
@@ -93,12 +81,20 @@ def forget(link: Link, requests: Iterable[Request]) -> None:
             link.check_can_wait()
             for reply in arrived.get():
                 names.discard(reply.id or "")
-                if reply.status in (CLOSED, UNREACHABLE, INVALID):
-                    raise failure_of(reply, reply.reason, reply.status)
-                if reply.status in UNSETTLED:
-                    unsettled.append(f"{reply.key} is {reply.status}")
+                replies.append(reply)
     finally:
         for name in names:
             link.drop(name)
+    check_forgotten(replies)
+
+
+def check_forgotten(replies: Iterable[Reply]) -> None:
+    """Raise InvalidStateError when tasks have none yet, TaskFailed when the broker was not there to forget them."""
+    unsettled = []
+    for reply in replies:
+        if reply.status in (CLOSED, UNREACHABLE, INVALID):
+            raise failure_of(reply, reply.reason, reply.status)
+        if reply.status in UNSETTLED:
+            unsettled.append(f"{reply.key} is {reply.status}")
     if unsettled:
         raise InvalidStateError(f"not settled yet, so not forgotten: {', '.join(unsettled)}")

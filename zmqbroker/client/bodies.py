@@ -39,6 +39,11 @@ def as_json(frames: Frames) -> Any:
         raise ValueError(f"the task is done, but its result cannot be read: {error}") from None
 
 
+def reading(is_json: bool) -> Read:
+    """Return how a result is read whose task's body is not known."""
+    return as_json if is_json else as_bytes
+
+
 def value_of(frames: Frames, read: Read) -> Any:
     """Return what a result is read as, or the ValueError that says why it cannot be read."""
     try:

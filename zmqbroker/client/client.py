@@ -3,15 +3,11 @@
 options    what is said of tasks beyond their bodies
 bodies     what is given for a body, and how the result of that is read
 asking     what a thread asks and waits for itself, and questions about tasks
-mapping    any number of tasks through a window
+mapping    any number of tasks through a window: what is decided
+iterating  and how it is done in threads
 futures    what becomes of a task, as its client sees it
 """
 
-import atexit
-import itertools
-import uuid
-import warnings
-import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
 from math import inf
@@ -21,18 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from zmqbroker.client import asking, mapping
-from zmqbroker.client.asking import ask, question
-from zmqbroker.client.bodies import UNSAID, Read, as_bytes, as_json, prepare
-from zmqbroker.client.futures import OnProgress, TaskFuture, outcome_of
+from zmqbroker.client import asking, iterating
+from zmqbroker.client.asking import ask
+from zmqbroker.client.bodies import UNSAID, prepare, reading
+from zmqbroker.client.futures import OnProgress, TaskFuture, check_hook, hear, result_of
 from zmqbroker.client.link import Link
 from zmqbroker.client.mapping import Sender
 from zmqbroker.client.options import Options, TaskOptions, positive, until
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.requests import Requests
 from zmqbroker.transport.destination import destination
 from zmqbroker.transport.identity import FilePath
 from zmqbroker.transport.keep_alive import KeepAlive
-from zmqbroker.wire import Frames
 from zmqbroker.wire.chunks import Body
 
 if TYPE_CHECKING:
@@ -69,14 +64,11 @@ class Client:
         environment names, if it does. Raises ValueError for what is no address and no identity, OSError without
         descriptors.
         """
-        self._next_id = map(str, itertools.count(1)).__next__  # of requests whose key another one may have too
-        self._next_key = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count()).__next__
         broker = destination(requests, keep_alive, identity=identity, broker_identity=broker_identity)
         self._link = Link(broker, context, connect_timeout)
+        self._link.belong_to(self)
+        self._requests = Requests()
         self._check_can_wait = self._link.check_can_wait  # one for all futures: the collector has less to look at
-        self._finalizer = weakref.finalize(self, _let_go, self._link)
-        self._finalizer.atexit = False
-        atexit.register(self._link.close)
 
     def __repr__(self) -> str:
         return f"<Client of {self._link}>"
@@ -99,6 +91,7 @@ class Client:
         detach: bool | None = None,
         keep: float | None = None,
         on_progress: OnProgress | None = None,
+        worker: bool | None = None,
         **options: "Unpack[TaskOptions]",
     ) -> TaskFuture:
         """Send a task and return a future of its result, which is bytes, or a list of bytes if `body` is one.
@@ -107,7 +100,8 @@ class Client:
         are those of TaskOptions: timeout, tries, delay, priority, queue, group, expires, retry_delay, retry_factor,
         retry_most. The future raises TaskFailed. A result of several frames is a list in any case. `on_progress` is
         called, in the thread that receives replies, with what the worker says of how far it has come, which is the
-        future's `progress` then; None: that is not asked for. One that raises is logged, and not called again.
+        future's `progress` then; None: that is not asked for. One that raises is logged, and not called again. With
+        `worker` the future's `worker` is the name of the one that had the task last, once it has its outcome.
 
         `key` is text that names the task, for whoever asks about it, and joins one that there is; None: one that is
         made up. A `durable` task outlives the broker, and with `detach` the future's result is its key, as soon as the
@@ -115,9 +109,7 @@ class Client:
         ValueError for what no broker would take and for what is no function, TypeError for what is no body and what
         JSON has no word for, RuntimeError when the client is closed.
         """
-        if on_progress is not None and (detach or not callable(on_progress)):
-            what = "goes with no detach" if detach else f"must be a function, not {on_progress!r:.50}"
-            raise ValueError(f"on_progress {what}")
+        check_hook(on_progress, detach)
         asks = None if on_progress is None else True
         wishes = Options(
             key=key,
@@ -125,11 +117,12 @@ class Client:
             detach=detach,
             keep=keep,
             progress=asks,
+            worker=worker,
             **options,
         )
         frames, read = prepare(body, json)
         future = TaskFuture(read, self._check_can_wait, on_progress)
-        request = self._task(wishes, frames, future.settle, future.hear if asks else None)
+        request = self._requests.task(wishes, frames, future.settle, partial(hear, future) if asks else None)
         future.key = request.key
         self._link.submit([request])
         future.on_cancel.append(partial(self._link.cancel, request.name))
@@ -153,10 +146,10 @@ class Client:
         at_last = until("wait", wait, monotonic())
         wishes = Options(key=key, durable=durable, keep=keep, **options)
         frames, read = prepare(body, json)
-        reply = ask(self._link, self._task(wishes, frames), at_last, self._link.cancel)
+        reply = ask(self._link, self._requests.task(wishes, frames), at_last, self._link.cancel)
         if reply is None:
             raise TimeoutError(f"no reply within {wait:g} s; the task was cancelled")
-        return _value(outcome_of(reply, read))
+        return result_of(reply, read)
 
     def map(
         self,
@@ -181,9 +174,11 @@ class Client:
         """
         window, chunk = positive("window", window), positive("chunk", chunk)
         wishes = Options(durable=durable, **options)
-        sender = Sender(partial(self._task, wishes), self._link.submit, self._link.cancel, self._check_can_wait)
-        outcomes = mapping.outcomes(sender, bodies, as_json, chunk, window, ordered)
-        return outcomes if return_failures else mapping.raise_failures(outcomes)
+        sender = Sender(
+            partial(self._requests.task, wishes), self._link.submit, self._link.cancel, self._check_can_wait
+        )
+        outcomes = iterating.outcomes(sender, bodies, as_json, chunk, window, ordered)
+        return outcomes if return_failures else iterating.raise_failures(outcomes)
 
     def send(
         self,
@@ -200,8 +195,8 @@ class Client:
         """
         wishes = Options(key=key, detach=True, keep=keep, **options)
         frames, read = prepare(body, json)
-        reply = ask(self._link, self._task(wishes, frames), inf, self._link.cancel)
-        return str(_value(None if reply is None else outcome_of(reply, read)))
+        reply = ask(self._link, self._requests.task(wishes, frames), inf, self._link.cancel)
+        return str("" if reply is None else result_of(reply, read))
 
     def fetch(self, key: str, wait: float | None = 0.0, *, as_json: bool = False) -> Any:
         """Return the result of the task with this key, of whichever client: bytes, or a list of several frames.
@@ -213,19 +208,19 @@ class Client:
         no result.
         """
         at_last = until("wait", wait, monotonic())
-        request = question(key, self._next_id(), None, {"fetch": at_last})
+        request = self._requests.question(key, None, {"fetch": at_last})
         reply = ask(self._link, request, at_last + ANSWER, self._link.drop)
         if reply is None:
             raise TimeoutError(f"the broker has not answered within {wait:g} and {ANSWER:g} s")
-        return _value(outcome_of(reply, _reading(as_json)))
+        return result_of(reply, reading(as_json))
 
     def outcome(self, key: str, wait: float | None = 0.0, *, as_json: bool = False) -> TaskFuture:
         """Return a future of what `fetch` returns or raises, but for how long the broker takes to answer.
 
         Cancelling that leaves the task alone.
         """
-        future = TaskFuture(_reading(as_json), self._check_can_wait)
-        request = question(key, self._next_id(), future.settle, {"fetch": until("wait", wait, monotonic())})
+        future = TaskFuture(reading(as_json), self._check_can_wait)
+        request = self._requests.question(key, future.settle, {"fetch": until("wait", wait, monotonic())})
         future.key = request.key
         self._link.submit([request])
         future.on_cancel.append(partial(self._link.drop, request.name))
@@ -236,7 +231,7 @@ class Client:
 
         Raises KeyError when there is none, or it has its outcome already; TaskFailed when the client was closed.
         """
-        request = question(key, self._next_id(), None, cancel=True)
+        request = self._requests.question(key, cancel=True)
         reply = ask(self._link, request, inf, self._link.drop)
         if reply is not None:
             asking.check_cancelled(key, reply)
@@ -247,39 +242,11 @@ class Client:
         Raises concurrent.futures.InvalidStateError when some have none yet: cancel those first. All others are
         forgotten then.
         """
-        asking.forget(self._link, [question(key, self._next_id(), None, forget=True) for key in keys])
+        asking.forget(self._link, [self._requests.question(key, forget=True) for key in keys])
 
     def close(self) -> None:
         """Fail what is outstanding, and disconnect. The broker goes on with the tasks it has.
 
         Tasks that were cancelled before are cancelled at the broker too, if it can be told within a second.
         """
-        self._finalizer.detach()
-        atexit.unregister(self._link.close)
         self._link.close()
-
-    def _task(
-        self, options: Options, body: Frames, settle: Settle | None = None, on_progress: Settle | None = None
-    ) -> Request:
-        if options.key is None:
-            return options.request(self._next_key(), body, settle, on_progress)
-        return options.request(options.key, body, settle, on_progress, self._next_id())
-
-
-def _let_go(link: Link) -> None:
-    """Have the link of a client that was dropped closed as soon as can be."""
-    atexit.unregister(link.close)
-    text = f"a client was not closed: {link}"
-    if link.close_when_idle():
-        warnings.warn(text, ResourceWarning, stacklevel=2)
-
-
-def _reading(is_json: bool) -> Read:
-    return as_json if is_json else as_bytes
-
-
-def _value(outcome: Any) -> Any:
-    """Return a result, and raise what says why there is none."""
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome

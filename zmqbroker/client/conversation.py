@@ -15,7 +15,7 @@ from zmqbroker.client import last_wait
 from zmqbroker.client.futures import CLOSED, UNREACHABLE
 from zmqbroker.client.shared import Shared, tell
 from zmqbroker.transport import descriptors
-from zmqbroker.transport.connection import LOST, REFUSED, Connection
+from zmqbroker.transport.connection import CONNECTED, LOST, REFUSED, Connection
 from zmqbroker.transport.limited_log import LimitedLog, log_safely
 from zmqbroker.transport.messages import Inbox, send
 from zmqbroker.transport.patience import Patience
@@ -159,6 +159,8 @@ class Conversation:
     def _is_program_over(self, now: float) -> bool:
         """Tell whether all that keeps this program from its end is threads that wait here, and wait in vain."""
         shared = self._shared
+        if shared.outlives_main and shared.connection.state == CONNECTED:
+            shared.last_wait.replied()
         if not shared.session or not shared.last_wait.is_over(now):
             return False
         why = "the main thread has ended, and for %g s no reply has come from %s: giving up %d tasks; join your threads"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 from zmqbroker import wire
 from zmqbroker.client.bodies import Read, as_bytes, value_of
@@ -50,6 +50,52 @@ class Unreachable(TaskFailed, ConnectionError):  # noqa: N818 (it is a kind of T
     """A task has no result, as no broker was there."""
 
 
+class Hearing(Protocol):
+    """A future that hears how far its task has come."""
+
+    progress: dict[str, Any] | None
+    on_progress: OnProgress | None
+
+
+class Settled(Protocol):
+    """A future that says what the reply to its request has told."""
+
+    status: str | None
+    number: int | None
+    attempts: int
+    worker: str | None
+
+
+def hear(future: Hearing, replies: list[Reply]) -> None:
+    """Have it known how far a task has come: only the last one counts. What the hook raises is raised."""
+    try:
+        future.progress = wire.parse_progress(replies[-1].body)
+    except wire.MalformedError as error:
+        log_safely(log.warning, "%s: %s", name_of(replies[-1]), error)
+        return
+    hook, future.on_progress = future.on_progress, None  # one that raises is not called again
+    if hook is not None:
+        hook(future.progress)
+        future.on_progress = hook
+
+
+def note(future: Settled, reply: Reply) -> None:
+    """Have a future say what a reply tells besides the result."""
+    future.status, future.number, future.attempts, future.worker = (
+        reply.status,
+        reply.number,
+        reply.attempts,
+        reply.worker,
+    )
+
+
+def check_hook(on_progress: OnProgress | None, detach: bool | None) -> None:
+    """Raise ValueError for what is no function, and for one that would never be called."""
+    if on_progress is not None and (detach or not callable(on_progress)):
+        what = "goes with no detach" if detach else f"must be a function, not {on_progress!r:.50}"
+        raise ValueError(f"on_progress {what}")
+
+
 class TaskFuture(Future[Any]):
     """The result of a task to come. Cancelling it cancels the task, waiting or running, if it was submitted by it."""
 
@@ -58,7 +104,10 @@ class TaskFuture(Future[Any]):
         self.progress: dict[str, Any] | None = None  # how far the task has come, when last heard; None: not heard yet
         self.key: str | None = None  # what its client calls the task
         self.number: int | None = None  # that of the task in the broker's log; None: not known yet, or it became none
-        self._on_progress = on_progress
+        self.status: str | None = None  # of the reply: see `wire.Reply`; None: there is none yet
+        self.attempts = 0  # that the task has used up; 0 also while that is not known
+        self.worker: str | None = None  # the name of the one that had it last; None: nobody had it, or it is not known
+        self.on_progress = on_progress
         self._read = read
         self._check_can_wait = check_can_wait
         # What cancels the task, or waits for it no longer, and gives the answer to whom it is called with; empty once
@@ -96,6 +145,11 @@ class TaskFuture(Future[Any]):
         self._check()
         return super().exception(timeout)
 
+    def __await__(self) -> NoReturn:
+        raise TypeError(
+            "the future of a Client is for threads: await asyncio.wrap_future(future), or use an AsyncClient instead"
+        )
+
     def _check(self) -> None:
         if not self.done():
             self._check_can_wait()
@@ -107,21 +161,9 @@ class TaskFuture(Future[Any]):
         """
         super().add_done_callback(partial(_call, fn))
 
-    def hear(self, replies: list[Reply]) -> None:
-        """Have it known how far the task has come: only the last one counts. What the hook raises is raised."""
-        try:
-            self.progress = wire.parse_progress(replies[-1].body)
-        except wire.MalformedError as error:
-            log_safely(log.warning, "%s: %s", name_of(replies[-1]), error)
-            return
-        hook, self._on_progress = self._on_progress, None  # one that raises is not called again
-        if hook is not None:
-            hook(self.progress)
-            self._on_progress = hook
-
     def settle(self, replies: list[Reply]) -> None:
         """Become what the first reply says, unless cancelled meanwhile."""
-        self.number = replies[0].number
+        note(self, replies[0])
         outcome = outcome_of(replies[0], self._read)
         with suppress(InvalidStateError):
             if isinstance(outcome, Exception):
@@ -155,6 +197,14 @@ def outcome_of(reply: Reply, read: Read) -> Any:
     task a KeyError, and a result that cannot be read a ValueError.
     """
     return value_of(reply.body, read) if reply.status == DONE else _other_outcome(reply)
+
+
+def result_of(reply: Reply, read: Read) -> Any:
+    """Return the result that a reply has, and raise what says why there is none."""
+    outcome = outcome_of(reply, read)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _other_outcome(reply: Reply) -> Any:

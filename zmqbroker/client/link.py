@@ -13,7 +13,11 @@ A signal handler, or the garbage collector, may use the link in the middle of al
 middle of a message is wait for a reply.
 """
 
+import atexit
+import logging
 import threading
+import warnings
+import weakref
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -30,6 +34,7 @@ from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.destination import Destination
+from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import Reply
 from zmqbroker.wire.header import CLIENTS_BELONG
@@ -37,7 +42,10 @@ from zmqbroker.wire.header import CLIENTS_BELONG
 End = Callable[[str, Settle | None], list[tuple[Settle, list[Reply]]] | None]  # of a request, as a session does it
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
+FIRST_WAIT = 10.0  # seconds that the end of a program waits without a word
 DESCRIPTORS = 16  # that one takes: two alarms, ZeroMQ's own, a connection, and some to spare
+
+log = logging.getLogger("zmqbroker.client")
 
 
 class Link:
@@ -71,6 +79,9 @@ class Link:
         except (OSError, ValueError, zmq.ZMQError):
             self._release()
             raise
+        self._at_end: list[Callable[[], object]] = []
+        self._has_ended = False
+        self._finalizer: weakref.finalize[[], Any] | None = None
         self._thread = threading.Thread(target=self._run, name="zmqbroker client", daemon=True)
         self._thread.start()
 
@@ -78,12 +89,18 @@ class Link:
         shared = self._shared
         return f"{shared.address}, {'closed' if shared.closed else f'{len(shared.session)} tasks outstanding'}"
 
+    def belong_to(self, owner: object) -> None:
+        """Be closed at the end of the program, and as soon as can be when its owner is dropped without a `close`."""
+        self._finalizer = weakref.finalize(owner, self._let_go)
+        self._finalizer.atexit = False
+        atexit.register(self.close)
+
     def submit(self, requests: list[Request]) -> None:
         """Send tasks; the reply of each is given to whom it says.
 
         Raises RuntimeError when this is closed, and in a process that was forked since.
         """
-        self._check_process()
+        self.check_process()
         with self._shared.lock:
             self._check_open()
             for request in requests:
@@ -96,7 +113,7 @@ class Link:
         Returns when the task has its reply, at the instant `until` (inf: never), or as soon as the background thread
         is to wait for it. Raises RuntimeError as `check_can_wait` does, too.
         """
-        self._check_process()
+        self.check_process()
         self.check_can_wait()
         bell = None
         try:
@@ -141,14 +158,28 @@ class Link:
         it is waited for, but not for long: a signal handler may have interrupted what it needs to go on. In a process
         that was forked since nothing is done.
         """
+        self.close_soon(lambda: None)
+        shared = self._shared
+        if not shared.is_forked() and threading.current_thread() is not self._thread and not shared.is_locked_here():
+            self._thread.join(2 * conversation.LAST_CANCELS)
+
+    def close_soon(self, then: Callable[[], object]) -> None:
+        """Have the background thread do what `close` does, and call `then` when that is done; at once if it was."""
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            atexit.unregister(self.close)
         shared = self._shared
         if shared.is_forked():
+            then()
             return
         with shared.lock:
             shared.closed = True
+            has_ended = self._has_ended
+            if not has_ended:
+                self._at_end.append(then)
         shared.alarm.ring()
-        if threading.current_thread() is not self._thread and not shared.is_locked_here():
-            self._thread.join(2 * conversation.LAST_CANCELS)
+        if has_ended:
+            then()
 
     def close_when_idle(self) -> bool:
         """Have it closed as soon as every task has its reply; False in a process that was forked since."""
@@ -157,6 +188,35 @@ class Link:
         self._shared.is_let_go = True
         self._shared.alarm.ring()
         return True
+
+    def _let_go(self) -> None:
+        """Be closed as soon as can be, without an owner."""
+        atexit.unregister(self.close)
+        text = f"a client was not closed: {self}"
+        if self.close_when_idle():
+            warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    def outlive(self, owner: object) -> None:
+        """Go on until every task has its reply when its owner is dropped, and when the main thread has ended.
+
+        The end of the program waits for that, as long as a broker is there.
+        """
+        weakref.finalize(owner, self.close_when_idle).atexit = False
+        self._shared.outlives_main = True
+        atexit.register(self.finish)
+
+    def finish(self) -> None:
+        """Have it closed as soon as every task has its reply, and wait for that; not in a process forked since.
+
+        Raises RuntimeError as `check_can_wait` does.
+        """
+        if not self.close_when_idle():
+            return
+        self.check_can_wait()
+        self._thread.join(FIRST_WAIT)
+        if self._thread.is_alive() and threads.has_main_ended():
+            log_safely(log.warning, "the program is over, but waits for %s: Ctrl-C gives these up", self)
+        self._thread.join()
 
     def check_can_wait(self) -> None:
         """Raise RuntimeError where no reply can come.
@@ -173,7 +233,8 @@ class Link:
         if self._shared.is_locked_here():
             raise RuntimeError("this signal handler has interrupted the client at work: it cannot wait for a reply")
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
+        """Raise RuntimeError in a process that was forked since this was made."""
         if self._shared.is_forked():
             raise RuntimeError("this client was made in another process; make one after the fork")
 
@@ -186,6 +247,12 @@ class Link:
             self._conversation.hold()
         finally:
             self._release()
+            with self._shared.lock:
+                self._has_ended = True
+                at_end, self._at_end = self._at_end, []
+            for then in at_end:
+                then()
+            atexit.unregister(self.finish)
 
     def _release(self) -> None:
         self._shared.alarm.close()

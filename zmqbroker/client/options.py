@@ -28,6 +28,9 @@ class TaskOptions(TypedDict, total=False):
     retry_most: float | None  # seconds that it grows to
 
 
+KNOWN = TaskOptions.__annotations__.keys() | {"key", "durable", "detach", "keep", "progress", "worker"}
+
+
 class Options:
     """What is said of tasks beyond their bodies, once for all that share it."""
 
@@ -37,8 +40,8 @@ class Options:
         self._stored = ""  # DURABLE or DETACH; empty: the broker does not store them
         self._spans: dict[str, float] = {}
         self._fields = ""
-        if not options.keys() <= wire.FIELDS.keys():
-            raise TypeError(f"there is no option {', '.join(options.keys() - wire.FIELDS.keys())}")
+        if not options.keys() <= KNOWN:
+            raise TypeError(f"there is no option {', '.join(options.keys() - KNOWN)}")
         if list(options.values()).count(None) == len(options):
             return
         fields = {name: plain(value) for name, value in options.items() if value is not None}

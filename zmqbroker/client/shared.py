@@ -34,6 +34,7 @@ class Shared:
         self.session = Session()
         self.closed = False
         self.is_let_go = False  # to be closed when there is nothing to do
+        self.outlives_main = False  # replies are waited for when the main thread has ended, while a broker is there
         self.asleep = False  # the background thread waits, and wants the alarm
         self.is_watching = True  # it waits for the socket too, or may do so
         self.bell: Alarm | None = None  # of the call that drives; None: none does

@@ -51,6 +51,12 @@ COMMANDS = {
         "add_drain_options",
         "drain",
     ),
+    "completion": Entry(
+        "print what has a shell complete these commands",
+        "completion",
+        "add_completion_options",
+        "completion",
+    ),
 }
 GROUPS = {  # of subcommands
     "task": (
@@ -135,6 +141,17 @@ def parse(program: str, arguments: Sequence[str]) -> tuple[Command, argparse.Nam
     options, rest = parser.parse_known_args(given)
     options.parser.take_rest(options, rest)
     return options.command, options, options.parser
+
+
+def every_parser() -> list[Parser]:
+    """Return the parser of `zmqbroker`, and after it those of its subcommands: each knows what it takes."""
+    parsers = [_zmqbroker_parser(None)]
+    for parser in parsers:  # which grows meanwhile
+        parser.know()
+        for action in parser._actions:
+            if isinstance(action.choices, dict):  # the subcommands
+                parsers += action.choices.values()
+    return parsers
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:

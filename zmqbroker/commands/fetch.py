@@ -2,15 +2,16 @@
 
 import argparse
 import os
-from typing import Any
 
 from zmqbroker.client.client import DEFAULT_WINDOW
 from zmqbroker.client.futures import OnProgress, TaskFuture
 from zmqbroker.commands import finishing, streams
-from zmqbroker.commands.lines import Keys, Output
+from zmqbroker.commands.lines import Keys
 from zmqbroker.commands.options import add_connect_timeout, add_identity, number
+from zmqbroker.commands.output import Output, WhenPrinted
 from zmqbroker.commands.progress import Progress
-from zmqbroker.commands.submission import Submission, Words, connect
+from zmqbroker.commands.submission import How, Submission, Words, connect
+from zmqbroker.commands.takers import Item, Taker, Takers
 
 DESCRIPTION = """\
 Fetch the results of the tasks with these keys, as `submit --detach` has printed them. They go to stdout in order, each
@@ -76,14 +77,17 @@ def fetch(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except ValueError as error:
         parser.error(str(error))
 
-    def send(_: int, key: Any, _on_progress: OnProgress | None) -> TaskFuture:
-        return client.outcome(key, options.wait)
+    def send(item: Item, _on_progress: OnProgress | None) -> TaskFuture:
+        return client.outcome(item.body, options.wait)
 
-    def forget(keys: list[str]) -> None:
-        client.forget(*keys)
+    def forget(items: list[Item]) -> None:
+        client.forget(*(item.place for item in items))
 
     shown = os.isatty(streams.STDERR) and not options.quiet
     progress = Progress(shown, keys.total() if shown else None)
-    output = Output(not options.unordered, whole=True, when_written=forget if options.forget else None, by_place=True)
-    submission = Submission(send, keys, output, options.window, FETCHED, progress)
+    takers: list[Taker] = [Output(whole=True, label=(lambda item: item.place) if options.unordered else None)]
+    if options.forget:
+        takers.append(WhenPrinted(forget))
+    how = How(not options.unordered, options.window, FETCHED)
+    submission = Submission(send, keys, Takers(takers), how, progress)
     return finishing.run(parser.prog, client, submission, progress)

@@ -25,11 +25,15 @@ class Parser(argparse.ArgumentParser):
 
     fill: Callable[[], None] | None = None  # what tells it; None: it knows
 
-    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
-        """Do so, once it knows what it takes."""
+    def know(self) -> None:
+        """Have it told what it takes, unless it knows."""
         fill, self.fill = self.fill, None
         if fill is not None:
             fill()
+
+    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
+        """Do so, once it knows what it takes."""
+        self.know()
         return super().parse_known_args(*arguments, **more)
 
     def error(self, message: str) -> NoReturn:

@@ -25,7 +25,7 @@ CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # what no text has
 
 
 class OutputError(Exception):
-    """What was to go to stdout did not. Its text says why."""
+    """What was to go to stdout, or to a file, did not. Its text says why."""
 
 
 class NobodyReadsError(OutputError):
@@ -57,7 +57,7 @@ def write_out(data: bytes | memoryview, patience: float | None = None) -> None:
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        _write(STDOUT, data, patience)
+        write_all(STDOUT, data, patience)
     except OSError as error:
         kind = NobodyReadsError if isinstance(error, BrokenPipeError) else OutputError
         raise kind(f"cannot write to stdout: {error.strerror}") from error
@@ -72,7 +72,7 @@ def complain(text: str, patience: float | None = None, end: str = "\n") -> None:
     """Print a line on stderr, if that can be done at all; wait so long for who does not read it (None: for ever)."""
     data = (text + end).encode(sys.stderr.encoding or "utf-8", "backslashreplace")
     with suppress(OSError):
-        _write(STDERR, data, patience)
+        write_all(STDERR, data, patience)
 
 
 class Source(io.RawIOBase):
@@ -112,7 +112,7 @@ class Source(io.RawIOBase):
         return OSError(error.errno, error.strerror, self._name)
 
 
-def _write(descriptor: int, data: bytes | memoryview, patience: float | None = None) -> None:
+def write_all(descriptor: int, data: bytes | memoryview, patience: float | None = None) -> None:
     """Write all of it; raises OSError, and TimeoutError after so many seconds in which nothing of it was taken."""
     rest = memoryview(data)
     size = PIECE if patience is None else SURE_PIECE

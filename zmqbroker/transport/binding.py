@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from zmqbroker.transport.addresses import LAST_PORT, TCP, Address, is_numeric
-from zmqbroker.transport.alarm import Alarm
-from zmqbroker.transport.inquiry import Inquiry, addresses_of
+from zmqbroker.transport.inquiry import addresses_of, ask_within
 from zmqbroker.transport.keep_alive import KeepAlive, set_keep_alive
 from zmqbroker.transport.messages import LINGER_MS
 
@@ -126,12 +125,7 @@ def _refuse_silence(address: str) -> None:
     host = address.removeprefix(TCP).rpartition(":")[0].strip("[]")
     if host in ("", "*") or is_numeric(host) or host in (name for _, name in socket.if_nameindex()):
         return
-    alarm = Alarm()
-    inquiry = Inquiry(partial(addresses_of, Address(address, TCP, host)), alarm)
-    alarm.wait(ceil(1000 * NAME_PATIENCE))
-    inquiry.abandon()
-    alarm.close()
-    if inquiry.answer is None:
+    if ask_within(partial(addresses_of, Address(address, TCP, host)), NAME_PATIENCE) is None:
         raise ValueError(
             f"cannot listen on {address}: its name server is silent; use tcp://*:PORT, or a number as tcp://127.0.0.1:PORT"
         )

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from math import ceil
 from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 
@@ -45,6 +46,21 @@ class Inquiry(Generic[Answer]):
             self.answer = answer
             if self._alarm is not None:
                 self._alarm.ring()
+
+
+def ask_within(ask: Callable[[], Answer], seconds: float) -> Answer | None:
+    """Return the answer to a question; None: it has not come within so many seconds.
+
+    Raises OSError when there can be no thread, or no descriptors are left.
+    """
+    alarm = Alarm()
+    try:
+        inquiry = Inquiry(ask, alarm)
+        alarm.wait(ceil(1000 * seconds))
+        inquiry.abandon()
+    finally:
+        alarm.close()
+    return inquiry.answer
 
 
 def addresses_of(target: Address) -> list[str]:

@@ -75,6 +75,7 @@ class Header(NamedTuple):
     fetch: float | None = None  # the outcome of the task with this key is wanted, if there is one within these seconds
     body: bool = True  # with the result
     forget: bool = False  # that outcome is not wanted any more
+    worker: bool = False  # the answer is to name the worker that had the task last
 
     @property
     def is_stored(self) -> bool:
@@ -148,6 +149,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "fetch": (_is_span, f"seconds from 0 to {LONGEST_SPAN:g}"),
     "body": (lambda value: type(value) is bool, "true or false"),
     "forget": (lambda value: type(value) is bool, "true or false"),
+    "worker": (lambda value: type(value) is bool, "true or false"),
 }
 STORED = ("detach", "durable")  # fields of a task that outlives the broker
 ABOUT_ANOTHER = ("cancel", "fetch", "forget")  # fields of a request that is no task, but about one
@@ -266,11 +268,13 @@ def reply_header(
     number: int | None = None,
     id: str | None = None,
     at: str | None = None,
+    worker: str | None = None,
 ) -> bytes:
     """Build what goes last in the envelope of a reply to a client that sent a header.
 
     `number` is that of the task, None where there is none. `key` and `id` are those of the
-    request; None: it had none. `at` is the wrong socket that it came to; None: it came to the right one.
+    request; None: it had none. `at` is the wrong socket that it came to; None: it came to the right one. `worker` is
+    the name of the one that had the task last; None: nobody had it, or that is not to be told.
     """
     text = f'ZB1 {{"status": "{status}", "attempts": {attempts}'
     if key is not None:
@@ -281,6 +285,8 @@ def reply_header(
         text += f', "id": {quote_text(id)}'
     if at is not None:
         text += f', "at": {quote_text(at)}'
+    if worker is not None:
+        text += f', "worker": {quote_text(worker)}'
     if status not in _WITHOUT_REASON:
         text += f', "reason": {quote_text(reason)}'
     return f"{text}}}".encode()
@@ -317,6 +323,7 @@ class Reply(NamedTuple):
     number: int | None = None  # of the task, as the broker's log has it; None: the request became none
     id: str | None = None  # of the request
     at: str | None = None  # the broker's socket that the request came to, where that is a wrong one
+    worker: str | None = None  # the name of the one that had the task last: empty for a plain one; None: not told
 
 
 def parse_reply(message: Frames) -> Reply:
@@ -324,19 +331,19 @@ def parse_reply(message: Frames) -> Reply:
     done = _match_done(message[0])  # type: ignore[call-overload]  # as above
     if done is not None and len(message) > 2 and not len(message[1]):
         attempts, key, number = done.groups()
-        return tuple.__new__(Reply, (key.decode(), DONE, int(attempts), "", message[2:], int(number), None, None))
+        return tuple.__new__(Reply, (key.decode(), DONE, int(attempts), "", message[2:], int(number), None, None, None))
     try:
         if head(message[0], len(HEADER)) != HEADER or len(message) < 3 or len(message[1]):
             raise ValueError("no header")
         fields = read_fields(message[0])  # with a reason, however long
         status, attempts = fields["status"], fields["attempts"]
         reason, number = fields.get("reason", ""), fields.get("number")
-        key, id, at = map(fields.get, ("key", "id", "at"))
-        are_names = all(name is None or type(name) is str for name in (key, id, at))
+        names = key, id, at, worker = tuple(map(fields.get, ("key", "id", "at", "worker")))
+        are_names = all(name is None or type(name) is str for name in names)
         is_number = number is None or type(number) is int
         if not (are_names and is_number and type(status) is type(reason) is str and type(attempts) is int):
             raise ValueError("a field has the wrong type")
-        return Reply(key, status, attempts, reason, message[2:], number, id, at)
+        return Reply(key, status, attempts, reason, message[2:], number, id, at, worker)
     except (ValueError, KeyError) as error:
         raise MalformedError(f"a reply that cannot be read: {error}") from None
 

@@ -16,7 +16,7 @@ from zmqbroker.wire.announced import DONE
 from zmqbroker.wire.chunks import Body, Failure
 from zmqbroker.worker.current import CurrentTask, current_task
 from zmqbroker.worker.forks import end_child
-from zmqbroker.worker.outcome import Fail, Interrupted, Reject, frames_of, reason_of, text_of
+from zmqbroker.worker.outcome import Fail, Interrupted, Refused, Reject, frames_of, reason_of, text_of
 
 MAY_END = signal.valid_signals() - signals.TIMERS  # whose handlers may end the program by a SystemExit
 
@@ -64,6 +64,10 @@ class Handling:
             return frames_of(self._handle(wire.plain(body)))
         except (Interrupted, KeyboardInterrupt):
             raise
+        except Refused as refusal:
+            reason = str(refusal)
+            self._complaints.tell("refused", partial(_line, current_task(), "has refused it", reason), monotonic())
+            return Failure(reason, is_final=True)
         except Reject as rejection:
             return _said("has rejected it", Failure(text_of(rejection) or "rejected", is_final=True))
         except Fail as failure:

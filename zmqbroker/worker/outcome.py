@@ -10,6 +10,10 @@ class Reject(Exception):  # noqa: N818 (it is raised to say something, not becau
     """Raised by a handler: the task fails for good, whatever its tries. Its text is the reason."""
 
 
+class Refused(Reject):
+    """Raised by a handler of ours for a task that is none for it, which the log tells: nobody has meant that."""
+
+
 class Fail(Exception):  # noqa: N818 (as above)
     """Raised by a handler: this attempt failed, and another one follows if tries are left. Its text is the reason."""
 

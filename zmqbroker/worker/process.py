@@ -58,7 +58,7 @@ class Settings:
     """What a worker process has to know. Seconds and tasks: 0 means that there is no such thing."""
 
     ready: str
-    function: str | None  # MODULE:FUNCTION; None: a command
+    function: str | None  # MODULE:FUNCTION; None: a command, or calls
     json: bool  # the function is called with what a body says in JSON
     command: list[str]
     queues: list[str]  # that it asks from, the first first
@@ -72,6 +72,12 @@ class Settings:
     identity: str | None  # files; None: those that the environment names
     broker_identity: str | None
     log_level: int
+    python: bool = False  # it does calls, as an Executor sends them
+
+    @property
+    def is_command(self) -> bool:
+        """Tell whether a command does the tasks, and not this process itself."""
+        return self.function is None and not self.python
 
     def program(self) -> Program:
         """Return how such a process is started. A command line would not take a command of any length."""
@@ -84,7 +90,8 @@ class WorkerProcess:
     def __init__(self, settings: Settings, slot: Slot) -> None:
         """Load the handler; raises ValueError for what is no function, command or address.
 
-        Raises RuntimeError where the handler's module has replaced threads, OSError without descriptors.
+        Raises RuntimeError where the handler's module has replaced threads, OSError without descriptors, ImportError
+        for calls without cloudpickle.
         """
         self._max_tasks = settings.max_tasks
         self._slot = slot
@@ -94,13 +101,12 @@ class WorkerProcess:
         self._lifeline: socket.socket | None = None  # None: it does not run yet
         self._interrupt_handler: Callable[[], object]
         self._handler: Handler
-        if settings.function is None:
+        if settings.is_command:
             self._handler = command = Command(settings.command, settings.kill_after or None)
             self._interrupt_handler = command.interrupt
             on_cancel: Callable[[], object] | None = command.kill
         else:
-            function = load(settings.function)
-            self._handler = JsonFunction(function) if settings.json else function
+            self._handler = load_handler(settings)
             self._interrupt_handler = sys.exit  # whatever the function is at
             on_cancel = self._end_cancelled if settings.kill_cancelled else None
         self._worker = Worker(
@@ -115,7 +121,7 @@ class WorkerProcess:
         )
         upkeep = self._worker.upkeep
         upkeep.touch_every = settings.touch or inf
-        if settings.function is not None:  # a command has that time for each body of a chunk
+        if not settings.is_command:  # a command has that time for each body of a chunk
             upkeep.touch_until = settings.kill_after or inf
         upkeep.on_welcome = self._say_reached
         upkeep.on_begin, upkeep.on_touch, upkeep.on_end = slot.begin, slot.touch, slot.end
@@ -189,6 +195,14 @@ def say(lifeline: socket.socket, words: bytes) -> None:
         lifeline.sendall(words)
 
 
+def load_handler(settings: Settings) -> Handler:
+    """Return what does the tasks in this process; raises as `load` does, and ImportError without cloudpickle."""
+    if settings.function is None:
+        return load_calls()
+    function = load(settings.function)
+    return JsonFunction(function) if settings.json else function
+
+
 def load(name: str) -> Handler:
     """Return the function that MODULE:FUNCTION names; the current directory comes first.
 
@@ -197,10 +211,7 @@ def load(name: str) -> Handler:
     module_name, _, path = name.partition(":")
     if not module_name or not path:
         raise ValueError(f"{name!r} is no MODULE:FUNCTION; a command goes after --")
-    try:
-        sys.path.insert(0, os.getcwd())
-    except OSError as error:
-        raise ValueError(f"cannot import {module_name}: the current directory is gone: {error.strerror}") from None
+    _look_here_first(module_name)
     try:
         found: Any = importlib.import_module(module_name)
     except KeyboardInterrupt:
@@ -216,6 +227,22 @@ def load(name: str) -> Handler:
         raise ValueError(f"{name} is no function but {type(found).__name__}")
     handler: Handler = found
     return handler
+
+
+def load_calls() -> Handler:
+    """Return what calls functions, which are imported from the current directory first, as `load` does."""
+    from zmqbroker.worker.calls import Calls  # nobody else needs cloudpickle
+
+    _look_here_first("what is called")
+    return Calls()
+
+
+def _look_here_first(what: str) -> None:
+    """Import from the current directory first; raises ValueError, saying what for, where it is gone."""
+    try:
+        sys.path.insert(0, os.getcwd())
+    except OSError as error:
+        raise ValueError(f"cannot import {what}: the current directory is gone: {error.strerror}") from None
 
 
 def _place(error: BaseException) -> str:
@@ -241,7 +268,7 @@ def main(settings: dict[str, Any], arguments: Sequence[str]) -> int:
     signals.let_status_in()
     try:
         process = WorkerProcess(Settings(**settings), slot)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
         complain(lifeline, error)
         bound_the_end()
         return CANNOT_START
