@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from zmqbroker.transport.identity import (
     SECRET,
     Credentials,
     check_name,
+    check_privacy,
     create,
     credentials,
     name_of,
@@ -110,6 +112,28 @@ def test_a_secret_file_that_others_may_read_is_refused(tmp_path: Path, bits: int
             read(secret)
     secret.chmod(0o400)
     assert read_secret(secret)
+
+
+ROOT, USER = 0, 4161
+
+
+@pytest.mark.parametrize(
+    ("owner", "user", "bits", "is_private"),
+    [
+        (ROOT, USER, 0o440, True),  # what Kubernetes mounts for who is in the group
+        (ROOT, USER, 0o640, True),
+        (ROOT, USER, 0o460, False),
+        (ROOT, USER, 0o444, False),
+        (ROOT, ROOT, 0o440, False),
+        (USER, USER, 0o440, False),
+        (USER, USER, 0o400, True),
+    ],
+)
+def test_a_secret_of_root_may_be_read_by_the_group_that_it_is_handed_to(monkeypatch, owner, user, bits, is_private):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    status = os.stat_result((stat.S_IFREG | bits, 0, 0, 1, owner, USER, 0, 0, 0, 0))
+    with nullcontext() if is_private else pytest.raises(ValueError, match="may be read by others"):
+        check_privacy("laptop.secret", status)
 
 
 def test_a_public_file_has_no_secret(tmp_path: Path):

@@ -3,14 +3,13 @@
 import argparse
 import logging
 import os
-import stat
 from functools import partial
 
 from zmqbroker.commands import streams
 from zmqbroker.commands.asking import complain, control_socket
 from zmqbroker.commands.options import add_identity
 from zmqbroker.transport.addresses import EXAMPLE, parse
-from zmqbroker.transport.identity import OTHERS, credentials
+from zmqbroker.transport.identity import check_privacy, credentials
 from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.web.asker import PATIENCE
 from zmqbroker.web.place import is_loopback, listen, parse_place, url
@@ -107,10 +106,9 @@ def _token(path: str | None) -> str | None:
 def _read(path: str) -> str:
     try:
         with open(path, encoding="ascii", errors="replace") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             token = file.read(4096).strip()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    if mode & OTHERS:
-        raise ValueError(f"{path} may be read by others (mode {mode:04o}): chmod 600 it")
+    check_privacy(path, status)
     return token

@@ -26,7 +26,9 @@ curve
 SECRET_LINE = '    secret-key = "{secret}"\n'
 OWN = "ZMQBROKER_IDENTITY"  # the names of variables
 BROKER = "ZMQBROKER_BROKER_IDENTITY"
+ROOT = 0  # a user
 OTHERS = 0o077
+OTHERS_OF_ROOT = 0o037  # what root has, it may have handed to a group
 
 FilePath = str | os.PathLike[str]
 
@@ -119,21 +121,32 @@ def read_public(path: FilePath) -> bytes:
     return _read(path)[0]
 
 
+def check_privacy(path: FilePath, status: os.stat_result) -> None:
+    """Raise ValueError for a file with a secret that others may read.
+
+    A group may where the file is root's and we are not: so a container, or a service, is handed what it cannot own.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    is_handed = status.st_uid == ROOT != os.geteuid()
+    if mode & (OTHERS_OF_ROOT if is_handed else OTHERS):
+        raise ValueError(f"{os.fspath(path)} may be read by others (mode {mode:04o}): chmod 600 it")
+
+
 def _read(path: FilePath) -> tuple[bytes, bytes | None]:
     from zmq.auth import load_certificate  # it takes a while, and most have no identity
 
     _need_curve()
     try:
         public, secret = load_certificate(Path(path))
-        mode = stat.S_IMODE(os.stat(path).st_mode)
+        status = os.stat(path)
     except OSError as error:
         raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror or 'no such file'}") from None
     except (ValueError, IndexError):  # there is no key, or nothing after its name
         raise ValueError(f"{os.fspath(path)} is no identity: make one by `zmqbroker identity new NAME`") from None
     if not is_key(public) or (secret is not None and not is_key(secret)):
         raise ValueError(f"{os.fspath(path)} is damaged: a key has {LENGTH} characters of Z85")
-    if secret is not None and mode & OTHERS:
-        raise ValueError(f"{os.fspath(path)} may be read by others (mode {mode:04o}): chmod 600 it")
+    if secret is not None:
+        check_privacy(path, status)
     return public, secret
 
 
