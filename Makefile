@@ -34,7 +34,7 @@ demo: $(VENV)/with-pyzmq
 test: $(VENV)/with-dev
 	@$(PYTEST) -m "$(MARKS)" $(ARGS)
 
-test-slow: $(VENV)/with-examples
+test-slow: $(VENV)/with-slow
 	@$(PYTEST) -m slow $(ARGS)
 
 check: $(VENV)/with-dev
@@ -95,8 +95,8 @@ $(VENV)/with-bench: $(VENV)/with-dev
 	@$(PIP) install -e '.[bench]'
 	@touch $@
 
-$(VENV)/with-examples: $(VENV)/with-dev
-	@$(PIP) install -e '.[examples]'
+$(VENV)/with-slow: $(VENV)/with-dev
+	@$(PIP) install -e '.[slow]'
 	@touch $@
 
 $(VENV)/with-release: $(VENV)/with-pyzmq
