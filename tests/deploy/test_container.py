@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 LONGEST = 300.0  # seconds for pip to get what is needed
 USER = "4161"
-PLACES = r"(?<![\w/])/(?=(?:source|opt|run)\b)"  # what is the container's own
+PLACES = r"(?<![\w/])/(?=(?:source|opt|run|var)\b)"  # what is the container's own
 NOTHING_TO_GET = re.compile(r"No matching distribution found|Could not fetch|ConnectionError|timed out")
 
 
@@ -64,7 +64,7 @@ class Image:
         """Begin a stage with nothing, and set aside what the last one has made."""
         if self._stage:
             shutil.move(self.root, self._set_aside / self._stage)
-        for place in ("opt", "run"):
+        for place in ("opt", "run", "var"):
             (self.root / place).mkdir(parents=True)
         self._set_aside.mkdir(exist_ok=True)
         self._stage = rest.partition(" AS ")[2] or "last"
@@ -158,14 +158,18 @@ def test_what_the_steps_make_serves_and_is_healthy_until_it_does_not_answer(imag
     assert image.health() == 1
 
 
-def test_it_runs_as_a_user_who_has_the_directory_of_the_control_socket_and_is_not_root(image: Image):
+def test_it_runs_as_a_user_who_has_the_directories_that_it_writes_to_and_is_not_root(image: Image):
     assert argument("USER") == f"{USER}:{USER}"
-    assert f"install -d -m 0700 -o {USER} -g {USER} /run/zmqbroker" in argument("RUN")
+    assert argument("RUN") == f"install -d -m 0700 -o {USER} -g {USER} /run/zmqbroker /var/lib/zmqbroker"
     assert Path(image.inside("/run/zmqbroker")).is_dir()
 
 
+def test_it_has_what_the_page_and_workers_that_call_functions_need(image: Image):
+    assert image.shell("python -c 'import cloudpickle, prometheus_client, starlette, uvicorn'").returncode == 0
+
+
 def test_nothing_of_the_source_is_left_in_it(image: Image):
-    assert sorted(path.name for path in image.root.iterdir()) == ["opt", "run"]
+    assert sorted(path.name for path in image.root.iterdir()) == ["opt", "run", "var"]
 
 
 def test_it_exposes_the_ports_that_it_listens_on():
