@@ -109,8 +109,8 @@ function complain(error) {
     h(
       "p",
       {},
-      h("strong", {}, `${who}, since ${clock(lost)}.`),
-      " ",
+      h("strong", {}, `${who}, since ${clock(lost)}`),
+      ": ",
       foreign(error.message, 500),
       ".",
       shownAt === null ? null : ` What is shown is of ${clock(shownAt)}.`,

@@ -44,6 +44,9 @@ export function size(bytes) {
   if (bytes === null || bytes === undefined) {
     return NONE;
   }
+  if (bytes === 1) {
+    return "1 byte";
+  }
   let value = bytes;
   let unit = 0;
   while (value >= 1000 && unit < SIZES.length - 1) {
