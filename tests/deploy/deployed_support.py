@@ -65,9 +65,10 @@ def _service(service: dict[str, Any]) -> Container:
 def _pod(spec: dict[str, Any]) -> tuple[str, Container]:
     (container,) = spec["containers"]
     environment = {one["name"]: one.get("value", "") for one in container["env"]}
-    probes = [
+    commands = (
         probe["exec"]["command"] for name, probe in container.items() if name.endswith("Probe") and "exec" in probe
-    ]
+    )
+    probes = [list(each) for each in dict.fromkeys(map(tuple, commands))]  # several may be the same
     volumes = {one["name"]: one for one in spec["volumes"]}
     mounts = {one["mountPath"]: _source(volumes.get(one["name"], {})) for one in container["volumeMounts"]}
     ends = float(spec.get("terminationGracePeriodSeconds", 30))
