@@ -32,6 +32,7 @@ SOME = (
     "-n 0 -k 'test_house or test_package or links or readme'"  # of all, which are imported; these read much of the tree
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+PICTURE = re.compile(r'\b(?:src|srcset)="([^"]+)"')
 Start = Callable[..., Program]
 
 
@@ -94,7 +95,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     for path in tracked():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TOP / path, tree / path)
-    (tree / "laptop.secret").touch()  # what is not to be handed out
+    for path in (tree / "laptop.secret", tree / "deploy" / "identities" / "broker.secret"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()  # what is not to be handed out
     printed = run_well("make", "--directory", tree, f"PYTHON={sys.executable}", "dist")
     (sdist,), (wheel,) = (list((tree / "dist").glob(kind)) for kind in ("*.tar.gz", "*.whl"))
     return Made(tree, printed, sdist, wheel)
@@ -164,6 +167,16 @@ def test_each_link_of_the_readme_into_the_tree_leads_to_the_tree_of_the_release(
     files = [link.partition("#")[0] for link in expected if "://" not in link]
     assert len(files) > 10
     assert [file for file in files if not (TOP / file).is_file()] == []
+
+
+def test_the_pictures_of_the_readme_are_those_of_the_release(made):
+    (home,) = (url.split(", ")[1] for url in made.metadata.get_all("Project-URL", []) if url.startswith("Homepage, "))
+    shown, described = (
+        PICTURE.findall(text) for text in ((TOP / "README.md").read_text(), made.metadata.get_payload())
+    )
+    assert described == [f"{home}/raw/v{__version__}/{file}" for file in shown]
+    assert shown
+    assert set(shown) <= set(tracked())
 
 
 def test_the_sdist_has_every_file_of_the_tree_and_no_other(made):

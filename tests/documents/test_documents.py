@@ -39,6 +39,7 @@ pytest_plugins = ["command_fixtures"]
 pytestmark = pytest.mark.once
 
 
+LARGEST_PICTURE = 150_000  # bytes
 SHORT_TIMEOUT = "0.2"  # seconds, instead of the README's: so that the tasks dropped do not take half a minute
 CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE}
 
@@ -366,6 +367,12 @@ def test_the_reference_has_all_counters():
     rows = section(REFERENCE, "Counters").rows[2:]
     with Broker(*["tcp://127.0.0.1:*"] * 3) as broker:
         assert [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)] == list(broker.counters())
+
+
+def test_the_pictures_of_the_readme_are_there_and_small():
+    pictures = re.findall(r'\b(?:src|srcset)="([^"]+)"', (TOP / README).read_text())
+    assert len(pictures) == 2
+    assert all(0 < (TOP / picture).stat().st_size < LARGEST_PICTURE for picture in pictures)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
