@@ -368,6 +368,12 @@ def test_the_reference_has_all_counters():
         assert [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)] == list(broker.counters())
 
 
+def test_operations_names_each_alert_that_there_is_and_no_other():
+    named = [name for row in section(OPERATIONS, "What to alert on").rows for name in re.findall(r"`(Zmq\w+)`", row[1])]
+    alerts = (TOP / "deploy" / "prometheus" / "alerts.yml").read_text()
+    assert sorted(named) == sorted(re.findall(r"- alert: (\w+)", alerts))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
     for file, anchor in links(document):
