@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench import identities
+from bench import identities, web
 from bench.client_library import MANY_SLOTS, compare_call, compare_futures, compare_map
 from bench.machine import describe_machine
 from bench.measure import WINDOW, Table, compare_askers, compare_with_proxy, loads, measure_waiting
@@ -22,7 +22,7 @@ DEFAULT_WAITING = 100_000
 MOST_WAITING = 1_000_000
 DEFAULT_PEERS = 8
 NAMES = (
-    *("window", "strict", "latency", "control", "memory", "map", "map-slots", "futures", "call"),
+    *("window", "strict", "latency", "control", "web", "memory", "map", "map-slots", "futures", "call"),
     *("identities", "identities-large", "identities-large-2", "identities-call"),
 )
 LAYOUT = "{:42} {:>12} {:>12} {:>8}"
@@ -40,9 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables = {}
     try:
         for name in NAMES:
-            if not options.only or name in options.only:
-                tables[name] = measure(name, options)
-                show(tables[name])
+            if options.only and name not in options.only:
+                continue
+            if name == "web" and (lack := web.missing()):
+                print(f"\nnot measured: web, as {lack}", flush=True)
+                continue
+            tables[name] = measure(name, options)
+            show(tables[name])
     except StageError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -63,8 +67,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=at_least(2),
         default=DEFAULT_TASKS,
         metavar="N",
-        help="tasks of a run; a fifth of them with strict peers, a twentieth for latencies, a part of them where tasks "
-        "wait and with the library (default: %(default)s)",
+        help="tasks of a run; a fifth of them with strict peers, a twentieth for latencies, four times as many with a "
+        "page, a part of them where tasks wait and with the library (default: %(default)s)",
     )
     add("--pairs", type=at_least(1), default=DEFAULT_PAIRS, metavar="N", help="runs of each (default: %(default)s)")
     add(
@@ -120,6 +124,8 @@ def measure(name: str, options: argparse.Namespace) -> Table:
         return identities.compare_large(max(options.tasks // 80, 1), options.pairs, 2 if name.endswith("-2") else 1)
     if name == "identities-call":
         return identities.compare_call(max(options.tasks // 40, 1), options.pairs)
+    if name == "web":
+        return web.compare_onlookers(options.tasks * 4, options.pairs)
     if name == "control":
         return compare_askers(loads(options.tasks, options.peers)[name], options.pairs)
     return compare_with_proxy(loads(options.tasks, options.peers)[name], options.pairs)

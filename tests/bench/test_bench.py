@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.web import missing
+
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = [sys.executable, "-m", "bench"]
 MEASURED = (
@@ -44,6 +46,20 @@ def test_the_benchmark_prints_every_row_and_writes_the_same_figures(tmp_path):
     assert written["tables"]["latency"]["medians"]["p99, us"]["broker"] > 0
     assert written["tables"]["control"]["medians"]["p99, us"]["5 askers"] > 0
     assert written["tables"]["memory"]["medians"]["tasks/s meanwhile"]["1,500"] > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_page_is_looked_at_by_real_browsers(tmp_path):
+    if lack := missing():
+        pytest.skip(lack)
+    figures = tmp_path / "figures.json"
+    run = subprocess.run(
+        [*BENCH, *TINY, "--only", "web", "--json", figures], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    medians = json.loads(figures.read_text())["tables"]["web"]["medians"]
+    assert medians["tasks/s"]["ratio"] > 0
+    assert medians["answers/s to onlookers"]["alone"] is None
 
 
 def test_a_number_out_of_bounds_is_refused_in_one_line():

@@ -375,6 +375,12 @@ def test_the_pictures_of_the_readme_are_there_and_small():
     assert all(0 < (TOP / picture).stat().st_size < LARGEST_PICTURE for picture in pictures)
 
 
+def test_operations_names_each_alert_that_there_is_and_no_other():
+    named = [name for row in section(OPERATIONS, "What to alert on").rows for name in re.findall(r"`(Zmq\w+)`", row[1])]
+    alerts = (TOP / "deploy" / "prometheus" / "alerts.yml").read_text()
+    assert sorted(named) == sorted(re.findall(r"- alert: (\w+)", alerts))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
     for file, anchor in links(document):
