@@ -419,6 +419,11 @@ def test_an_executor_has_a_queue_for_calls(queue: Any):
         Executor("tcp://127.0.0.1:1", queue=queue)
 
 
+def test_what_is_no_address_is_told_so_and_nothing_of_identities():
+    with pytest.raises(ValueError, match="'localhost:4161' is no address to connect to"):
+        Executor("localhost:4161")
+
+
 def test_an_executor_needs_cloudpickle(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pickling, "cloudpickle", None)
     with pytest.raises(ImportError, match=r'an Executor needs cloudpickle: pip install "zmqbroker\[python\]"'):

@@ -139,6 +139,10 @@ class Session:
         """Tell whether the reply to this one is all that is left to do."""
         return name in self._unanswered and not self._outbox and not self._refused
 
+    def names(self) -> list[str]:
+        """Return the names of all requests without an answer."""
+        return list(self._unanswered)
+
     def submit(self, request: Request) -> None:
         """Take in a request that is to be sent."""
         self._outbox.append(request)
