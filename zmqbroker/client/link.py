@@ -28,7 +28,7 @@ import zmq
 from zmqbroker.client import conversation
 from zmqbroker.client.conversation import Conversation
 from zmqbroker.client.driving import Driving
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.request import Request, Settle
 from zmqbroker.client.shared import Shared, tell
 from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
