@@ -14,6 +14,7 @@ from zmqbroker.commands.failed_inputs import FailedInputs
 from zmqbroker.commands.lines import NEWLINE, NULL, Input
 from zmqbroker.commands.output import Output
 from zmqbroker.commands.progress import Progress
+from zmqbroker.commands.refused import Refusals
 from zmqbroker.commands.report import Report, Resuming
 from zmqbroker.commands.reported import Reported
 from zmqbroker.commands.submission import How, Send, Source, Submission, Words, connect
@@ -75,6 +76,7 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         halt=options.halt,
         look=lambda future: client.outcome(future.key or ""),
         keeps_bodies=options.failed_to is not None,
+        refusals=Refusals(),
     )
     send = _send_with(client, fields, options.key_prefix, options.json_lines)
     submission = Submission(send, source, takers, how, progress)
