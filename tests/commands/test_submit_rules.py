@@ -8,6 +8,7 @@ import pytest
 from zmqbroker.client.futures import TaskFailed
 from zmqbroker.commands.halting import Halt, halt
 from zmqbroker.commands.naming import names_from
+from zmqbroker.commands.progress import Pace
 from zmqbroker.commands.refused import LARGE, Refusals, RefusedError
 from zmqbroker.commands.reported import FAILED, SUCCEEDED, UNKNOWN, Reported, checksum, line_of
 from zmqbroker.commands.takers import Item, Outcome
@@ -177,3 +178,14 @@ def test_what_is_said_of_a_task_is_one_line_whatever_its_name():
 def test_neighbours_that_were_left_are_one_line():
     assert left_behind([item(5)], "cancelled") == "line 5: cancelled"
     assert left_behind([item(number) for number in (5, 6, 7)], "not fetched") == "line 5 to line 7 (3): not fetched"
+
+
+def test_the_pace_is_that_of_the_last_half_minute():
+    pace = Pace(now=0.0)
+    assert [pace.rate(10 * second, now=second) for second in (1, 2, 30)] == [10, 10, 10]
+    assert [pace.rate(300 + second - 30, now=second) for second in (60, 90)] == [1, 1]
+    assert pace.rate(361, now=1090) == pytest.approx(1 / 1000)  # it had stopped
+
+
+def test_the_pace_of_the_first_moment_is_a_number():
+    assert Pace(now=5.0).rate(0, now=5.0) == 0
