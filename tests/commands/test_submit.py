@@ -22,6 +22,8 @@ from submit_support import SUBMIT, Submit, handle, run, shouting, submit
 
 from zmqbroker import wire
 
+pytestmark = pytest.mark.once
+
 __all__ = ["shouting", "submit"]  # fixtures
 
 

@@ -16,6 +16,8 @@ from helpers import PATIENCE, wait_until
 from library_support import Gate, working
 from submit_support import Submit, handle, run, shouting, submit
 
+pytestmark = pytest.mark.once
+
 __all__ = ["shouting", "submit"]  # fixtures
 
 FULL = Path("/dev/full")
