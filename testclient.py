@@ -279,6 +279,7 @@ def print_totals(tasks: int, counts: Counter[str], seconds: float) -> None:
 def parse_options() -> tuple[Parser, argparse.Namespace]:
     """Return the options of the command line, and their parser."""
     parser = Parser(
+        allow_abbrev=False,
         description="Send numbered tasks to a broker, one at a time from each client, and print every reply.",
         epilog="Exit status: 0 when every task has its reply, even if that is a failure; 2 for bad options, "
         "or output that cannot be written; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141 when nobody "

@@ -261,8 +261,9 @@ def show(task: bytes) -> str:
 def main() -> int:
     """Run a worker; return its exit status."""
     parser = Parser(
+        allow_abbrev=False,
         description="Answer the tasks of a broker with '-' and their text, and drop a share of them. "
-        "Runs until Ctrl-C or SIGTERM, and goes on when the broker is restarted."
+        "Runs until Ctrl-C or SIGTERM, and goes on when the broker is restarted.",
     )
     parser.add_argument("ready", metavar="READY", help="the broker's address for ready workers: tcp://localhost:4162")
     parser.add_argument("results", metavar="RESULTS", help="the broker's address for results: tcp://localhost:4163")

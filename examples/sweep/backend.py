@@ -1,4 +1,7 @@
-"""Has joblib, and so scikit-learn, do its work through a broker: `with parallel_config("zmqbroker", address=...)`."""
+"""Has joblib, and so scikit-learn, do its work through a broker: `with parallel_config("zmqbroker", address=...)`.
+
+`Parallel(n_jobs=8, backend="zmqbroker", address=...)` does so too. Copy this file to where it is wanted.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,8 +22,8 @@ class BrokerBackend(AutoBatchingMixin, ParallelBackendBase):
     supports_retrieve_callback = True
     uses_threads = False
 
-    def __init__(self, address: str = "tcp://localhost:4161", **options: Any) -> None:
-        super().__init__()
+    def __init__(self, address: str = "tcp://localhost:4161", nesting_level: int | None = None, **options: Any) -> None:
+        super().__init__(nesting_level=nesting_level)
         self._address, self._options = address, options
         self._executor: Executor | None = None
 
@@ -28,9 +31,10 @@ class BrokerBackend(AutoBatchingMixin, ParallelBackendBase):
         """Return how many batches are to be under way; the broker knows how many workers there are, we do not."""
         return AHEAD if n_jobs is None or n_jobs < 0 else n_jobs
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
-        """Connect, at the beginning of a Parallel."""
+    def configure(self, n_jobs: int = 1, parallel: Any = None, address: str | None = None, **_: Any) -> int:
+        """Connect, at the beginning of a Parallel, which may say where to."""
         self.parallel = parallel
+        self._address = address or self._address
         self._executor = Executor(self._address, **self._options)
         return self.effective_n_jobs(n_jobs)
 

@@ -539,3 +539,25 @@ def test_what_is_given_back_waits_no_longer_for_that():
     core.answered(b"worker", task.attempt_id, 0, 0.0)
     core.release(task.attempt_id, 0.0)
     assert core.give() == [("worker", "task")]
+
+
+def plight(core: Core, key: str) -> tuple[str, str]:
+    """Ask where a task stands, and return that, and why it may wait for ever."""
+    core.settled.clear()
+    core.submit([b"asker"], [], 0.0, Header(key=key, fetch=0.0, id="?"))
+    (answer,) = core.settled
+    return answer.status, answer.reason
+
+
+def test_who_asks_where_a_task_stands_is_told_why_it_may_wait_for_ever():
+    core = Core()
+    core.submit([b"client"], [b"task"], 0.0, Header(key="key", queue="gpu"))
+    assert plight(core, "key") == ("waiting", "no worker asks from the queue gpu")
+    core.join("worker", 0, serving("gpu"))
+    assert plight(core, "key") == ("waiting", "")
+    core.queues.pause("gpu")
+    assert plight(core, "key") == ("waiting", "the queue gpu is paused")
+    core.queues.resume("gpu")
+    core.ask(b"worker", 1)
+    core.take()
+    assert plight(core, "key") == ("running", "")

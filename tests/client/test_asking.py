@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zmqbroker.client.asking import Arrival, ask
-from zmqbroker.client.session import Request
+from zmqbroker.client.request import Request
 from zmqbroker.wire import DONE, Reply
 
 PATIENCE = 20.0  # seconds

@@ -143,15 +143,17 @@ def test_a_program_without_a_broker_comes_to_its_end():
 
 
 @pytest.mark.slow
-def test_a_program_whose_calls_take_long_says_that_it_waits_and_ends_by_ctrl_c(requests: str, tmp_path: Path):
+def test_a_program_whose_calls_take_long_says_that_it_waits_and_ctrl_c_cancels_them(running: Running, tmp_path: Path):
     script = tmp_path / "program.py"
     script.write_text(
         "import sys, time\nfrom zmqbroker import Executor\nExecutor(sys.argv[1], queue='python.x').submit(abs, 1)\n"
     )
-    program = Program(str(script), requests)
+    program = Program(str(script), running.addresses.requests)
     try:
-        program.wait_for("the program is over, but waits for .*, 1 tasks outstanding: Ctrl-C gives these up")
+        program.wait_for("the program is over, but waits for .*, 1 tasks outstanding: Ctrl-C cancels these")
         program.end(2)  # type: ignore[arg-type]
-        program.wait_for("KeyboardInterrupt")
+        program.wait_for("Ctrl-C: cancelling what is left at .*, 1 tasks outstanding$")
+        assert "Traceback" not in program.output
+        running.wait_for("cancelled", 1)
     finally:
         program.clean_up()

@@ -22,7 +22,7 @@ from library_support import NOBODY, Gate, Proxy, echo, run_in_threads, start_bro
 from zmqbroker import Client, TaskFailed, wire
 from zmqbroker.client import driving
 from zmqbroker.client.link import Link
-from zmqbroker.client.session import Request
+from zmqbroker.client.request import Request
 from zmqbroker.transport.destination import Destination
 from zmqbroker.transport.messages import send
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmqbroker.client.mapping import MOST_AT_ONCE, Mapping, Sender, Task, tasks_for
-from zmqbroker.client.session import Request
+from zmqbroker.client.request import Request
 from zmqbroker.wire import DONE, FAILED, Reply, chunks
 
 

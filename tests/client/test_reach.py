@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from conftest import LOOPBACK, Running
 from helpers import PATIENCE, wait_until
-from library_support import NOBODY, echo, run_script, working
+from library_support import NOBODY, Gate, echo, run_script, working
 
 from zmqbroker import Broker, Client, Worker
+from zmqbroker.client import last_wait, lull
 from zmqbroker.transport.connection import CONNECTED
 
 
@@ -128,3 +129,30 @@ def test_whoever_is_short_of_descriptors_gets_an_error_and_lives(what: str):
     ran = run_script(SHORT_OF_DESCRIPTORS, what)
     assert ran.returncode == 0, ran.stderr
     assert "made with" in ran.stdout
+
+
+def test_a_client_whose_tasks_wait_for_nobody_says_so(
+    running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lull, "FIRST_LULL", 0.1)
+    monkeypatch.setattr(last_wait, "LOOK", 0.1)
+    with Client(running.addresses.requests) as client:
+        future = client.submit(b"task", queue="typo")
+        told = f"no replies come from {running.addresses.requests}: no worker asks from the queue typo"
+        wait_until(lambda: told in caplog.messages)
+        assert future.cancel()
+
+
+def test_a_client_whose_task_runs_says_nothing(
+    running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lull, "FIRST_LULL", 0.05)
+    monkeypatch.setattr(last_wait, "LOOK", 0.05)
+    gate = Gate(b"task")
+    with working(running.addresses.ready, gate), Client(running.addresses.requests) as client:
+        future = client.submit(b"task")
+        gate.wait_for(b"task")
+        running.wait_for("joined", 2)  # it was asked twice
+        gate.open(b"task")
+        assert future.result(PATIENCE) == b"TASK"
+    assert "no replies come" not in caplog.text

@@ -6,7 +6,9 @@ import pytest
 
 from zmqbroker import wire
 from zmqbroker.client.futures import CLOSED
-from zmqbroker.client.session import CANCEL, Request, Session
+from zmqbroker.client.lull import STANDS
+from zmqbroker.client.request import CANCEL, Request
+from zmqbroker.client.session import Session
 from zmqbroker.wire import ACCEPTED, CANCELLED, DONE, EXPIRED, PROGRESS, UNAVAILABLE, UNKNOWN, Frames, Reply
 
 
@@ -400,8 +402,57 @@ def test_replies_for_the_same_are_told_together_and_in_order(session: Session, t
     for key in "abc":
         session.submit((other if key == "b" else told).request(key))
     session.take(3, 0.0)
-    together = session.receive(map(done, "cba"), 0.0)
+    together = session.receive([done(key) for key in "cba"], 0.0)
     assert [(tell, [reply.key for reply in replies]) for tell, replies in together] == [
         (told.extend, ["c", "a"]),
         (other.extend, ["b"]),
     ]
+
+
+# When no reply comes for long
+
+
+def asked(session: Session, now: float) -> list[tuple[str, str | None]]:
+    """Have time come, and return the key and the id of what is to be sent then."""
+    session.wonder(now)
+    return [(request.key, request.id) for request in session.take(10, now)]
+
+
+def test_after_a_lull_it_is_asked_where_the_oldest_task_stands_and_ever_more_rarely():
+    session = Session()
+    for key in ("a", "b"):
+        session.submit(Request(key, [b""], "", print))
+    assert asked(session, 0.0) == [("a", None), ("b", None)]
+    assert asked(session, 9.9) == []
+    assert asked(session, 10.0) == [("a", STANDS)]
+    session.receive([Reply("a", "waiting", 0, "no worker asks from the queue x", [], id=STANDS)], 10.1)
+    assert session.plight() == "no worker asks from the queue x"
+    assert session.plight() == ""
+    assert asked(session, 29.9) == []
+    assert asked(session, 30.0) == [("a", STANDS)]
+
+
+def test_a_reply_ends_a_lull_and_a_task_that_runs_is_in_no_plight():
+    session = Session()
+    for key in ("a", "b"):
+        session.submit(Request(key, [b""], "", print))
+    asked(session, 0.0)
+    session.receive([Reply("a", DONE, 1, "", [b""])], 9.0)
+    assert asked(session, 10.0) == []
+    assert asked(session, 20.0) == [("b", STANDS)]
+    session.receive([Reply("b", "running", 1, "", [], id=STANDS)], 20.1)
+    assert session.plight() == ""
+
+
+def test_a_question_nobody_waits_for_keeps_no_session_open():
+    session = Session()
+    session.submit(Request("a", [b""], "", print))
+    asked(session, 0.0)
+    asked(session, 10.0)
+    session.receive([Reply("a", DONE, 1, "", [b""])], 11.0)
+    assert len(session) == 0
+    session.submit(Request("b", [b""], "", print))
+    asked(session, 20.0)
+    asked(session, 30.0)
+    session.give_up("closed", "")
+    assert len(session) == 0

@@ -96,7 +96,12 @@ def test_several_brokers_are_listed_by_status_and_not_changed_by_anything(broker
     drained = Ran("drain")
     assert (drained.out, drained.status) == ("", 2)
     assert drained.err.startswith("zmqbroker drain: several brokers answer, say which one is meant: ipc://")
-    assert Ran("queue", "pause", "gpu", other.broker.control_address).status == 0
+    address = other.broker.control_address
+    assert Ran("queue", "pause", "gpu", address).status == 0
+    assert Ran("queue", "limit", "gpu", "--running", 1, address).status == 0
+    assert Ran("queue", "limit", "gpu", "--running", 1, address, address).err == (
+        f"zmqbroker queue limit: unrecognized arguments: {address} {address} (see zmqbroker queue limit --help)\n"
+    )
 
 
 @pytest.mark.slow  # it waits for as long as a user would

@@ -114,12 +114,6 @@ def test_what_cannot_be_asked_for_is_a_bad_option(submit: Submit, arguments: lis
     assert err.count(b"\n") == 1
 
 
-def test_a_broker_without_a_store_is_told_of_for_each_task(running: Running, submit: Submit):
-    out, err, status = run(submit("--detach", running.addresses.requests), b"one\ntwo\n")
-    assert (out, status) == (b"", 1)
-    assert re.fullmatch(rb"(line \d: .*--store.*\n){2}", err)
-
-
 def test_a_signal_cancels_what_was_not_accepted_and_leaves_what_was(told: ToldBroker, submit: Submit):
     process = submit("--detach", told.address)
     assert process.stdin is not None

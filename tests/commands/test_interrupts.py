@@ -109,6 +109,27 @@ def test_what_is_finished_is_printed_in_order_and_counted(running: Running, subm
     assert err == gap + b"interrupted: 5 tasks done, 0 failed, 1 cancelled\n"
 
 
+@pytest.mark.parametrize("are_whole", [False, True])
+def test_neighbours_that_were_cancelled_are_one_line(running: Running, submit: Submit, tmp_path: Path, are_whole: bool):
+    names = ["1", "2", "3", "4\n", "5"]
+    for name in names:
+        (tmp_path / name).write_text(f"{name[0]}\n")
+    options = ["--whole"] if are_whole else []
+    process = submit(*options, running.addresses.requests, *names, cwd=tmp_path)
+    for body in b"12345":
+        worker = running.worker()
+        attempt_id, (line,) = worker.take()
+        assert line[:1] == bytes([body])
+        if body in b"15":
+            worker.reply(attempt_id, line)
+    running.wait_for("done", 2)
+    process.send_signal(signal.SIGINT)
+    out, err, status = run(process)
+    place = b", line 1" if not are_whole else b""
+    assert (out, status) == (b"1\n5\n", 130)
+    assert err.split(b"\n")[0] == rb"2%s to 4\n%s (3): cancelled" % (place, place)
+
+
 def test_the_counts_are_those_of_the_broker_however_busy_it_is(shouting: Running, submit: Submit):
     process = submit("-t", 1, shouting.addresses.requests, __file__, "-")
     assert process.stdin is not None

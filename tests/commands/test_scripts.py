@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from helpers import PATIENCE, TOP, Program, bound_addresses
 
+pytestmark = pytest.mark.once
+
 ANY_PORT = "tcp://127.0.0.1:*"
 SOME = "tcp://127.0.0.1:1"  # an address that is never used
 

@@ -16,6 +16,8 @@ from work_support import Fifo, Work, end_at_once
 from zmqbroker import Client
 from zmqbroker.transport.control import ControlSocket
 
+pytestmark = pytest.mark.once
+
 pytest_plugins = ["notify_fixtures", "work_fixtures"]
 
 ANY_PORTS = ("tcp://127.0.0.1:*",) * 3

@@ -140,7 +140,7 @@ def test_what_was_retried_and_forgotten_is_so_when_the_broker_was_killed(
     ("arguments", "error"),
     [
         (["retry"], "say which tasks, or --all"),
-        (["forget", "--all", "a"], "say which tasks, or --all"),
+        (["forget", "--all", "a"], "say which tasks, or --all; the address of a control socket goes to --control"),
         (["retry", "--reason", "x", "a"], "--queue and --reason say which of --all are meant"),
         (["list", "--reason", "x"], "--reason and --newest are for --failed only"),
         (

@@ -15,6 +15,8 @@ from helpers import PATIENCE, TOP, wait_until
 from library_support import NOBODY, working
 from submit_support import SUBMIT, Submit, run, shouting, submit
 
+pytestmark = pytest.mark.once
+
 __all__ = ["shouting", "submit"]  # fixtures
 
 FULL = Path("/dev/full")

@@ -22,6 +22,8 @@ from submit_support import SUBMIT, Submit, handle, run, shouting, submit
 
 from zmqbroker import wire
 
+pytestmark = pytest.mark.once
+
 __all__ = ["shouting", "submit"]  # fixtures
 
 
@@ -345,7 +347,9 @@ def test_how_far_a_single_task_has_come_is_shown(tmp_path: Path, has_tqdm: bool)
         ((), "the following arguments are required: REQUESTS"),
         (("nonsense",), "'nonsense' is no address"),
         (("tcp://127.0.0.1:1", "-q", "a", "--wohle"), "unrecognized arguments: --wohle"),
+        (("tcp://127.0.0.1:1", "--key", "a"), "unrecognized arguments: --key"),
         (("tcp://127.0.0.1:1", "no-such-file"), "cannot read no-such-file: No such file"),
+        (("tcp://127.0.0.1:1", "no\nsuch\x1bfile"), r"cannot read no\nsuch\x1bfile: No such file"),
         (("--window", "0", "tcp://127.0.0.1:1"), "--window must be 1 or more"),
         (("-T", "soon", "tcp://127.0.0.1:1"), "'soon' is no number"),
         (("--priority", "x", "tcp://127.0.0.1:1"), "'x' is no whole number"),
@@ -386,3 +390,16 @@ def test_json_lines_are_lines(submit: Submit):
     out, err, status = run(submit("--json-lines", "--whole", "tcp://127.0.0.1:1"))
     assert (out, status) == (b"", 2)
     assert b"--json-lines goes with no --whole: it takes lines" in err
+
+
+@pytest.mark.parametrize("option", ["--detach", "--durable"])
+def test_a_broker_without_a_store_is_told_of_once(running: Running, submit: Submit, tmp_path: Path, option: str):
+    report, again = tmp_path / "report", tmp_path / "again"
+    options = [option, "--report", report, "--failed-to", again]
+    if option == "--durable":
+        options += ["--halt", "now,fail=1"]
+    out, err, status = run(submit(*options, running.addresses.requests), b"a\n" * 3000)
+    why = b"this broker stores no tasks: it was started without --store"
+    assert (out, err, status) == (b"", b"zmqbroker submit: %s\n" % why, 2)
+    assert report.read_bytes() == b""
+    assert set(again.read_bytes().splitlines()) == {b"a"}

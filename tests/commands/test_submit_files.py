@@ -16,6 +16,8 @@ from helpers import PATIENCE, wait_until
 from library_support import Gate, working
 from submit_support import Submit, handle, run, shouting, submit
 
+pytestmark = pytest.mark.once
+
 __all__ = ["shouting", "submit"]  # fixtures
 
 FULL = Path("/dev/full")
@@ -91,8 +93,10 @@ def test_to_resume_leaves_out_what_was_reported(shouting: Running, submit: Submi
     out, err, status = run(
         submit(*options, "--resume", "--failed-to", again, shouting.addresses.requests), b"a\nbad\nc\n"
     )
-    assert (out, err, status) == (b"C\n", b"", 0)
+    earlier = b"1 has failed in an earlier run: --resume-failed does it again\n"
+    assert (out, err, status) == (b"C\n", earlier, 1)
     assert again.read_bytes() == b"bad\n"
+    assert run(submit(*options, "--resume", shouting.addresses.requests), b"a\nbad\nc\n") == (b"", earlier, 1)
     assert Counter(line["line"] for line in report_of(report)) == {1: 1, 2: 1, 3: 1}
     out, err, status = run(submit(*options, "--resume-failed", shouting.addresses.requests), b"a\nbad\nc\n")
     assert (out, err, status) == (b"", b"line 2, task 4: ValueError: bad input\n", 1)
@@ -193,9 +197,37 @@ def test_results_go_to_files_of_a_directory(shouting: Running, submit: Submit, t
     assert (out, err, status) == (b"", b"line 2, task 2: ValueError: bad input\n", 1)
     files = {file.name: file.read_bytes() for file in results.iterdir()}
     assert files == {"1": b"A", "2.err": b"ValueError: bad input\n", "3": b""}
-    run(submit(*command), b"bad\nb\n")
+
+
+def test_results_of_an_earlier_run_are_not_lost(shouting: Running, submit: Submit, tmp_path: Path):
+    results, report = tmp_path / "results", tmp_path / "report"
+    results.mkdir()
+    (results / "other").write_bytes(b"is no harm")
+    command = ["-t", 1, "--results", results, "--report", report, shouting.addresses.requests]
+    assert run(submit(*command), b"a\nbad\n")[2] == 1
+    for others in ([], ["--report", tmp_path / "new"], ["--report", tmp_path / "new", "--resume"]):
+        out, err, status = run(submit("--results", results, *others, shouting.addresses.requests), b"other\n")
+        assert (out, status, err.count(b"\n")) == (b"", 2, 1)
+        assert f"{results} has results already: name another directory, or go on with the --report".encode() in err
+    (results / "2").write_bytes(b"by hand")
+    assert run(submit(*command, "--resume-failed"), b"a\nbad\nc\n")[2] == 1
     files = {file.name: file.read_bytes() for file in results.iterdir()}
-    assert files == {"1.err": b"ValueError: bad input\n", "2": b"B", "3": b""}
+    assert files == {
+        "1": b"A",
+        "2": b"by hand",
+        "2.err": b"ValueError: bad input\n",
+        "3": b"C",
+        "other": b"is no harm",
+    }
+
+
+def test_the_reason_of_an_earlier_run_goes_with_a_result(running: Running, submit: Submit, tmp_path: Path):
+    results = tmp_path / "results"
+    command = ["-t", 1, "--results", results, "--report", tmp_path / "report", "--resume-failed"]
+    for handler in (handle, bytes.upper):
+        with working(running.addresses.ready, handler):
+            run(submit(*command, running.addresses.requests), b"bad\n")
+    assert {file.name: file.read_bytes() for file in results.iterdir()} == {"1": b"BAD"}
 
 
 def test_the_result_of_each_file_goes_to_one_that_is_named_after_it(shouting: Running, submit: Submit, tmp_path: Path):
@@ -292,6 +324,18 @@ def test_the_names_of_files_that_failed_are_ready_too(shouting: Running, submit:
     command = ["-t", 1, "--whole", "--failed-to", "again", shouting.addresses.requests, "a", "b"]
     assert run(submit(*command, cwd=tmp_path))[2] == 1
     assert (tmp_path / "again").read_bytes() == b"b\n"
+
+
+@pytest.mark.once
+def test_names_with_newlines_are_ready_only_with_a_nul_at_their_ends(submit: Submit, tmp_path: Path):
+    (tmp_path / "a\nb").write_bytes(b"a")
+    command = ["--whole", "--failed-to", "again", "tcp://127.0.0.1:1", "a\nb"]
+    _, err, status = run(submit(*command, cwd=tmp_path))
+    assert (status, err.count(b"\n")) == (2, 1)
+    assert rb"a\nb has a newline in its name: --failed-to needs -0 then" in err
+    assert not (tmp_path / "again").exists()
+    assert run(submit("-0", "--give-up", 0.1, *command, cwd=tmp_path))[2] == 124
+    assert (tmp_path / "again").read_bytes() == b"a\nb\0"
 
 
 def test_what_is_interrupted_is_among_the_failed_inputs_and_not_in_the_report(

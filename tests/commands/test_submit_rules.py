@@ -8,8 +8,11 @@ import pytest
 from zmqbroker.client.futures import TaskFailed
 from zmqbroker.commands.halting import Halt, halt
 from zmqbroker.commands.naming import names_from
+from zmqbroker.commands.progress import Pace
+from zmqbroker.commands.refused import LARGE, Refusals, RefusedError
 from zmqbroker.commands.reported import FAILED, SUCCEEDED, UNKNOWN, Reported, checksum, line_of
 from zmqbroker.commands.takers import Item, Outcome
+from zmqbroker.commands.telling import failure, left_behind
 
 pytestmark = pytest.mark.once
 
@@ -140,3 +143,49 @@ def test_what_is_known_of_lines_is_what_was_said_of_them_in_any_order():
         expected[number] = SUCCEEDED if status == "done" else FAILED
     assert {n: known for n in range(1, 600) if (known := reported.find(item(n)))} == expected
     assert reported.succeeded + reported.failed == len(expected)
+
+
+def test_what_is_invalid_about_the_first_task_is_so_about_all():
+    invalid = TaskFailed("no store", "invalid", 0)
+    refused = Refusals().look(invalid, 10)
+    assert isinstance(refused, RefusedError)
+    assert str(refused) == "no store"
+    after_one_that_was_not_sent = Refusals()
+    no_json = ValueError("no JSON")
+    assert after_one_that_was_not_sent.look(no_json, 10) is no_json
+    assert isinstance(after_one_that_was_not_sent.look(invalid, 10), RefusedError)
+
+
+@pytest.mark.parametrize("answer", [None, TaskFailed("no luck", "failed", 3)])
+def test_what_is_invalid_after_others_were_taken_is_so_about_one(answer: TaskFailed | None):
+    refusals, invalid = Refusals(), TaskFailed("too large", "invalid", 0)
+    assert refusals.look(invalid, LARGE) is invalid
+    assert refusals.look(answer, 10) is answer
+    assert refusals.look(invalid, 10) is invalid
+
+
+def test_what_is_said_of_a_task_is_one_line_whatever_its_name():
+    odd = Item(1, "a\nb\x1b[2J.svg", b"")
+    assert failure(Outcome(odd, KeyError("a"), "unknown")) == (
+        r"a\nb\x1b[2J.svg: there is no such task, nor an outcome of one"
+    )
+    assert failure(Outcome(odd, TaskFailed("no\nluck", "failed", 1, 7), "failed")) == (
+        r"a\nb\x1b[2J.svg, task 7: no\nluck"
+    )
+    assert failure(Outcome(item(2), ValueError("no JSON"), "failed")) == "line 2: no JSON"
+
+
+def test_neighbours_that_were_left_are_one_line():
+    assert left_behind([item(5)], "cancelled") == "line 5: cancelled"
+    assert left_behind([item(number) for number in (5, 6, 7)], "not fetched") == "line 5 to line 7 (3): not fetched"
+
+
+def test_the_pace_is_that_of_the_last_half_minute():
+    pace = Pace(now=0.0)
+    assert [pace.rate(10 * second, now=second) for second in (1, 2, 30)] == [10, 10, 10]
+    assert [pace.rate(300 + second - 30, now=second) for second in (60, 90)] == [1, 1]
+    assert pace.rate(361, now=1090) == pytest.approx(1 / 1000)  # it had stopped
+
+
+def test_the_pace_of_the_first_moment_is_a_number():
+    assert Pace(now=5.0).rate(0, now=5.0) == 0

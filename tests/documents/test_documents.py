@@ -186,8 +186,9 @@ def test_the_functions_of_the_guide_are_called(
     assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)
 
 
-def test_the_shell_of_the_guide_prints_what_is_shown(counting):
-    part = section(GUIDE, "From the shell")
+@pytest.mark.parametrize("heading", ["From the shell", "Many short lines"])
+def test_the_shell_of_the_guide_prints_what_is_shown(counting, heading):
+    part = section(GUIDE, heading)
     (lines,) = on_other_addresses([part.block("sh")], counting)
     ran = subprocess.run(["sh", "-c", lines], **CAPTURED)
     assert (ran.stdout, ran.stderr, ran.returncode) == (part.block("text"), "", 0)

@@ -24,6 +24,8 @@ with parallel_config("zmqbroker", address=sys.argv[1]):
     print(sum(Parallel(return_as="generator")(delayed(lambda number: -number)(number) for number in range(100))))
     with Parallel() as parallel:
         print([parallel(delayed(abs)(-number) for number in range(3)) for _ in range(2)])
+print(Parallel(n_jobs=2, backend="zmqbroker", address=sys.argv[1])(delayed(abs)(-number) for number in range(3)))
+with parallel_config("zmqbroker", address=sys.argv[1]):
     Parallel()(delayed(divmod)(1, number) for number in range(3))
 """
 
@@ -49,5 +51,5 @@ def test_joblib_gets_results_in_order_and_raises_what_a_call_has_raised(at_work:
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, address], capture_output=True, text=True, timeout=2 * PATIENCE, check=False
     )
-    assert ran.stdout.splitlines() == ["332833500", "-4950", "[[0, 1, 2], [0, 1, 2]]"]
+    assert ran.stdout.splitlines() == ["332833500", "-4950", "[[0, 1, 2], [0, 1, 2]]", "[0, 1, 2]"]
     assert re.search(r"^ZeroDivisionError: ", ran.stderr, re.MULTILINE), ran.stderr

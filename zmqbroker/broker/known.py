@@ -6,7 +6,7 @@ from zmqbroker.broker.kept import KeptReply
 from zmqbroker.broker.store.gate import DAMAGED
 from zmqbroker.broker.store.journal import STORE_FAILED, Found
 from zmqbroker.broker.store.rows import SETTLED, DamagedTask
-from zmqbroker.broker.task import Fetch, Name, Task, Waiter
+from zmqbroker.broker.task import WAITING, Fetch, Name, Task, Waiter
 from zmqbroker.broker.tasks import Tasks
 from zmqbroker.wire import (
     ACCEPTED,
@@ -140,7 +140,8 @@ class Known(Tasks):
         self._tell_state(task, fetch.waiter)
 
     def _tell_state(self, task: Task, waiter: Waiter) -> None:
-        answer = self._make_answer(waiter.envelope, waiter.header, task.status)
+        reason = task.queue.plight if task.status is WAITING else ""
+        answer = self._make_answer(waiter.envelope, waiter.header, task.status, reason)
         answer.attempts, answer.number = task.attempts, task.number
         self._send(answer, task.is_durable)
 

@@ -173,6 +173,13 @@ class Queue:
         return False
 
     @property
+    def plight(self) -> str:
+        """Return why what waits here may do so for ever; nothing if it need not."""
+        if self.is_paused:
+            return f"the queue {self.name} is paused"
+        return "" if self.has_workers else f"no worker asks from the queue {self.name}"
+
+    @property
     def is_forgettable(self) -> bool:
         """Tell whether there is nothing to know of it."""
         has_settings = self.is_paused or self.limit is not None or self.limit_waiting is not None

@@ -9,7 +9,7 @@ from time import monotonic
 
 from zmqbroker.client.futures import CLOSED, UNREACHABLE, failure_of
 from zmqbroker.client.link import Link
-from zmqbroker.client.session import Request
+from zmqbroker.client.request import Request
 from zmqbroker.wire import CANCELLED, INVALID, UNKNOWN, UNSETTLED, Reply
 
 

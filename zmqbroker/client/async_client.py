@@ -25,8 +25,8 @@ from zmqbroker.client.futures import OnProgress, check_hook, result_of
 from zmqbroker.client.link import Link
 from zmqbroker.client.mapping import Sender
 from zmqbroker.client.options import Options, TaskOptions, positive, until
+from zmqbroker.client.request import Request
 from zmqbroker.client.requests import Requests
-from zmqbroker.client.session import Request
 from zmqbroker.transport.destination import destination
 from zmqbroker.transport.identity import FilePath
 from zmqbroker.transport.keep_alive import KeepAlive

@@ -12,7 +12,7 @@ from zmqbroker.client.bodies import Read
 from zmqbroker.client.bridge import Bridge
 from zmqbroker.client.futures import CLOSED, OnProgress, hear, log, name_of, note, outcome_of
 from zmqbroker.client.link import Link
-from zmqbroker.client.session import Request
+from zmqbroker.client.request import Request
 from zmqbroker.transport.limited_log import log_safely
 from zmqbroker.wire import Reply
 

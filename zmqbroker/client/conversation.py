@@ -120,8 +120,12 @@ class Conversation:
                 poller.modify(connection.socket, wanted)
                 watched = wanted
             readable = dict(poller.poll(wait_ms))
-            if not readable and self._is_program_over(monotonic()):
-                return False
+            if not readable:
+                now = monotonic()
+                if self._is_program_over(now):
+                    return False
+                with shared.lock:
+                    shared.session.wonder(now)
             if not self._take_socket():
                 return True
             if shared.alarm.fileno() in readable:

@@ -14,7 +14,7 @@ from time import monotonic
 
 import zmq
 
-from zmqbroker.client.session import Request
+from zmqbroker.client.request import Request
 from zmqbroker.client.shared import Shared
 from zmqbroker.transport import threads
 from zmqbroker.transport.alarm import Alarm

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Protocol
 
 from zmqbroker import wire
 from zmqbroker.client.bodies import Read, as_bytes, value_of
-from zmqbroker.client.session import Settle
+from zmqbroker.client.request import Settle
 from zmqbroker.transport.limited_log import log_safely, printable, task_name
 from zmqbroker.wire import ACCEPTED, DONE, FAILED, UNKNOWN, UNSETTLED, Reply
 

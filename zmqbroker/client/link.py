@@ -28,7 +28,7 @@ import zmq
 from zmqbroker.client import conversation
 from zmqbroker.client.conversation import Conversation
 from zmqbroker.client.driving import Driving
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.request import Request, Settle
 from zmqbroker.client.shared import Shared, tell
 from zmqbroker.transport import descriptors, threads
 from zmqbroker.transport.addresses import refuse_inproc
@@ -80,7 +80,7 @@ class Link:
             self._release()
             raise
         self._at_end: list[Callable[[], object]] = []
-        self._has_ended = False
+        self._over = threading.Event()  # the background thread is done; a join that was interrupted believes that of it
         self._finalizer: weakref.finalize[[], Any] | None = None
         self._thread = threading.Thread(target=self._run, name="zmqbroker client", daemon=True)
         self._thread.start()
@@ -174,11 +174,11 @@ class Link:
             return
         with shared.lock:
             shared.closed = True
-            has_ended = self._has_ended
-            if not has_ended:
+            is_over = self._over.is_set()
+            if not is_over:
                 self._at_end.append(then)
         shared.alarm.ring()
-        if has_ended:
+        if is_over:
             then()
 
     def close_when_idle(self) -> bool:
@@ -203,7 +203,7 @@ class Link:
         """
         weakref.finalize(owner, self.close_when_idle).atexit = False
         self._shared.outlives_main = True
-        atexit.register(self.finish)
+        atexit.register(self._finish_at_end)
 
     def finish(self) -> None:
         """Have it closed as soon as every task has its reply, and wait for that; not in a process forked since.
@@ -213,10 +213,22 @@ class Link:
         if not self.close_when_idle():
             return
         self.check_can_wait()
-        self._thread.join(FIRST_WAIT)
-        if self._thread.is_alive() and threads.has_main_ended():
-            log_safely(log.warning, "the program is over, but waits for %s: Ctrl-C gives these up", self)
+        if not self._over.wait(FIRST_WAIT) and threads.has_main_ended():
+            log_safely(log.warning, "the program is over, but waits for %s: Ctrl-C cancels these", self)
+        self._over.wait()
         self._thread.join()
+
+    def _finish_at_end(self) -> None:
+        """Wait, at the end of the program, until every task has its reply; Ctrl-C cancels those that have none."""
+        try:
+            self.finish()
+        except KeyboardInterrupt:
+            names = self._shared.session.names()
+            log_safely(log.warning, "Ctrl-C: cancelling what is left at %s", self)
+            for name in names:
+                self.cancel(name)
+            self.close_soon(lambda: None)
+            self._over.wait(2 * conversation.LAST_CANCELS)
 
     def check_can_wait(self) -> None:
         """Raise RuntimeError where no reply can come.
@@ -248,11 +260,11 @@ class Link:
         finally:
             self._release()
             with self._shared.lock:
-                self._has_ended = True
+                self._over.set()
                 at_end, self._at_end = self._at_end, []
             for then in at_end:
                 then()
-            atexit.unregister(self.finish)
+            atexit.unregister(self._finish_at_end)
 
     def _release(self) -> None:
         self._shared.alarm.close()

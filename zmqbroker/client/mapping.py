@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from zmqbroker.client.bodies import Read, prepare, prepare_json, value_of
 from zmqbroker.client.futures import failure_of, outcome_of
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.request import Request, Settle
 from zmqbroker.wire import Frames, Reply, chunks
 from zmqbroker.wire.chunks import Failure
 

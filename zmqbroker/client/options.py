@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, TypedDict
 
 from zmqbroker import wire
-from zmqbroker.client.session import DETACH, DURABLE, Request, Settle
+from zmqbroker.client.request import DETACH, DURABLE, Request, Settle
 from zmqbroker.wire import Frames
 
 FROM_SUBMISSION = ("delay", "expires")  # fields that count from there, however often and late a task is sent

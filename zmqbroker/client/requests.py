@@ -6,7 +6,7 @@ from typing import Any
 
 from zmqbroker import wire
 from zmqbroker.client.options import Options, plain
-from zmqbroker.client.session import Request, Settle
+from zmqbroker.client.request import Request, Settle
 from zmqbroker.wire import Frames
 
 

@@ -19,97 +19,21 @@ collector ends, may come in between any two steps, though, and submit or cancel 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
 from zmqbroker import wire
-from zmqbroker.wire import (
-    ACCEPTED,
-    CANCELLED,
-    DONE,
-    EXPIRED,
-    FAILED,
-    LONGEST_SPAN,
-    PROGRESS,
-    UNAVAILABLE,
-    UNKNOWN,
-    UNSETTLED,
-    Frames,
-    Reply,
-)
+from zmqbroker.client.lull import STANDS, Lull
+from zmqbroker.client.request import CANCEL, Request, Settle, expired_reply
+from zmqbroker.wire import ACCEPTED, CANCELLED, DONE, PROGRESS, UNAVAILABLE, UNSETTLED, Reply
 
 FIRST_PAUSE = 1.0  # seconds before what was refused is sent again by the same connection; doubled each time
 LONGEST_PAUSE = 10.0  # seconds
 MANY_CUTS = 3  # connections in a row that ended without a reply; from here on that is worth saying
 FIRST_SILENCE = 10.0  # seconds between saying so and saying so again; doubled each time
 LONGEST_SILENCE = 600.0  # seconds
-DURABLE, DETACH = "durable", "detach"  # fields of what the broker stores
-STORED = (*UNSETTLED, DONE, FAILED, CANCELLED, EXPIRED)  # what a broker says of that
-CANCEL = wire.more_fields({"cancel": True})  # of a cancel that takes the place of its task; that is told by identity
-
-Settle = Callable[[list[Reply]], None]  # takes all that came for it at once: one of a `map` has many
-
-
-class Request:
-    """A task that has no answer yet, a cancel that has taken its place, or a question about a task."""
-
-    __slots__ = ("body", "fields", "id", "instants", "key", "name", "on_progress", "pause", "sent", "settle", "stored")
-
-    def __init__(
-        self,
-        key: str,
-        body: Frames,
-        fields: str,
-        settle: Settle | None,
-        instants: dict[str, float] | None = None,
-        on_progress: Settle | None = None,
-        id: str | None = None,
-        stored: str = "",
-    ) -> None:
-        self.key = key  # of the task that it is, or is about
-        self.id = id  # None: no other request has its key
-        self.name = id or key
-        self.body = body
-        self.fields = fields  # of its header, but for key, id and what counts from now on: see `wire.more_fields`
-        self.settle = settle  # whom to tell; None: nobody
-        self.instants = instants  # of those fields of its header that are seconds from when it is sent; None: no such
-        self.on_progress = on_progress  # whom to tell how far it has come; None: nobody
-        self.stored = stored  # DURABLE or DETACH; empty: the broker does not store it
-        self.pause = 0.0  # seconds since it was refused last; 0: it was not
-        self.sent = 0  # how often; 0: the broker cannot know it
-
-    @property
-    def is_cancel(self) -> bool:
-        """Tell whether it has taken the place of a task that it cancels."""
-        return self.fields is CANCEL
-
-    @property
-    def expires_at(self) -> float:
-        """The instant at which its result is not wanted any more; inf: it always is."""
-        return inf if self.instants is None else self.instants.get("expires", inf)
-
-    def has_expired(self, now: float) -> bool:
-        """Tell whether no result can come in time any more."""
-        if self.instants is None or "expires" not in self.instants:
-            return False
-        return self.expires_at - now <= max(self.instants.get("delay", now) - now, 0.0)
-
-    def ask_instead(self) -> None:
-        """Become a question: the broker may have stored this, and tells others another outcome than `expired`."""
-        self.body, self.instants = [wire.EMPTY], None
-        self.fields = wire.more_fields({"fetch": LONGEST_SPAN if self.stored == DURABLE else 0.0})
-        if self.settle is not None:
-            self.settle = partial(_settle_stored, self.settle, self.stored)
-
-    def message(self, now: float) -> Frames:
-        """Build what is sent now: with what is left of a delay, and of the time in which its outcome is wanted."""
-        if self.instants is None:
-            return wire.request_message(self.body, self.key, self.fields, self.id)
-        left = {name: min(max(instant - now, 0.0), LONGEST_SPAN) for name, instant in self.instants.items()}
-        return wire.request_message(self.body, self.key, self.fields + wire.more_fields(left), self.id)
 
 
 class Session:
@@ -124,6 +48,8 @@ class Session:
         self._refusal = ""  # why the last one was refused, if that has not been said
         self._silent_until = 0.0
         self._silence = FIRST_SILENCE
+        self._lull = Lull()
+        self._plight = ""  # why the oldest task may wait for ever, if that has not been said
         self._cuts = 0  # connections in a row that ended without a reply
         self._say_cuts = MANY_CUTS  # when it is worth saying
 
@@ -138,6 +64,10 @@ class Session:
     def only_waits_for(self, name: str) -> bool:
         """Tell whether the reply to this one is all that is left to do."""
         return name in self._unanswered and not self._outbox and not self._refused
+
+    def names(self) -> list[str]:
+        """Return the names of all requests without an answer."""
+        return list(self._unanswered)
 
     def submit(self, request: Request) -> None:
         """Take in a request that is to be sent."""
@@ -199,7 +129,7 @@ class Session:
         del self._unanswered[request.name]
         if request.settle is not None:
             again = " again" if request.sent or request.pause else ""
-            self.expired.append((request.settle, [_expired(request.key, request.id, again)]))
+            self.expired.append((request.settle, [expired_reply(request.key, request.id, again)]))
 
     def put_back(self, requests: list[Request]) -> None:
         """Undo a part of `take`: these could not be sent."""
@@ -220,11 +150,17 @@ class Session:
                 told[settle] = [reply]
         if replies:
             self._cuts, self._say_cuts = 0, MANY_CUTS
+            if len(replies) > 1 or replies[0].id != STANDS:
+                self._lull.end()
+            if len(self._unanswered) == 1:
+                self._unanswered.pop(STANDS, None)  # there is nothing left that it could be about
         return list(told.items())
 
     def _take_in(self, reply: Reply, now: float) -> Settle | None:
         """Return whom to tell of a reply; None: nobody."""
         name = reply.id or reply.key or ""
+        if name == STANDS:
+            self._plight = reply.reason if reply.status in UNSETTLED else ""
         if reply.status != DONE and (request := self._unanswered.get(name)) is not None:
             if reply.status == PROGRESS:
                 return request.on_progress
@@ -252,6 +188,18 @@ class Session:
         self._silence = min(2 * self._silence, LONGEST_SILENCE)
         return refusal
 
+    def wonder(self, now: float) -> None:
+        """Ask where the oldest task stands if no reply has come for long; to be called now and then."""
+        if not self._unanswered:
+            self._lull.end()
+        elif (question := self._lull.question(self._unanswered.values(), now)) is not None:
+            self.submit(question)
+
+    def plight(self) -> str:
+        """Return, once, why the oldest task may wait for ever; nothing if it may not."""
+        plight, self._plight = self._plight, ""
+        return plight
+
     def cuts_to_tell(self) -> int:
         """Return how many connections in a row ended without a reply, if that is to be said now; else 0."""
         if self._cuts < self._say_cuts:
@@ -272,6 +220,8 @@ class Session:
         given_up: list[tuple[Settle, list[Reply]]] = []
         for request in list(self._unanswered.values()):
             if request.settle is None:
+                if not request.is_cancel:
+                    self._unanswered.pop(request.name, None)
                 continue
             given_up.append((request.settle, [Reply(request.key, status, 0, reason, [], id=request.id)]))
             request.settle = None
@@ -282,19 +232,3 @@ class Session:
     def forget_cancels(self) -> None:
         """Forget what is left when every task was given up."""
         self._unanswered.clear()
-
-
-def _settle_stored(settle: Settle, stored: str, replies: list[Reply]) -> None:
-    """Tell somebody the outcome that the broker has stored; or that there is one, if that is what was wanted."""
-    told = []
-    for reply in replies:
-        if reply.status == UNKNOWN:
-            reply = _expired(reply.key, reply.id, " again")
-        elif stored == DETACH and reply.status in STORED:
-            reply = reply._replace(status=ACCEPTED, body=[])
-        told.append(reply)
-    settle(told)
-
-
-def _expired(key: str | None, id: str | None, again: str) -> Reply:
-    return Reply(key, EXPIRED, 0, f"no result came in time: it could not be sent{again} before", [], id=id)

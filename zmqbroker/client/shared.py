@@ -12,7 +12,8 @@ from time import monotonic
 from zmqbroker import wire
 from zmqbroker.client.futures import UNREACHABLE, name_of
 from zmqbroker.client.last_wait import LastWait
-from zmqbroker.client.session import Request, Session, Settle
+from zmqbroker.client.request import Request, Settle
+from zmqbroker.client.session import Session
 from zmqbroker.transport.alarm import Alarm
 from zmqbroker.transport.connection import Connection
 from zmqbroker.transport.limited_log import log_safely
@@ -58,10 +59,12 @@ class Shared:
             now = monotonic()
             self.last_wait.replied()
             settled = self.session.receive(replies, now)
-            refusal = self.session.complaint(now)
+            refusal, plight = self.session.complaint(now), self.session.plight()
         if refusal:
             text = "the broker at %s takes no tasks now, they are sent again later: %s"
             log_safely(log.warning, text, self.address, refusal)
+        if plight:
+            log_safely(log.warning, "no replies come from %s: %s", self.address, plight)
         tell(settled)
 
     # With the lock held

@@ -16,6 +16,7 @@ from zmqbroker.commands.options import USAGE_ERROR
 from zmqbroker.commands.progress import Progress
 from zmqbroker.commands.submission import Submission
 from zmqbroker.transport import signals
+from zmqbroker.transport.limited_log import printable
 from zmqbroker.wire import CANCELLED, DONE, FAILED
 
 Event = int | Exception | Halt | None  # a signal, an error, too many failures, or that all is taken
@@ -70,7 +71,7 @@ def _finish(
         submission.close()
     except streams.OutputError as error:
         if str(error) != str(ended_by):  # else it was said
-            streams.complain(f"{program}: {error}", LAST_WORDS)
+            streams.complain(f"{program}: {printable(str(error))}", LAST_WORDS)
         return USAGE_ERROR
     return status
 
@@ -109,7 +110,7 @@ def _tell(program: str, submission: Submission, ended_by: Event | GivenUp) -> in
     if isinstance(ended_by, GivenUp):
         streams.complain(f"given up after {ended_by.seconds:g} s: {text}", LAST_WORDS)
         return GIVEN_UP
-    streams.complain(f"{program}: {describe(ended_by)}", LAST_WORDS)
+    streams.complain(f"{program}: {printable(describe(ended_by))}", LAST_WORDS)
     return USAGE_ERROR
 
 

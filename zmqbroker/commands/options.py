@@ -10,20 +10,25 @@ from typing import Any, NoReturn
 
 from zmqbroker import __version__
 from zmqbroker.commands import streams
+from zmqbroker.transport.limited_log import printable
 from zmqbroker.wire import LARGEST_FACTOR, QUEUE_NAME, is_queue, queue_list
 
 USAGE_ERROR = 2  # exit status
-LISTED = ("files", "keys", "controls")  # arguments of which there may be any number, at the end
+LATE = ("files", "keys", "tasks", "control", "controls")  # arguments that may stand at the end, after options
 ANY_PORT = re.compile(r"tcp://.*:[*0]|ipc://\*")  # an address that is another one each time
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose help is not lost.
 
-    It can be told what it takes when it is used for the first time.
+    It can be told what it takes when it is used for the first time. Options are not to be abbreviated: one that does
+    not exist would be taken for another one.
     """
 
     fill: Callable[[], None] | None = None  # what tells it; None: it knows
+
+    def __init__(self, **known: Any) -> None:
+        super().__init__(**known, allow_abbrev=False)
 
     def know(self) -> None:
         """Have it told what it takes, unless it knows."""
@@ -38,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, and exit with status 2."""
-        streams.complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        streams.complain(f"{self.prog}: {printable(message)} (see {self.prog} --help)")
         sys.exit(USAGE_ERROR)
 
     def print_help(self, file: Any = None) -> None:
@@ -46,13 +51,19 @@ class Parser(argparse.ArgumentParser):
         streams.print_out(self.format_help())
 
     def take_rest(self, options: argparse.Namespace, rest: Sequence[str]) -> None:
-        """Take as files or keys what stands after an option that came after an address; exit at anything else."""
-        for name in LISTED:
-            if name not in options:
+        """Take what stands after an option that came after an address, as files, say; exit at anything else."""
+        for action in self._actions:
+            if action.option_strings or action.dest not in LATE:
                 continue
             end = rest.index("--") if "--" in rest else len(rest)  # whatever follows is no option
             listed = [*filter(_is_listed, rest[:end]), *rest[end + 1 :]]
-            setattr(options, name, [*getattr(options, name), *listed])
+            before = getattr(options, action.dest)
+            if action.nargs == "*":
+                setattr(options, action.dest, [*before, *listed])
+            elif before is None and len(listed) == 1:
+                setattr(options, action.dest, listed[0])
+            else:
+                continue
             rest = [argument for argument in rest[:end] if not _is_listed(argument)]
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import deque
 from time import monotonic
 from typing import Any
 
@@ -15,6 +16,22 @@ except ImportError:
 INTERVAL = 0.2  # seconds between two pictures
 LONGEST_TEXT = 60  # characters of what a worker says of how far it has come
 CLEAR_LINE = "\r\x1b[K"
+RECENT = 30.0  # seconds that tell how fast it goes
+
+
+class Pace:
+    """How fast tasks come to an end: recently, or since the start if that is no longer ago. Pure."""
+
+    def __init__(self, now: float) -> None:
+        self._seen = deque([(now, 0)])  # when how many had; the first is the last one that is not recent
+
+    def rate(self, count: int, now: float) -> float:
+        """Note that so many have come to an end by now; return how many did each second."""
+        self._seen.append((now, count))
+        while self._seen[1][0] <= now - RECENT:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (count - before) / max(now - since, 1e-9)
 
 
 class Progress:
@@ -24,7 +41,7 @@ class Progress:
         """Prepare; `total` is the number of tasks, None where that is not known."""
         self.is_shown = shown
         self._total = total
-        self._started = monotonic()
+        self._pace = Pace(monotonic())
         self._next = 0.0
         self._is_drawn = False
         self._bar: Any = None
@@ -68,7 +85,7 @@ class Progress:
             self._bar.n = done + failed
             self._bar.refresh()
             return
-        rate = (done + failed) / max(now - self._started, 1e-9)
+        rate = self._pace.rate(done + failed, now)
         text = f"{done:,} done, {failed:,} failed, {rate:,.0f}/s"
         if self._total is not None and rate:
             text += f", {(self._total - done - failed) / rate:,.0f} s left"

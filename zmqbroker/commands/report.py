@@ -96,6 +96,7 @@ class Resuming:
         tell_failed: Callable[[Item], object] | None,
     ) -> None:
         """Take all inputs but those that were reported; `again`: also those that had failed, else tell of these."""
+        self.left_out = 0  # that had failed
         self._inputs = inputs
         self._reported = reported
         self._again = again
@@ -108,8 +109,10 @@ class Resuming:
             known = self._reported.find(item)
             if known == UNKNOWN or (known == FAILED and self._again):
                 yield item
-            elif known != SUCCEEDED and self._tell_failed is not None:
-                self._tell_failed(item)
+            elif known != SUCCEEDED:
+                self.left_out += 1
+                if self._tell_failed is not None:
+                    self._tell_failed(item)
 
     def total(self) -> int | None:
         """Return how many there are; None if that cannot be told before all is read."""

@@ -1,6 +1,7 @@
 """Results as files of their own: each is there whole, or not at all."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from zmqbroker.commands.takers import LEFT, Item, Outcome
 from zmqbroker.wire.chunks import Body
 
 REASON = ".err"  # what ends the name of a file that says why there is no result
+OURS = re.compile(r"[1-9][0-9]*(\.err)?")  # what files in a directory of results are called
 
 
 class ResultFiles:
@@ -30,10 +32,10 @@ class ResultFiles:
         name = self._name_of(outcome.item)
         if not outcome.has_failed:
             self._write(name, bytes_of(outcome.result))
+            if self._with_reasons:
+                _remove(name + REASON)  # of an earlier run
         elif self._with_reasons:
             self._write(name + REASON, f"{outcome.result}\n".encode("utf-8", "backslashreplace"))
-        if self._with_reasons:
-            _remove(name if outcome.has_failed else name + REASON)  # of an earlier run
 
     def flush(self) -> None:
         """Nothing waits."""
@@ -46,10 +48,18 @@ class ResultFiles:
         self.written += len(data)
 
 
-def in_directory(directory: str) -> ResultFiles:
-    """Have the results in files of a directory, each with its number for a name; raises OutputError."""
+def in_directory(directory: str, goes_on: bool) -> ResultFiles:
+    """Have the results in files of a directory, each with its number for a name.
+
+    `goes_on`: there may be some already. Raises ValueError where there are but may not be, and OutputError.
+    """
     with _complaining(directory):
         os.makedirs(directory, exist_ok=True)
+        if not goes_on and any(OURS.fullmatch(name) for name in os.listdir(directory)):
+            raise ValueError(
+                f"{directory} has results already: name another directory, or go on with the --report of these by "
+                "--resume or --resume-failed"
+            )
     return ResultFiles(lambda item: os.path.join(directory, str(item.number)), with_reasons=True)
 
 

@@ -101,7 +101,9 @@ def _cells(task: dict[str, Any]) -> list[str]:
 
 
 def _change(options: argparse.Namespace, parser: argparse.ArgumentParser, change: Change) -> int:
-    if bool(options.tasks) == options.all:
+    if options.tasks and options.all:
+        parser.error("say which tasks, or --all; the address of a control socket goes to --control")
+    if not options.tasks and not options.all:
         parser.error("say which tasks, or --all")
     if (options.queue is not None or options.reason is not None) and not options.all:
         parser.error("--queue and --reason say which of --all are meant")

@@ -17,17 +17,20 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from zmqbroker.client.client import Client
-from zmqbroker.client.futures import OnProgress, TaskFailed, TaskFuture
+from zmqbroker.client.futures import OnProgress, TaskFuture
 from zmqbroker.commands import streams
 from zmqbroker.commands.halting import Halt
 from zmqbroker.commands.progress import Progress
+from zmqbroker.commands.refused import Refusals, RefusedError
 from zmqbroker.commands.takers import LEFT, Item, Outcome, Takers
+from zmqbroker.commands.telling import failure, left_behind
 from zmqbroker.wire import CANCELLED, DONE, EXPIRED, FAILED
 from zmqbroker.wire.chunks import Body
 
 ALL, COMING = 0, -1  # what is told in the place of the number of a task: how many there are; how far the first is
 LAST_ANSWERS = 1.0  # seconds for the broker to say what became of the tasks that are to be cancelled
 RUNNING = "running"
+HOLDS_FOR_ALL = ConnectionError, RefusedError  # why there is no result: there will be none of the others either
 
 Send = Callable[[Item, OnProgress | None], TaskFuture]  # sends a task, or asks for what became of one
 Tell = Callable[[Exception | Halt | None], object]
@@ -72,6 +75,7 @@ class How(NamedTuple):
     halt: Halt | None = None  # when there are too many failures; None: never
     look: Callable[[TaskFuture], TaskFuture] | None = None  # asks how a task stands; None: that is not wanted
     keeps_bodies: bool = False  # takers want them
+    refusals: Refusals | None = None  # tells that none is taken; None: each asks for something of its own
 
 
 class Pending(NamedTuple):
@@ -80,6 +84,7 @@ class Pending(NamedTuple):
     item: Item
     future: TaskFuture
     since: float  # when it was submitted
+    size: int  # of its body, in bytes
 
 
 class Submission:
@@ -98,7 +103,7 @@ class Submission:
         self._room = threading.Semaphore(how.window)
         self._outcomes: SimpleQueue[tuple[int, Any]] = SimpleQueue()  # by the number of the task, or ALL or COMING
         self._pending: dict[int, Pending] = {}
-        self._gaps: list[int] = []  # tasks that were left, before others that are taken
+        self._gaps: list[int] = []  # neighbours that were left, before others that are taken
         self._submitting = threading.Lock()  # for what follows, and for submitting
         self._is_stopped = False
         self._submitted = 0
@@ -171,7 +176,7 @@ class Submission:
                     on_progress = self._hear if number == 1 and self._progress.is_shown else None
                     future = self._send(item, on_progress)
                     kept = item if self._how.keeps_bodies else item._replace(body=None)
-                    self._pending[number] = task = Pending(kept, future, monotonic())
+                    self._pending[number] = task = Pending(kept, future, monotonic(), len(item.body))
                     self._submitted = number
                 future.add_done_callback(partial(self._settle, number, task))
         except Exception as error:
@@ -186,6 +191,8 @@ class Submission:
     def _settle(self, number: int, task: Pending, future: "Future[Any]") -> None:
         """Count a task that is done, failed or left, and have it taken; in any thread."""
         error = CancelledError() if future.cancelled() else future.exception()
+        if self._how.refusals is not None:
+            error = self._how.refusals.look(error, task.size)
         has_failed = isinstance(error, ValueError) or getattr(error, "status", CANCELLED) in (FAILED, EXPIRED)
         is_left = self._is_stopped and error is not None and not has_failed
         outcome = self._outcome(task, error, LEFT if is_left else None)
@@ -200,7 +207,7 @@ class Submission:
 
     def _outcome(self, task: Pending, error: BaseException | None, status: str | None) -> Outcome:
         """Return what became of a task; `status` None: as its future says."""
-        item, future, since = task
+        item, future, since, _ = task
         result: Any = error
         if error is None:
             result = future.result() if self._how.text is None else self._how.text(future.result())
@@ -212,7 +219,7 @@ class Submission:
     def _is_too_much(self, error: BaseException | None) -> bool:
         """Tell, once, that there are too many failures."""
         halt = self._how.halt
-        if halt is None or self._has_halted or self._is_stopped or isinstance(error, ConnectionError):
+        if halt is None or self._has_halted or self._is_stopped or isinstance(error, HOLDS_FOR_ALL):
             return False
         failed = self.counts[FAILED]
         self._has_halted = error is not None and halt.is_due(failed, failed + self.counts[DONE])
@@ -230,7 +237,7 @@ class Submission:
         self._tell(ended_by)
 
     def _take_outcomes(self) -> None:
-        """Take until all is taken; raises ConnectionError when the client has given up."""
+        """Take until all is taken; raises ConnectionError when the client has given up, and RefusedError."""
         early: dict[int, Outcome] = {}
         passed, total = 0, None
         while passed != total:
@@ -238,7 +245,7 @@ class Submission:
             if number == ALL:
                 total = outcome
                 continue
-            if outcome.status != LEFT and isinstance(outcome.result, ConnectionError):  # and so it is with the others
+            if outcome.status != LEFT and isinstance(outcome.result, HOLDS_FOR_ALL):
                 raise outcome.result
             early[number] = outcome
             self._progress.show(self.counts[DONE], self.counts[FAILED])
@@ -265,12 +272,13 @@ class Submission:
             if self._how.ordered:
                 self._gaps.append(number)
             return
+        if self._gaps:
+            self.complain(left_behind([self._pending[gap].item for gap in self._gaps], self.words.left))
         for gap in self._gaps:
-            self.complain(f"{self._pending[gap].item.place}: {self.words.left}")
             self._takers.take(self._outcome(self._pending[gap], CancelledError(), LEFT))
         self._gaps.clear()
         if outcome.has_failed:
-            self.complain(_failure(outcome))
+            self.complain(failure(outcome))
         else:
             self._progress.clear(streams.STDOUT)
         self._takers.take(outcome)
@@ -282,14 +290,3 @@ def _withdraw_unless_running(task: TaskFuture, asked: TaskFuture, _: "Future[Any
     """Cancel a task if it does not run, as somebody has asked."""
     if asked.status != RUNNING:
         task.withdraw()
-
-
-def _failure(outcome: Outcome) -> str:
-    """Say why a task has no result, and which one it is in the broker's log."""
-    place, error = outcome.item.place, outcome.result
-    if isinstance(error, KeyError):
-        return f"{place}: there is no such task, nor an outcome of one"
-    if not isinstance(error, TaskFailed):
-        return f"{place}: {error}"
-    which = "" if error.number is None else f", task {error.number}"
-    return f"{place}{which}: {error.reason}"

@@ -14,6 +14,7 @@ from zmqbroker.commands.failed_inputs import FailedInputs
 from zmqbroker.commands.lines import NEWLINE, NULL, Input
 from zmqbroker.commands.output import Output
 from zmqbroker.commands.progress import Progress
+from zmqbroker.commands.refused import Refusals
 from zmqbroker.commands.report import Report, Resuming
 from zmqbroker.commands.reported import Reported
 from zmqbroker.commands.submission import How, Send, Source, Submission, Words, connect
@@ -75,10 +76,21 @@ def submit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         halt=options.halt,
         look=lambda future: client.outcome(future.key or ""),
         keeps_bodies=options.failed_to is not None,
+        refusals=Refusals(),
     )
     send = _send_with(client, fields, options.key_prefix, options.json_lines)
     submission = Submission(send, source, takers, how, progress)
-    return finishing.run(parser.prog, client, submission, progress, options.give_up)
+    status = finishing.run(parser.prog, client, submission, progress, options.give_up)
+    return _tell_of_earlier(source.left_out, status) if isinstance(source, Resuming) else status
+
+
+def _tell_of_earlier(failed: int, status: int) -> int:
+    """Say how many have failed in an earlier run, and were left out in this one; return the exit status."""
+    if not failed or status > 1:  # this one has not come to its end
+        return status
+    have, them = ("has", "it") if failed == 1 else ("have", "them")
+    streams.complain(f"{failed} {have} failed in an earlier run: --resume-failed does {them} again")
+    return 1
 
 
 def _check(options: argparse.Namespace, inputs: Input) -> None:
@@ -101,6 +113,8 @@ def _check(options: argparse.Namespace, inputs: Input) -> None:
         for name in inputs.names:
             if _is_same(options.failed_to, name):
                 raise ValueError(f"--failed-to would empty {options.failed_to}, which is an input")
+            if options.whole and not options.null and "\n" in name:
+                raise ValueError(f"{name} has a newline in its name: --failed-to needs -0 then")
         if options.report is not None and os.path.realpath(options.report) == os.path.realpath(options.failed_to):
             raise ValueError("--report and --failed-to are the same file")
 
@@ -120,7 +134,8 @@ def _is_same(name: str, input: str) -> bool:
 def _results(options: argparse.Namespace, inputs: Input) -> Taker:
     """Return what takes results; raises ValueError and OutputError."""
     if options.results:
-        return result_files.in_directory(options.results)
+        is_resumed = options.resume or options.resume_failed
+        return result_files.in_directory(options.results, goes_on=is_resumed and os.path.exists(options.report))
     if options.output:
         return result_files.named_after(inputs.names, options.output)
     return Output(options.whole, (lambda item: item.number) if options.unordered else None, options.keep_lines)

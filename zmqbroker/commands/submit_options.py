@@ -19,11 +19,12 @@ examples:
   find . -name '*.txt' -print0 | zmqbroker submit -0 --halt soon,fail=10% tcp://localhost:4161
   seq 1000 | zmqbroker submit --detach tcp://localhost:4161 > keys
 
-Exit status: 0 if all tasks were done, or accepted with --detach; 1 if any failed, also where --halt has ended it; 2 for
-bad options, a file that cannot be read, output that cannot be written, a wrong address, or no broker within
---connect-timeout; 124 when --give-up has ended it; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which
-print what is finished; 141 when nobody reads the output any more. What is left of the tasks is cancelled in each of
-these cases, but for those that were accepted with --detach."""
+Exit status: 0 if all tasks were done, or accepted with --detach; 1 if any failed, also where --halt has ended it, or
+had failed before and was left out by --resume; 2 for bad options, a file that cannot be read, output that cannot be
+written, a wrong address, no broker within --connect-timeout, or one that takes none of the tasks, as it has no store;
+124 when --give-up has ended it; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which print what is finished;
+141 when nobody reads the output any more. What is left of the tasks is cancelled in each of these cases, but for those
+that were accepted with --detach."""
 LONGEST_PREFIX = 200  # characters, so that there is room for what follows
 
 
@@ -109,7 +110,8 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         "--results",
         metavar="DIR",
         help="print nothing, and write each result to the file DIR/N, whole or not at all, where N is the number of "
-        "its line; why there is none goes to DIR/N.err",
+        "its line; why there is none goes to DIR/N.err. A directory that has some is for --report with --resume or "
+        "--resume-failed only",
     )
     add(
         "--output",
@@ -137,7 +139,8 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         "--failed-to",
         metavar="FILE",
         help="write to it the lines, or with --whole the names of the files, that were submitted and have no result, "
-        "to be submitted again; with -0 they end with a NUL. What it had before is lost",
+        "to be submitted again; with -0 they end with a NUL, as names that have newlines must. What it had before is "
+        "lost",
     )
 
 

@@ -25,7 +25,7 @@ def refuse_strangers(broker: Destination, danger: str, identities: str, trust: s
 
 def _stranger(target: Address) -> str:
     """Return how it comes that whoever is at an address may not be of this machine; empty: it is."""
-    if target.transport in (IPC, INPROC):
+    if target.transport in (IPC, INPROC) or "://" not in target.text:  # who connects refuses what is no address
         return ""
     if target.transport != TCP:
         return "may be another machine"

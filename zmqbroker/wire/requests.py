@@ -287,7 +287,7 @@ def reply_header(
         text += f', "at": {quote_text(at)}'
     if worker is not None:
         text += f', "worker": {quote_text(worker)}'
-    if status not in _WITHOUT_REASON:
+    if status not in _WITHOUT_REASON or (reason and status in UNSETTLED):
         text += f', "reason": {quote_text(reason)}'
     return f"{text}}}".encode()
 

@@ -1,6 +1,7 @@
 """The handler of `zmqbroker work --python`: it calls the functions that an `Executor` sends.
 
-What a function raises is a result of its call. An attempt at a call fails only where its process is lost.
+What a function raises is a result of its call. An attempt at a call fails only where its process is lost, and where it
+cannot even be unpickled: by another Python, or without a module. Another worker may be able to.
 """
 
 import os
@@ -66,7 +67,8 @@ class Calls:
         try:
             theirs, _ = parse_call(body)
         except MalformedError as error:
-            raise Refused(f"{error}: this queue is for those that a zmqbroker.Executor sends") from None
+            why = f"{error}: this queue is for those that a zmqbroker.Executor sends"
+            raise Refused(why, is_final=True) from None
         if theirs.python != self._own.python:
             raise Refused(
                 f"the call comes from {theirs.python}, and worker {current_task().worker} runs {self._own.python}: "

@@ -67,7 +67,7 @@ class Handling:
         except Refused as refusal:
             reason = str(refusal)
             self._complaints.tell("refused", partial(_line, current_task(), "has refused it", reason), monotonic())
-            return Failure(reason, is_final=True)
+            return Failure(reason, refusal.is_final)
         except Reject as rejection:
             return _said("has rejected it", Failure(text_of(rejection) or "rejected", is_final=True))
         except Fail as failure:

@@ -10,12 +10,19 @@ class Reject(Exception):  # noqa: N818 (it is raised to say something, not becau
     """Raised by a handler: the task fails for good, whatever its tries. Its text is the reason."""
 
 
-class Refused(Reject):
-    """Raised by a handler of ours for a task that is none for it, which the log tells: nobody has meant that."""
-
-
 class Fail(Exception):  # noqa: N818 (as above)
     """Raised by a handler: this attempt failed, and another one follows if tries are left. Its text is the reason."""
+
+
+class Refused(Fail):
+    """Raised by a handler of ours for a task that it cannot do, which the log tells: nobody has meant that.
+
+    Another worker may be able to, unless it `is_final`.
+    """
+
+    def __init__(self, reason: str, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
 
 
 class Interrupted(Fail):

@@ -15,6 +15,8 @@ from helpers import Program, bound_addresses
 
 from zmqbroker.broker.store.schema import VERSION
 
+pytestmark = pytest.mark.once
+
 pytest_plugins = ["disk_fixtures"]
 
 MIB = 1 << 20
