@@ -182,7 +182,10 @@ class Broker:
         self.close()
 
     def counters(self) -> dict[str, int]:
-        """Return a snapshot of the counters, and of the tasks and workers in each state right now."""
+        """Return the counters, and the tasks and workers in each state right now.
+
+        While `run` is in another thread, each number may be of another moment, and the sums not those of any.
+        """
         dispatcher = self._dispatcher
         return asdict(dispatcher.counters) | {
             "waiting": dispatcher.waiting,

@@ -123,9 +123,7 @@ class Client:
         frames, read = prepare(body, json)
         future = TaskFuture(read, self._check_can_wait, on_progress)
         request = self._requests.task(wishes, frames, future.settle, partial(hear, future) if asks else None)
-        future.key = request.key
-        self._link.submit([request])
-        future.on_cancel.append(partial(self._link.cancel, request.name))
+        self._link.begin(request, future, self._link.cancel)
         return future
 
     def call(
@@ -221,9 +219,7 @@ class Client:
         """
         future = TaskFuture(reading(as_json), self._check_can_wait)
         request = self._requests.question(key, future.settle, {"fetch": until("wait", wait, monotonic())})
-        future.key = request.key
-        self._link.submit([request])
-        future.on_cancel.append(partial(self._link.drop, request.name))
+        self._link.begin(request, future, self._link.drop)
         return future
 
     def cancel(self, key: str) -> None:

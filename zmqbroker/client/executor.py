@@ -101,9 +101,7 @@ class Executor(AnyExecutor):
         with self._lock:
             self._check_open()
             request = self._requests.task(self._options, [self._first, *pickled], future.settle, future.hear)
-            future.key = request.key
-            future.on_cancel.append(partial(self._link.cancel, request.name))
-            self._link.submit([request])
+            self._link.begin(request, future, self._link.cancel)
             self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         return future

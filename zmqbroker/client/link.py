@@ -28,6 +28,7 @@ import zmq
 from zmqbroker.client import conversation
 from zmqbroker.client.conversation import Conversation
 from zmqbroker.client.driving import Driving
+from zmqbroker.client.futures import TaskFuture
 from zmqbroker.client.request import Request, Settle
 from zmqbroker.client.shared import Shared, tell
 from zmqbroker.transport import descriptors, threads
@@ -39,6 +40,7 @@ from zmqbroker.transport.patience import Patience
 from zmqbroker.wire import Reply
 from zmqbroker.wire.header import CLIENTS_BELONG
 
+Leave = Callable[[str, Settle | None], object]  # ends a request with a name, and gives the answer to whom it is to
 End = Callable[[str, Settle | None], list[tuple[Settle, list[Reply]]] | None]  # of a request, as a session does it
 
 UNSENT = 1000  # requests that ZeroMQ holds while the broker takes none
@@ -106,6 +108,12 @@ class Link:
             for request in requests:
                 self._shared.session.submit(request)
             self._shared.wake()
+
+    def begin(self, request: Request, future: TaskFuture, leave: Leave) -> None:
+        """Send a request whose reply its future becomes; `leave` with its name is what cancelling the future does."""
+        future.key = request.key
+        future.on_cancel.append(partial(leave, request.name))  # first: the reply may come at once
+        self.submit([request])
 
     def call(self, request: Request, until: float) -> None:
         """Send a task as `submit` does, and wait for its reply in this thread, if no other task is without one.

@@ -19,10 +19,8 @@ class FailedInputs:
         self._lock = Lock()  # lines that are skipped come from the thread that reads them
         self._waiting = bytearray()
         self._unsure: list[Item] = []  # whose results are taken, but perhaps not written
-        try:
+        with streams.writing(name):
             self._descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise self._error(error) from error
 
     @property
     def waiting(self) -> int:
@@ -62,11 +60,6 @@ class FailedInputs:
     def _write(self) -> None:
         """Write what waits; with the lock held."""
         waiting, self._waiting = self._waiting, bytearray()
-        try:
+        with streams.writing(self._name):
             streams.write_all(self._descriptor, memoryview(waiting))
-        except OSError as error:
-            raise self._error(error) from error
         self.written += len(waiting)
-
-    def _error(self, error: OSError) -> streams.OutputError:
-        return streams.OutputError(f"cannot write {self._name}: {error.strerror}")

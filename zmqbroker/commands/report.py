@@ -23,11 +23,9 @@ class Report:
         self.written = 0  # bytes so far
         self._name = name
         self._waiting = bytearray()
-        try:
+        with streams.writing(name):
             self._descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self._begin(reported)
-        except OSError as error:
-            raise self._error(error) from error
 
     @property
     def waiting(self) -> int:
@@ -42,10 +40,8 @@ class Report:
     def flush(self) -> None:
         """Write what waits; raises OutputError."""
         waiting, self._waiting = self._waiting, bytearray()
-        try:
+        with streams.writing(self._name):
             streams.write_all(self._descriptor, memoryview(waiting))
-        except OSError as error:
-            raise self._error(error) from error
         self.written += len(waiting)
 
     def close(self, left: Sequence[Item]) -> None:
@@ -80,9 +76,6 @@ class Report:
                     raise ValueError(f"{self._name}, line {number}: {error}") from None
                 whole += len(line)
         return whole
-
-    def _error(self, error: OSError) -> streams.OutputError:
-        return streams.OutputError(f"cannot write {self._name}: {error.strerror}")
 
 
 class Resuming:

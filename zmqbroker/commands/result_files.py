@@ -3,8 +3,8 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from zmqbroker.commands import naming, streams
 from zmqbroker.commands.takers import LEFT, Item, Outcome
@@ -53,7 +53,7 @@ def in_directory(directory: str, goes_on: bool) -> ResultFiles:
 
     `goes_on`: there may be some already. Raises ValueError where there are but may not be, and OutputError.
     """
-    with _complaining(directory):
+    with streams.writing(directory):
         os.makedirs(directory, exist_ok=True)
         if not goes_on and any(OURS.fullmatch(name) for name in os.listdir(directory)):
             raise ValueError(
@@ -81,7 +81,7 @@ def named_after(inputs: Sequence[str], template: str) -> ResultFiles:
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError(f"{name} is there already, and is no file")
     for directory in {os.path.dirname(name) or "." for name in names}:
-        with _complaining(directory):
+        with streams.writing(directory):
             os.makedirs(directory, exist_ok=True)
     return ResultFiles(lambda item: names[item.number - 1], with_reasons=False)
 
@@ -95,7 +95,7 @@ def bytes_of(body: Body | str) -> bytes:
 
 def _write_whole(name: str, data: bytes) -> None:
     temporary = os.path.join(os.path.dirname(name), f".zmqbroker-{os.getpid()}")
-    with _complaining(name):
+    with streams.writing(name):
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
@@ -110,14 +110,5 @@ def _write_whole(name: str, data: bytes) -> None:
 
 
 def _remove(name: str) -> None:
-    with _complaining(name), suppress(FileNotFoundError):
+    with streams.writing(name), suppress(FileNotFoundError):
         os.unlink(name)
-
-
-@contextmanager
-def _complaining(name: str) -> Iterator[None]:
-    """Have what goes wrong told with the name of the file."""
-    try:
-        yield
-    except OSError as error:
-        raise streams.OutputError(f"cannot write {name}: {error.strerror}") from error

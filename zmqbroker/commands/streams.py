@@ -10,7 +10,8 @@ import os
 import re
 import select
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +31,15 @@ class OutputError(Exception):
 
 class NobodyReadsError(OutputError):
     """Whoever read stdout has left."""
+
+
+@contextmanager
+def writing(name: str) -> Iterator[None]:
+    """Have an OSError that comes of writing a file told with its name, as an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {name}: {error.strerror}") from error
 
 
 def fill_closed() -> None:
