@@ -1,8 +1,9 @@
 """Asking a broker on behalf of many: a thread of its own that waits for the answers, which all who ask share.
 
 However many browsers and scrapes there are, the broker hears each question once in FRESH seconds: who asks what is
-being asked joins, who asks what has just been answered gets that. While a broker does not answer, all who ask are told
-so as soon as one of them would be, and nothing piles up.
+being asked joins, who asks what has just been answered gets that. Who asks a broker that did not answer the last
+question is told so at once, while it is asked again: nobody waits for one that is known to be gone, and nothing piles
+up.
 """
 
 import threading
@@ -62,7 +63,7 @@ class Asker:
         with self._lock:
             known, settled = self._asked.get(key, (None, None))
             if known is not None and (settled is None or monotonic() < settled + FRESH):
-                return known.answer
+                return self._promise(known)
             question = Question(*key, Future())
             if self._is_closed or self._waiting.qsize() >= MOST_WAITING:
                 question.answer.set_exception(UnansweredError("too many questions wait for the broker"))
@@ -71,13 +72,21 @@ class Asker:
                 self._forget_stale()
             self._asked[key] = question, None
             self._waiting.put(question)
-            return question.answer
+            return self._promise(question)
 
     def close(self) -> None:
         """Ask no more."""
         self._is_closed = True
         self._waiting.put(None)
         self._thread.join(LONGEST_END)
+
+    def _promise(self, question: Question) -> "Future[Answer]":
+        """Return the answer to a question; in its place, that the broker did not answer the last one."""
+        if not self.trouble or question.answer.done():
+            return question.answer
+        refused: Future[Answer] = Future()
+        refused.set_exception(UnansweredError(self.trouble))
+        return refused
 
     def _forget_stale(self) -> None:
         now = monotonic()
