@@ -36,7 +36,7 @@ def test_the_oldest_that_is_tested_is_the_oldest_that_is_allowed():
 
 
 def test_the_extra_all_has_every_extra_but_those_for_who_develops():
-    assert {*FOR_USERS, "all", "bench", "dev", "examples", "slow"} == set(EXTRAS)
+    assert {*FOR_USERS, "all", "bench", "examples", "slow", "tests"} == set(EXTRAS)
 
 
 def test_every_python_that_is_named_is_one_that_make_tests():
