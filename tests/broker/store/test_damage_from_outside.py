@@ -60,7 +60,7 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "PRAGMAS", pragmas)
 
 
-@pytest.mark.parametrize("step", [61 * SECTOR, pytest.param(SECTOR, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [61 * SECTOR, pytest.param(3 * SECTOR, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("unsynced")
 def test_a_broker_with_a_log_that_was_cut_anywhere_goes_on_from_some_moment(tmp_path: Path, step: int):
     path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
@@ -113,7 +113,7 @@ def look_at(path: Path) -> str:
     return "sound" if set(found) == {"done", "unsettled"} else "damaged"
 
 
-@pytest.mark.parametrize("flips", [1, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [1, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("unsynced")
 def test_a_broker_gives_nobody_what_is_another_ones_when_a_byte_has_changed_in_any_page(tmp_path: Path, flips: int):
     path, chance = tmp_path / "tasks.db", random.Random(flips)

@@ -71,7 +71,7 @@ def turns_of_a_life(path: Path, seed: int, turns: int, stored: int) -> int:
     return whole[-1]
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_process_that_is_killed_loses_nothing_and_leaves_no_turn_in_part(tmp_path, kills):
     path, chance = tmp_path / "tasks.db", random.Random(kills)
     story = Story(seed=kills)
@@ -115,7 +115,7 @@ def test_a_forked_child_that_ends_leaves_the_store_alone(tmp_path):
 # A log that was cut off
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("turns", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_log_that_is_cut_anywhere_has_whole_turns_from_the_first_one_on(tmp_path, monkeypatch, turns):
     path, story = tmp_path / "tasks.db", Story(seed=turns)
     opened(path).close()
@@ -186,7 +186,7 @@ def look_at(path: Path, original: dict[int, StoredTask]) -> str:
     return "damaged" if damaged else "sound"
 
 
-@pytest.mark.parametrize("flips", [2, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [2, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_byte_that_has_changed_in_any_page_gives_no_wrong_task(tmp_path, monkeypatch, flips):
     path, story, chance = tmp_path / "tasks.db", Story(seed=1), random.Random(flips)
     store = opened(path)
