@@ -25,6 +25,10 @@ MOST = tests/wire/test_wire.py tests/transport/test_connection.py tests/transpor
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 INSTALL = $(PIP) install --no-compile $(CONSTRAINTS)
 PYTEST = $(VENV)/bin/python -m pytest -n 4 --dist loadfile
+
+# The tests start programs by the thousand: what is compiled is kept, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 TOO_OLD = "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."
 
 .PHONY: demo test test-slow test-all test-oldest check bench bench-peers dist clean
