@@ -3,11 +3,12 @@
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 
 from examples_support import on_other_addresses, section
 from helpers import PATIENCE, Program, bound_addresses, wait_until
+
+from zmqbroker.transport.control import ControlSocket, control_addresses
 
 EXAMPLES = "examples/README.md"
 PORTS = ("4161", "4162", "4163")
@@ -32,15 +33,11 @@ class Reader:
             self._addresses = dict(zip(PORTS, bound_addresses(program), strict=True))
         return program
 
-    def wait_for_status(self, pattern: str) -> None:
-        """Wait until `zmqbroker status` shows something."""
-        command = [sys.executable, self._script, "status"]
-
-        def is_shown() -> bool:
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-            return re.search(pattern, ran.stdout, re.MULTILINE) is not None
-
-        wait_until(is_shown)
+    def wait_until_at_work(self, tasks: int) -> None:
+        """Wait until workers have tasks in hand, by asking the broker: to start a program that does takes too long."""
+        (address,) = control_addresses()
+        with ControlSocket(address, PATIENCE) as control:
+            wait_until(lambda: control.ask("status")["running"] == tasks)
 
     def on_other_addresses(self, text: str) -> str:
         """Return it with the addresses of the broker that was started."""

@@ -61,7 +61,7 @@ def test_a_request_is_answered_within_its_limit_and_what_nobody_waits_for_is_can
     reader.workers.wait_for("nobody wants the result")
     (first, second, _) = asked.splitlines()
     left = subprocess.Popen(["sh", "-c", f"exec {second.replace('8000', str(port)).removesuffix('; echo')}"])
-    reader.wait_for_status(r"factors +0 +0 +1 ")
+    reader.wait_until_at_work(1)
     left.kill()
     left.wait(PATIENCE)
     reader.workers.wait_for("nobody wants the result", times=2)
