@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from bench.measure import RESULT_WAIT, SLOTS, WINDOW, Figures, Table, alternate
 from bench.onlookers import chromium
-from bench.processes import descendants
+from bench.processes import descendants, processor_time
 from bench.stage import Stage, System
 
 BROWSERS = 3
@@ -70,11 +70,18 @@ class Onlookers:
         """Have all look again."""
         self._signal(signal.SIGCONT)
 
+    def processor_time(self) -> float | None:
+        """Return the seconds of processor time that page and onlookers have used together; None: that is unknown."""
+        return processor_time(self._processes())
+
     def _signal(self, number: signal.Signals) -> None:
-        for process in (self._web, *self._all):
-            for process_id in (process.id, *descendants(process.id)):
-                with suppress(ProcessLookupError):
-                    os.kill(process_id, number)
+        for process_id in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(process_id, number)
+
+    def _processes(self) -> list[int]:
+        starters = [process.id for process in (self._web, *self._all)]
+        return [*starters, *(each for starter in starters for each in descendants(starter))]
 
 
 def _run(stage: Stage, system: System, tasks: int, onlookers: Onlookers, is_looked_at: bool) -> Figures:
@@ -84,13 +91,14 @@ def _run(stage: Stage, system: System, tasks: int, onlookers: Onlookers, is_look
     else:
         onlookers.halt()
     answers = onlookers.answers() if is_looked_at else 0
-    before = system.process.cpu()
+    before, taken = system.process.cpu(), onlookers.processor_time()
     client.go()
     result = client.facts(RESULT_WAIT)
-    after = system.process.cpu()
+    after, taken_after = system.process.cpu(), onlookers.processor_time()
     seconds = result["ended"] - result["started"]
     return {
         "tasks/s": tasks / seconds,
         "CPU, us/task": None if before is None or after is None else (after - before) / tasks * 1e6,
+        "cores that onlookers take": None if taken is None or taken_after is None else (taken_after - taken) / seconds,
         "answers/s to onlookers": (onlookers.answers() - answers) / seconds if is_looked_at else None,
     }
