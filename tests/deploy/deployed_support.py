@@ -38,9 +38,14 @@ def pod_templates() -> list[dict[str, Any]]:
     return [found["spec"]["template"] for found in manifests() if "template" in found.get("spec", {})]
 
 
+def compose() -> dict[str, Any]:
+    """Return all that the compose file has."""
+    return dict(yaml.safe_load(COMPOSE.read_text()))
+
+
 def in_compose() -> dict[str, Container]:
     """Return the containers of ours that the compose file has, by their names."""
-    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    services = compose()["services"]
     return {name: _service(services[name]) for name in (BROKER, WORKER, PAGE)}
 
 

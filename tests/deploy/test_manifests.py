@@ -1,4 +1,4 @@
-"""The compose file and the manifests for Kubernetes: they fit their schemas, and what they start works, probes too."""
+"""The compose file and the manifests for Kubernetes: they fit their schemas, and hand out no more than they have to."""
 
 import re
 import shutil
@@ -15,14 +15,16 @@ from deployed_support import (
     PAGE,
     SCALED,
     WORKER,
+    compose,
     in_compose,
     in_kubernetes,
     manifests,
     option,
     pod_templates,
+    yaml,
 )
 from examples_support import OPERATIONS, section
-from helpers import PATIENCE
+from helpers import PATIENCE, TOP
 
 from zmqbroker.broker.broker import DEFAULT_DRAIN
 
@@ -47,6 +49,53 @@ def test_the_compose_file_fits_the_schema_of_compose():
     command = ("-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
     ran = subprocess.run([sys.executable, *map(str, command)], **CAPTURED)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_compose_publishes_the_ports_of_what_it_starts_and_on_this_machine_alone():
+    services = compose()["services"]
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {
+        "broker": ["127.0.0.1:4161-4163:4161-4163"],
+        "page": ["127.0.0.1:8161:8161"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+    }
+    assert [name for name, service in services.items() if "profiles" in service] == ["prometheus"]
+
+
+def test_the_prometheus_of_compose_asks_the_page_by_its_name_there():
+    taken = TOP / "deploy" / compose()["configs"]["prometheus.yml"]["file"]
+    (job,) = yaml.safe_load(taken.read_text())["scrape_configs"]
+    (target,) = job["static_configs"][0]["targets"]
+    name, _, port = target.partition(":")
+    assert in_compose()[name].arguments[:3] == ["web", "--listen", f"0.0.0.0:{port}"]
+
+
+def test_a_token_that_is_made_as_documented_is_read_by_nobody_else(tmp_path: Path):
+    (tmp_path / "deploy").mkdir()
+    (line,) = (line for line in section(OPERATIONS, "With compose").block("").splitlines() if "deploy/.env" in line)
+    subprocess.run(["sh", "-c", f"umask 022; {line}"], cwd=tmp_path, check=True, timeout=PATIENCE)
+    made = tmp_path / "deploy" / ".env"
+    assert made.stat().st_mode & 0o077 == 0
+    assert re.fullmatch(r"ZMQBROKER_WEB_TOKEN=[0-9a-f]{64}\n", made.read_text())
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["deploy/.env", "deploy/identities/authorized", "web.token", "deploy/prometheus/zmqbroker.token", "a.secret"],
+)
+def test_git_leaves_out_what_is_secret(secret: str):
+    ran = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", secret], **CAPTURED | {"cwd": TOP})
+    if ran.returncode not in (0, 1):
+        pytest.skip(f"this is no clone: {ran.stderr.strip()}")
+    assert ran.returncode == 0
+
+
+def test_an_engine_is_given_what_the_image_is_made_of_and_no_more():
+    containerfile = (TOP / "deploy" / "Containerfile").read_text()
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", containerfile, re.MULTILINE)
+    first, *rules = [line for line in (TOP / ".dockerignore").read_text().splitlines() if line[0] != "#"]
+    assert first == "*"
+    assert sorted(rule[1:] for rule in rules if rule[0] == "!") == sorted(" ".join(copied).split())
 
 
 @pytest.mark.parametrize("version", VERSIONS)

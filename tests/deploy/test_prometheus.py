@@ -1,12 +1,14 @@
 """A real Prometheus, Debian's package, scrapes pages of real brokers: the alerts fire, the dashboard's queries answer.
 
-One broker has failures, and a queue that no worker asks from; the store of another one has no room; a third one is
-killed. All conditions stay until the end, so that the order of the tests does not matter.
+One broker has failures and timeouts, and a queue that no worker asks from; the store of another one has no room, and
+its worker hangs; a third one is killed. These conditions stay until the end, so that the order of the tests does not
+matter. A fourth broker is killed again and again, in the test that needs it.
 """
 
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -27,13 +29,15 @@ from helpers import PATIENCE, TOP, Program, bound_addresses, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 DEPLOYED = TOP / "deploy" / "prometheus"
-RULES, DASHBOARD = DEPLOYED / "alerts.yml", DEPLOYED / "dashboard.json"
+RULES, EXAMPLE, DASHBOARD = (DEPLOYED / name for name in ("alerts.yml", "prometheus.yml", "dashboard.json"))
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 TOKEN = "correct-horse-battery-staple"
 LOOPBACK = "tcp://127.0.0.1:*"
 NO_ROOM = 10**15  # bytes, of which no disk here has as many
-PATIENT = "5s"  # between two scrapes of a page whose broker is dead: it waits two seconds for it
+PATIENT = "3s"  # between two scrapes of a page whose broker may be dead: it waits two seconds for it
 PAUSE = 0.02  # seconds between two tasks
+SHORT = 0.1  # seconds until an attempt times out
+LONG = 1.5  # seconds for which a broker has been up, when it is certain that at the next scrape it has been for less
 DIRECTLY = build_opener(ProxyHandler({}))  # whatever proxy others use
 
 if PROMETHEUS is None or PROMTOOL is None:
@@ -50,16 +54,25 @@ class Scene:
         self._token.write_text(TOKEN)
         self._token.chmod(0o600)
         self.busy, self.full, gone = self._broker("busy", 0), self._broker("full", NO_ROOM), self._broker("gone", 0)
+        self._crashing, self._last_up = self._broker("crashing", 0, f"ipc://{directory / 'control'}"), 0.0
         self.names = [control(broker) for broker in (self.busy, self.full)]
-        self.pages = [self._page(*self.names), self._page(control(gone))]
+        self.pages = [self._page(*self.names), self._page(control(gone)), self._page(control(self._crashing))]
         nobody = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0), backlog=0)))
         self.closed = f"127.0.0.1:{nobody.getsockname()[1]}"
         nobody.close()
         self._url = f"http://{self._prometheus()}"
-        wait_until(lambda: self.values("zmqbroker_up") == [1, 1, 1])
+        wait_until(lambda: self.values("zmqbroker_up") == [1, 1, 1, 1])
         gone.process.kill()
         self._wait_in_vain()
+        self._hang()
         self._do_tasks()
+
+    def crash(self) -> None:
+        """Kill a broker and start it again, if Prometheus has seen the last start, and will see the next one."""
+        up = sum(self.values(f'zmqbroker_uptime_seconds{{instance="{self.pages[2]}"}}'))
+        if up > LONG and up != self._last_up:
+            self._crashing.end(signal.SIGKILL)
+            self._crashing, self._last_up = self._broker("crashing", 0, control(self._crashing)), up
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the samples that are the answer to a query."""
@@ -83,19 +96,9 @@ class Scene:
         self._stack.callback(program.clean_up)
         return program
 
-    def _broker(self, name: str, floor: int) -> Program:
-        options = [
-            "--store",
-            self._directory / name,
-            "--store-floor",
-            floor,
-            "--control",
-            LOOPBACK,
-            "-t",
-            1,
-            "--drain",
-            0,
-        ]
+    def _broker(self, name: str, floor: int, control: str = LOOPBACK) -> Program:
+        stored = ["--store", self._directory / name, "--store-floor", floor]
+        options = [*stored, "--control", control, "-t", 1, "--drain", 0]
         return self._start("zmqbroker/__main__.py", "serve", *options, LOOPBACK, LOOPBACK, LOOPBACK)
 
     def _page(self, *controls: str) -> str:
@@ -106,23 +109,16 @@ class Scene:
     def _prometheus(self) -> str:
         """Start one with the files that are there, but for what is said of time and place; return where it is."""
         (self._directory / "alerts.yml").write_text(in_seconds(RULES.read_text()))
-        example = (DEPLOYED / "prometheus.yml").read_text().replace("15s", "1s")
-        first = json.dumps([self.pages[0], self.closed])
-        second = json.dumps(
-            {
-                "targets": [self.pages[1]],
-                "labels": {"__scrape_interval__": PATIENT, "__scrape_timeout__": PATIENT},
-            }
-        )
+        example = with_token(EXAMPLE.read_text()).replace("15s", "1s")
+        first = json.dumps([self.pages[0], self.pages[2], self.closed])
+        patience = {"__scrape_interval__": PATIENT, "__scrape_timeout__": PATIENT}
+        second = json.dumps({"targets": [self.pages[1]], "labels": patience})
         replaced = example.replace('["127.0.0.1:8161"]', f"{first}\n      - {second}")
         assert replaced != example
         config = self._directory / "prometheus.yml"
         config.write_text(replaced)
-        options = [
-            f"--config.file={config}",
-            f"--storage.tsdb.path={self._directory / 'data'}",
-            "--web.listen-address=127.0.0.1:0",
-        ]
+        options = [f"--config.file={config}", f"--storage.tsdb.path={self._directory / 'data'}"]
+        options.append("--web.listen-address=127.0.0.1:0")
         prometheus = self._start(str(PROMETHEUS), *options, python=Path("/usr/bin/env"))  # which is no Python either
         prometheus.wait_for("Server is ready to receive web requests")
         return prometheus.wait_for(r'msg="Listening on" address=(127\.0\.0\.1:[1-9]\d*)')[1]
@@ -132,8 +128,17 @@ class Scene:
         client = self._stack.enter_context(Peers()).open(zmq.DEALER, bound_addresses(self.busy)[0])
         client.send_multipart([b"ZB1 " + to_json({"queue": "gpu"}), b"", b"a task"])
 
+    def _hang(self) -> None:
+        """Have a worker that does nothing with its task, while another one waits."""
+        requests, ready, results = bound_addresses(self.full)
+        peers = self._stack.enter_context(Peers())
+        client = peers.open(zmq.DEALER, requests)
+        for _ in range(2):
+            client.send_multipart([b"ZB1 {}", b"", b"a task"])
+        PlainWorker(peers.open(zmq.REQ, ready), peers.open(zmq.PUSH, results)).take()
+
     def _do_tasks(self) -> None:
-        """Have durable tasks done until the end, of which every second one fails."""
+        """Have durable tasks done until the end, of which every fourth one fails, and another fourth times out."""
         is_over = threading.Event()
         thread = threading.Thread(target=do_tasks, args=(self.busy, is_over), daemon=True)
         thread.start()
@@ -148,11 +153,13 @@ def do_tasks(broker: Program, is_over: threading.Event) -> None:
         client = peers.open(zmq.DEALER, requests)
         worker = PlainWorker(peers.open(zmq.REQ, ready), peers.open(zmq.PUSH, results))
         for number in count():
-            client.send_multipart([b"ZB1 " + to_json({"key": f"task {number}", "durable": True}), b"", b"a task"])
+            times_out = {"timeout": SHORT} if number % 4 == 3 else {}
+            fields = {"key": f"task {number}", "durable": True} | times_out
+            client.send_multipart([b"ZB1 " + to_json(fields), b"", b"a task"])
             attempt_id, body = worker.take()
-            if number % 2:
+            if number % 4 == 1:
                 worker.say(b"reject", attempt_id, b"no")
-            else:
+            elif not times_out:
                 worker.reply(attempt_id, *body)
             client.recv_multipart()
             if is_over.wait(PAUSE):
@@ -162,6 +169,13 @@ def do_tasks(broker: Program, is_over: threading.Event) -> None:
 def control(broker: Program) -> str:
     """Return the address of its control socket."""
     return broker.wait_for(r"^control +(\S+)$")[1]
+
+
+def with_token(example: str) -> str:
+    """Return a configuration in which the lines for a token count."""
+    counting = re.sub(r"# (authorization:|  credentials_file:)", r"\1", example)
+    assert counting.count("\n    authorization:\n      credentials_file:") == 1
+    return counting
 
 
 def in_seconds(rules: str) -> str:
@@ -185,11 +199,14 @@ def promtool(*arguments: object, given: str = "") -> str:
 
 
 def test_the_rules_and_the_example_are_well_formed(tmp_path: Path):
-    for path in (RULES, DEPLOYED / "prometheus.yml"):
-        shutil.copy(path, tmp_path)
+    promtool("check", "rules", "--lint-fatal", RULES)
+    promtool("check", "config", "--lint-fatal", EXAMPLE)
+    shutil.copy(RULES, tmp_path)
+    shutil.copy(DEPLOYED / "in-compose.yml", tmp_path)
     (tmp_path / "zmqbroker.token").touch()
-    promtool("check", "rules", "--lint-fatal", tmp_path / "alerts.yml")
-    promtool("check", "config", "--lint-fatal", tmp_path / "prometheus.yml")
+    (tmp_path / "prometheus.yml").write_text(with_token(EXAMPLE.read_text()))
+    for name in ("in-compose.yml", "prometheus.yml"):
+        promtool("check", "config", "--lint-fatal", tmp_path / name)
 
 
 def test_alerts_come_when_they_should_and_not_before():
@@ -198,12 +215,23 @@ def test_alerts_come_when_they_should_and_not_before():
 
 def test_each_alert_fires(scene: Scene):
     busy, full = ((name, scene.pages[0]) for name in scene.names)
-    gone, closed = (None, scene.pages[1]), (None, scene.closed)  # without a label for the broker
+    gone, crashing, closed = (
+        (None, where) for where in (*scene.pages[1:], scene.closed)
+    )  # without a label for the broker
     expected = {
         ("ZmqbrokerPageDown", *closed): f"Nothing is known of the brokers of {scene.closed}",
         ("ZmqbrokerDown", *gone): f"No broker answers at {scene.pages[1]}",
+        (
+            "ZmqbrokerKeepsRestarting",
+            *crashing,
+        ): rf"The broker at {scene.pages[2]} was started \d times in half an hour",
         ("ZmqbrokerQueueWithoutWorkers", *busy): "No worker asks from the queue gpu where tasks wait",
-        ("ZmqbrokerTasksWaitLong", *busy): r"A task has waited for \S+s in the queue gpu",
+        ("ZmqbrokerTasksWaitLong", *full): r"A task has waited for \S+s in the queue default",
+        (
+            "ZmqbrokerNothingDone",
+            *full,
+        ): "There are workers for the queue default, and tasks, and none has been done for long",
+        ("ZmqbrokerTasksTimeOut", *busy): r"\S+% of the attempts in the queue default time out",
         ("ZmqbrokerTasksFail", *busy): r"\S+% of the tasks in the queue default fail or expire",
         ("ZmqbrokerStoreNearlyFull", *full): r"The disk of the store has \S+B left",
         ("ZmqbrokerStoreRefuses", *full): "New tasks are not stored, as the disk is full",
@@ -212,6 +240,7 @@ def test_each_alert_fires(scene: Scene):
     told: dict[tuple[str, ...], str] = {}
 
     def all_fire() -> bool:
+        scene.crash()
         firing = [alert for alert in scene.get("alerts")["alerts"] if alert["state"] == "firing"]
         for labels, annotations in ((alert["labels"], alert["annotations"]) for alert in firing):
             told[labels["alertname"], labels.get("broker"), labels["instance"]] = annotations["summary"]
@@ -261,11 +290,7 @@ def test_each_variable_of_the_dashboard_has_values(scene: Scene):
     for variable in variables:
         series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"]).groups()
         found[variable["name"]] = set(scene.get(f"label/{label}/values", **{"match[]": with_variables(series)}))
-    assert found == {
-        "instance": set(scene.pages),
-        "broker": set(scene.names),
-        "queue": {"default", "gpu"},
-    }
+    assert found == {"instance": set(scene.pages), "broker": set(scene.names), "queue": {"default", "gpu"}}
 
 
 def test_promtool_finds_nothing_to_object_to_in_what_a_page_tells(scene: Scene):

@@ -1,15 +1,18 @@
 """The services of systemd: it takes them, they are shut off from the rest of the machine, and what they start works."""
 
+import http.client
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import PATIENCE, TOP
+from helpers import PATIENCE, TOP, Program
 from notify_support import Manager
 
 from zmqbroker.broker.broker import DEFAULT_DRAIN
@@ -17,7 +20,8 @@ from zmqbroker.broker.broker import DEFAULT_DRAIN
 pytest_plugins = ["notify_fixtures"]
 
 UNITS = sorted((TOP / "deploy").glob("*.service"))
-BROKER, WORKER = "zmqbroker.service", "zmqbroker-worker@.service"
+BROKER, WORKER, PAGE = "zmqbroker.service", "zmqbroker-worker@.service", "zmqbroker-web.service"
+MAIN, LOOPBACK, TOKEN = "zmqbroker/__main__.py", "tcp://127.0.0.1:*", "correct-horse-battery-staple"
 INSTALLED = "/opt/zmqbroker/bin/zmqbroker"
 MOST_EXPOSED = 15  # tenths, of which 100 are the worst
 ROOT_LOOKS = """\
@@ -80,7 +84,7 @@ def started(unit: str, **replaced: str) -> list[str]:
     known = variables(unit) | replaced
     program, *words = line.split()
     assert program == INSTALLED
-    each = (known[word[1:]].split() if word.startswith("$") else [replaced.get(word, word)] for word in words)
+    each = (known[word[1:]].split() if word[1:] in known else [replaced.get(word, word)] for word in words)
     return [word for several in each for word in several]
 
 
@@ -117,9 +121,9 @@ def test_what_the_units_want_to_hear_is_said(unit: str):
 
 def test_what_the_units_start_works_together(manager: Manager, start_program, tmp_path: Path, monkeypatch):
     control = f"ipc://{tmp_path}/control"
-    addresses = " ".join(["tcp://127.0.0.1:*"] * 3)
+    addresses = " ".join([LOOPBACK] * 3)
     broker = start_program(
-        "zmqbroker/__main__.py",
+        MAIN,
         *started(BROKER, ADDRESSES=addresses, **{"ipc:///run/zmqbroker/control": control}),
     )
     manager.wait_for("READY")
@@ -127,12 +131,40 @@ def test_what_the_units_start_works_together(manager: Manager, start_program, tm
     broker.wait_for("^limits +3 tries a task, 60 s an attempt")
     ready = broker.wait_for("^ready +(.*)$")[1]
     worker = start_program(
-        "zmqbroker/__main__.py",
+        MAIN,
         *started(WORKER, READY=ready, WORK="-- cat", OPTIONS="--processes 2", **{"%i": "shrink"}),
     )
     manager.wait_for("READY")
     worker.wait_for("2 processes for cat$")
     assert (worker.end(), broker.end()) == (0, 0)
+
+
+def test_the_page_of_the_unit_asks_the_broker_of_its_unit_as_the_same_user_and_wants_a_token(
+    start_program: Callable[..., Program], tmp_path: Path
+):
+    for name in ("User", "DynamicUser"):
+        assert settings(PAGE)[name] == settings(BROKER)[name]
+    there = variables(PAGE)["CONTROLS"]
+    assert there in started(BROKER)
+    control, token = f"ipc://{tmp_path}/control", tmp_path / "web.token"
+    token.write_text(TOKEN)
+    token.chmod(0o400)
+    start_program(MAIN, *started(BROKER, ADDRESSES=" ".join([LOOPBACK] * 3), **{there: control})).wait_for("^control")
+    given = {"OPTIONS": "--listen 127.0.0.1:0", "${CREDENTIALS_DIRECTORY}/web.token": str(token)}
+    page = start_program(MAIN, *started(PAGE, CONTROLS=control, **given))
+    port = page.wait_for(r"the page is at http://127\.0\.0\.1:(\d+)/$")[1]
+    metrics = [got(int(port), "/metrics", headers) for headers in ({"authorization": f"Bearer {TOKEN}"}, {})]
+    assert [status for status, _ in metrics] == [200, 401]
+    assert "zmqbroker_up 1.0" in metrics[0][1].splitlines()
+    assert page.end() == 0
+
+
+def got(port: int, path: str, headers: dict[str, str]) -> tuple[int, str]:
+    """Return the status and the text of what a page answers."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
 
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("unshare") is None, reason="only root can be each user")
