@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 import zmq
 
 from zmqbroker.transport.control import ControlSocket, NoAnswerError
+from zmqbroker.web.shapes import fits
 from zmqbroker.wire import MalformedError
 from zmqbroker.wire.control import ControlError
 
 FRESH = 0.9  # seconds for which an answer is good: less than a second, at which browsers and scrapes come again
 PATIENCE = 2.0  # seconds for an answer
-MOST_WAITING = 200  # questions
+MOST_WAITING = 200  # questions, but for how the broker is
 MOST_KEPT = 200  # answers and questions, before those that are stale are looked for
+STATUS = "status"  # asks how the broker is, and whether it is
 LONGEST_END = 0.2  # seconds for the thread to end; it is left alone if it waits for an answer then
 
 Answer = dict[str, Any]
@@ -31,6 +33,13 @@ Fields = tuple[tuple[str, Any], ...]
 
 class UnansweredError(Exception):
     """A broker does not answer, or not like one, or too many questions wait. Its text says why."""
+
+
+class MisfitError(UnansweredError):
+    """An answer is not one of a broker of this version."""
+
+    def __init__(self, ask: str) -> None:
+        super().__init__(f"asked for {ask!r:.50}, the broker does not answer as a broker of this version does")
 
 
 class Question(NamedTuple):
@@ -65,7 +74,7 @@ class Asker:
             if known is not None and (settled is None or monotonic() < settled + FRESH):
                 return self._promise(known)
             question = Question(*key, Future())
-            if self._is_closed or self._waiting.qsize() >= MOST_WAITING:
+            if self._is_closed or (self._waiting.qsize() >= MOST_WAITING and ask != STATUS):
                 question.answer.set_exception(UnansweredError("too many questions wait for the broker"))
                 return question.answer
             if len(self._asked) >= MOST_KEPT:
@@ -100,7 +109,7 @@ class Asker:
         while (question := self._waiting.get()) is not None and not self._is_closed:
             try:
                 self._settle(question, self._answer(question))
-            except ControlError as error:  # which is an answer too
+            except (ControlError, MisfitError) as error:  # which are answers too
                 self._settle(question, error)
             except (NoAnswerError, MalformedError, ValueError, OSError, zmq.ZMQError) as error:
                 self._disconnect()
@@ -110,7 +119,7 @@ class Asker:
         self._fail_all(None, "the page ends")
 
     def _answer(self, question: Question) -> Answer:
-        """Ask; who answers, if only by a refusal, is there."""
+        """Ask; who answers is there, if only by a refusal, but for who cannot say how it is."""
         if self._socket is None:
             self._socket = self._connect()
         try:
@@ -118,6 +127,10 @@ class Asker:
         except ControlError:
             self._note("")
             raise
+        if not fits(question.ask, answer):
+            misfit = MisfitError(question.ask)
+            self._note(str(misfit) if question.ask == STATUS else "")
+            raise misfit
         self._note("")
         return answer
 

@@ -69,7 +69,7 @@ class Reading(NamedTuple):
 
     watched: Watched
     status: Answer | None  # None: it does not answer
-    queues: list[Answer]
+    queues: list[Answer] | None  # None: it does not tell of them, or has not yet
 
 
 class Metrics(Collector):
@@ -118,7 +118,8 @@ def _samples(reading: Reading) -> Iterator[Sample]:
         return
     yield from _of_broker(status)
     yield from _of_sockets(status)
-    yield from _of_queues(reading)
+    if reading.queues is not None:
+        yield from _of_queues(reading.watched, reading.queues)
     if status["store"] is not None:
         yield from _of_store(status["store"])
 
@@ -144,15 +145,15 @@ def _of_sockets(status: Answer) -> Iterator[Sample]:
         yield "zmqbroker_malformed_total", [name], socket["malformed"]
 
 
-def _of_queues(reading: Reading) -> Iterator[Sample]:
+def _of_queues(watched: Watched, queues: list[Answer]) -> Iterator[Sample]:
     """Yield the samples of queues, those without a place of their own as one."""
-    places, tally = reading.watched.places.names, reading.watched.tally
-    for queue in reading.queues:
+    places, tally = watched.places.names, watched.tally
+    for queue in queues:
         if queue["name"] in places:
             yield from _of_queue(queue["name"], [queue], counts_of(queue))
     if tally.others:
-        yield from _of_queue(OTHERS, [queue for queue in reading.queues if queue["name"] not in places], tally.others)
-    bounds = reading.watched.queues.last.get("bounds", [])
+        yield from _of_queue(OTHERS, [queue for queue in queues if queue["name"] not in places], tally.others)
+    bounds = watched.queues.last.get("bounds", [])
     middle = WAITED + len(bounds) + 2
     if tally.total:
         yield "zmqbroker_task_wait_seconds", [], *_histogram(tally.total[WAITED:middle], bounds)

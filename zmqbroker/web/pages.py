@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from zmqbroker.transport.limited_log import printable
-from zmqbroker.web.asker import Answer, UnansweredError
+from zmqbroker.web.asker import Answer, MisfitError, UnansweredError
 from zmqbroker.web.brokers import Brokers, UnknownError
 from zmqbroker.web.doors import may_see_bodies
 from zmqbroker.web.metrics import Metrics, registry
@@ -42,7 +42,7 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """Return it as JSON."""
-        return json.dumps(content, separators=(",", ":")).encode()
+        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
 def refusal(status: int, text: str, **more: Any) -> Json:
@@ -122,7 +122,7 @@ def answered(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         except UnknownError as error:
             return refusal(404, str(error))
         try:
-            return Json(await handler(request, watched))
+            return _told(request, await handler(request, watched))
         except ParameterError as error:
             return refusal(400, str(error))
         except UnansweredError as error:
@@ -132,6 +132,14 @@ def answered(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
             return refusal(404 if is_missing else 400, str(error))
 
     return answer
+
+
+def _told(request: Request, answer: Answer) -> Json:
+    """Return an answer; raises UnansweredError for one that JSON has no words for, as it has a number that is none."""
+    try:
+        return Json(answer)
+    except ValueError:
+        raise MisfitError(_ask(request)) from None
 
 
 async def question(request: Request, watched: Watched) -> Answer:
