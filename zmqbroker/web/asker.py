@@ -73,29 +73,32 @@ class Asker:
             known, settled = self._asked.get(key, (None, None))
             if known is not None and (settled is None or monotonic() < settled + FRESH):
                 return self._promise(known)
-            question = Question(*key, Future())
-            if self._is_closed or (self._waiting.qsize() >= MOST_WAITING and ask != STATUS):
-                question.answer.set_exception(UnansweredError("too many questions wait for the broker"))
-                return question.answer
+            if self._is_closed:
+                return _refused(self.trouble)
+            if self._waiting.qsize() >= MOST_WAITING and ask != STATUS:
+                return _refused("too many questions wait for the broker")
             if len(self._asked) >= MOST_KEPT:
                 self._forget_stale()
+            question = Question(*key, Future())
             self._asked[key] = question, None
             self._waiting.put(question)
             return self._promise(question)
 
-    def close(self) -> None:
-        """Ask no more."""
-        self._is_closed = True
+    def stop(self, why: str) -> None:
+        """Ask no more, for a reason that is told to who asks from now on."""
+        self._note(why, is_last=True)
         self._waiting.put(None)
+
+    def close(self) -> None:
+        """Ask no more, and wait for the thread to end."""
+        self.stop("the page ends")
         self._thread.join(LONGEST_END)
 
     def _promise(self, question: Question) -> "Future[Answer]":
         """Return the answer to a question; in its place, that the broker did not answer the last one."""
         if not self.trouble or question.answer.done():
             return question.answer
-        refused: Future[Answer] = Future()
-        refused.set_exception(UnansweredError(self.trouble))
-        return refused
+        return _refused(self.trouble)
 
     def _forget_stale(self) -> None:
         now = monotonic()
@@ -116,7 +119,7 @@ class Asker:
                 self._note(str(error))
                 self._fail_all(question, str(error))
         self._disconnect()
-        self._fail_all(None, "the page ends")
+        self._fail_all(question, self.trouble)
 
     def _answer(self, question: Question) -> Answer:
         """Ask; who answers is there, if only by a refusal, but for who cannot say how it is."""
@@ -151,13 +154,23 @@ class Asker:
         if None in waiting[1:]:  # the end was among them
             self._waiting.put(None)
 
-    def _note(self, trouble: str) -> None:
-        """Take note of whether the broker answers."""
-        if bool(trouble) != bool(self.trouble):
-            self.since = monotonic()
-        self.trouble = trouble
+    def _note(self, trouble: str, is_last: bool = False) -> None:
+        """Take note of whether the broker answers, and whether that is the last that is to be known of it."""
+        with self._lock:
+            if self._is_closed:
+                return
+            if bool(trouble) != bool(self.trouble):
+                self.since = monotonic()
+            self.trouble, self._is_closed = trouble, is_last
 
     def _disconnect(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _refused(why: str) -> "Future[Answer]":
+    """Return the answer to a question that is not asked."""
+    refused: Future[Answer] = Future()
+    refused.set_exception(UnansweredError(why))
+    return refused
