@@ -19,6 +19,7 @@ from zmqbroker.transport.limited_log import printable
 from zmqbroker.web.asker import Answer, MisfitError, UnansweredError
 from zmqbroker.web.brokers import Brokers, UnknownError
 from zmqbroker.web.doors import may_see_bodies
+from zmqbroker.web.looking import LOOKED_THROUGH, look_through
 from zmqbroker.web.metrics import Metrics, registry
 from zmqbroker.web.parameters import ALLOWED, BROKER, WALKED, ParameterError, read
 from zmqbroker.web.reading import is_answering, read_all
@@ -150,7 +151,10 @@ async def question(request: Request, watched: Watched) -> Answer:
         walk = watched.queues if ask == "queues" else watched.workers
         things = await walk.things()
         return search(ask, things, fields) | {"age": walk.age(monotonic())}
-    answer = await watched.ask(ask, **read(given, ALLOWED[ask]))
+    fields = read(given, ALLOWED[ask])
+    if ask in LOOKED_THROUGH:
+        return await look_through(watched.ask, ask, fields)
+    answer = await watched.ask(ask, **fields)
     if "stored" in answer and not may_see_bodies(request):
         return answer | {"stored": answer["stored"] | {"body": None}}
     return answer
