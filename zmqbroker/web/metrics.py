@@ -37,7 +37,7 @@ KINDS = (
     Kind("zmqbroker_uptime_seconds", GAUGE, (), "Seconds since the broker was started."),
     Kind("zmqbroker_tasks", GAUGE, ("queue", "state"), "Tasks that are waiting, delayed or running."),
     Kind("zmqbroker_oldest_waiting_seconds", GAUGE, ("queue",), "Age of the task that has waited longest; 0: none."),
-    Kind("zmqbroker_tasks_accepted_total", COUNTER, ("queue",), "Tasks that have come."),
+    Kind("zmqbroker_tasks_accepted_total", COUNTER, ("queue",), "Tasks that have come, or come back from the store."),
     Kind("zmqbroker_tasks_settled_total", COUNTER, ("queue", "status"), "Tasks that have an outcome."),
     Kind("zmqbroker_attempts_total", COUNTER, ("queue", "outcome"), "Attempts that have ended, by how."),
     Kind("zmqbroker_task_wait_seconds", HISTOGRAM, (), "How long tasks waited until a worker had them in hand."),
