@@ -70,3 +70,13 @@ def test_a_question_that_is_being_asked_is_joined(broker, asker):
     assert [answer.result(PATIENCE) for answer in several] == TASKS[:1] * 3
     assert another.result(PATIENCE) == TASKS[1]
     assert broker.asked.qsize() == 2
+
+
+def test_who_asks_a_broker_that_is_not_to_be_asked_any_more_is_told_why(broker, asker):
+    last = asker.ask("queues")
+    assert broker.asked.get(timeout=PATIENCE) == "queues"
+    asker.stop("it is gone")
+    broker.answers.put(QUEUES)
+    assert last.result(PATIENCE) == QUEUES
+    assert str(asker.ask("status").exception(0)) == "it is gone"
+    assert asker.trouble == "it is gone"
