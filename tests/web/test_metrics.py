@@ -128,6 +128,18 @@ def test_a_store_has_metrics_of_its_own(start, serve_page, tmp_path):
     assert ("zmqbroker_store_commit_seconds_count",) in samples
 
 
+def test_stored_tasks_count_again_when_they_come_back(start, serve_page, tmp_path):
+    for life in range(2):
+        running = start(control="tcp://127.0.0.1:*", store=str(tmp_path / "store"))
+        if life == 0:
+            submit(running, 1, key="a", durable=True)
+        samples = scrape(serve_page(running.broker.control_address))
+        assert samples["zmqbroker_tasks_accepted_total", "default"] == 1
+        running.finish()
+    (told,) = (kind.help for kind in KINDS if kind.name == "zmqbroker_tasks_accepted_total")
+    assert "come back from the store" in told
+
+
 def test_where_there_may_be_several_brokers_a_label_tells_them_apart(start, serve_page):
     both = [start(control="tcp://127.0.0.1:*") for _ in range(2)]
     addresses = [running.broker.control_address for running in both]

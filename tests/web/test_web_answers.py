@@ -10,7 +10,7 @@ from control_commands_support import place
 from control_support import controlled, submit
 from web_support import IMPATIENT, Serve, Serving, serve_page, until
 
-from zmqbroker.web import brokers
+from zmqbroker.web import brokers, looking
 from zmqbroker.web.asker import FRESH
 
 __all__ = ["controlled", "place", "serve_page"]  # fixtures
@@ -185,6 +185,30 @@ def test_brokers_of_this_user_are_found_and_a_new_one_takes_the_place_of_the_old
         return one["error"] is None and one["control"].endswith("2.control")
 
     until(is_back)
+
+
+@pytest.mark.parametrize("wanted", ["queue=default", "state=running", "queue=default&state=running&most=1"])
+def test_tasks_behind_thousands_of_others_are_found(controlled, serving, wanted):
+    """Each answer of a broker looks at some 2,000 tasks."""
+    submit(controlled, 4200, queue="print")
+    submit(controlled, 1)
+    controlled.worker().take()
+    got = serving.get(f"/api/tasks?{wanted}").json
+    assert [task["number"] for task in got["tasks"]] == [4201]
+    assert (got["total"], got["cursor"]) == (4201, None)
+    got = serving.get("/api/tasks?most=50").json
+    assert len(got["tasks"]) == got["cursor"] == 50
+
+
+def test_for_a_page_of_tasks_a_bounded_number_of_them_is_looked_through(controlled, serving, monkeypatch):
+    monkeypatch.setattr(looking, "MOST_ANSWERS", 1)
+    submit(controlled, 2100, queue="print")
+    submit(controlled, 3, queue="mail")
+    got = serving.get("/api/tasks?queue=mail").json
+    assert (got["tasks"], got["cursor"]) == ([], 2000)
+    got = serving.get("/api/tasks?queue=mail&after=2000&most=2").json
+    assert ([task["number"] for task in got["tasks"]], got["cursor"]) == ([2101, 2102], 2102)
+    assert len(serving.get("/api/tasks?queue=mail&after=2102").json["tasks"]) == 1
 
 
 def test_queues_are_searched_and_sorted_in_all_that_there_are(controlled, serving):

@@ -20,6 +20,9 @@ PATIENCE = PATIENCE_MS / 1000
 IMPATIENT = 0.3  # seconds, where a broker does not answer; one that does may take longer on a busy machine
 
 
+Alter = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
 class Got(NamedTuple):
     """An answer by HTTP."""
 
@@ -41,9 +44,12 @@ class Serving:
         token: str | None = None,
         checks_host: bool = True,
         patience: float = PATIENCE,
+        alter: Alter = lambda what, answer: answer,
         **identity: FilePath | None,
     ) -> None:
+        """Begin; `alter` makes of what a broker answers to a question what the server gets."""
         self._patience = patience
+        self._alter = alter
         self._identity = identity
         self.asked: list[str] = []  # of brokers, by all connections
         self._opened = listen(Place("127.0.0.1", 0))
@@ -78,19 +84,22 @@ class Serving:
         self._opened.close()
 
     def _connect(self, address: str) -> ControlSocket:
-        return CountedSocket(self.asked, address, self._patience, **self._identity)
+        return CountedSocket(self.asked, self._alter, address, self._patience, **self._identity)
 
 
 class CountedSocket(ControlSocket):
     """One that takes note of what is asked."""
 
-    def __init__(self, asked: list[str], address: str, patience: float, **identity: FilePath | None) -> None:
+    def __init__(
+        self, asked: list[str], alter: Alter, address: str, patience: float, **identity: FilePath | None
+    ) -> None:
         super().__init__(address, patience, **identity)
         self._all_asked = asked
+        self._alter = alter
 
     def ask(self, what: str, **fields: Any) -> dict[str, Any]:
         self._all_asked.append(what)
-        return super().ask(what, **fields)
+        return self._alter(what, super().ask(what, **fields))
 
 
 Serve = Callable[..., Serving]

@@ -9,6 +9,7 @@ from zmqbroker.web.watched import Connect, Watched
 
 SOUGHT_EVERY = 2.0  # seconds
 GONE_KEPT = 600.0  # seconds for which a broker is shown that is not found any more
+MOST_GONE = 20  # of them
 NOBODY = "no broker of this user answers on this machine"
 
 
@@ -24,7 +25,7 @@ class Brokers:
         self._connect = connect
         self._named = {address: Watched(address, connect, True) for address in addresses}
         self._found: dict[str, Watched] = {}  # by address
-        self._seen: dict[str, float] = {}  # when they were there last
+        self._gone: dict[Watched, float] = {}  # since when, the first first; they are not asked any more
         self._sought = -SOUGHT_EVERY
         self._seeking = asyncio.Lock()
 
@@ -40,7 +41,7 @@ class Brokers:
         """Return all brokers, those that answer first; of several with the same name, one."""
         if not self._named:
             await self._seek()
-        watched = [*(self._named or self._found).values()]
+        watched = [*(self._named or self._found).values(), *self._gone]
         by_name: dict[str, Watched] = {}
         for one in sorted(watched, key=lambda one: bool(one.asker.trouble)):
             by_name.setdefault(one.name, one)
@@ -68,15 +69,26 @@ class Brokers:
                 return
             addresses = await asyncio.to_thread(control_addresses)
             self._sought = now = monotonic()
-            self._seen |= dict.fromkeys(addresses, now)
+            self._let_go(set(addresses), now)
             new = [Watched(address, self._connect, False) for address in addresses if address not in self._found]
             self._found |= {one.address: one for one in new}
             await asyncio.gather(*(one.ask("status") for one in new), return_exceptions=True)  # so that they have names
-            await self._drop(addresses, {one.name for one in self._found.values() if one.address in addresses}, now)
+            self._forget(now)
 
-    async def _drop(self, addresses: Sequence[str], names: set[str], now: float) -> None:
-        """Drop those that are gone: after a while, or at once where another one has taken their place."""
-        for address, one in [*self._found.items()]:
-            if address not in addresses and (one.name in names or now > self._seen[address] + GONE_KEPT):
-                del self._found[address], self._seen[address]
-                await one.close()
+    def _let_go(self, addresses: set[str], now: float) -> None:
+        """Ask those no more that are gone; one that has ended as it was told to is not missed."""
+        for address in self._found.keys() - addresses:
+            one = self._found.pop(address)
+            one.leave()
+            if not one.has_drained:
+                self._gone[one] = now
+
+    def _forget(self, now: float) -> None:
+        """Forget those that are gone: after a while, or at once where another one has taken their place."""
+        found = {one.name: one for one in self._found.values()}
+        for rank, (one, at) in enumerate(reversed([*self._gone.items()])):
+            successor = found.get(one.name)
+            if successor is not None:
+                successor.history.follow(one.history)
+            if successor is not None or now > at + GONE_KEPT or rank >= MOST_GONE:
+                del self._gone[one]

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any, NamedTuple
 
 SPAN = 600.0  # seconds
@@ -31,6 +32,12 @@ class History:
         self._looks.append(Look(now, numbers(total), {name: numbers(queue) for name, queue in queues.items()}))
         while self._looks[0].at < now - SPAN:
             self._looks.popleft()
+
+    def follow(self, earlier: "History") -> None:
+        """Begin with the looks at what was there before."""
+        first = self._looks[0].at if self._looks else inf
+        looks = [look for look in earlier._looks if look.at < first]
+        self._looks = deque([*looks, *self._looks], MOST_LOOKS)
 
     def ages(self, now: float) -> list[float]:
         """Return how many seconds ago the looks were, the oldest first."""

@@ -37,7 +37,7 @@ KINDS = (
     Kind("zmqbroker_uptime_seconds", GAUGE, (), "Seconds since the broker was started."),
     Kind("zmqbroker_tasks", GAUGE, ("queue", "state"), "Tasks that are waiting, delayed or running."),
     Kind("zmqbroker_oldest_waiting_seconds", GAUGE, ("queue",), "Age of the task that has waited longest; 0: none."),
-    Kind("zmqbroker_tasks_accepted_total", COUNTER, ("queue",), "Tasks that have come."),
+    Kind("zmqbroker_tasks_accepted_total", COUNTER, ("queue",), "Tasks that have come, or come back from the store."),
     Kind("zmqbroker_tasks_settled_total", COUNTER, ("queue", "status"), "Tasks that have an outcome."),
     Kind("zmqbroker_attempts_total", COUNTER, ("queue", "outcome"), "Attempts that have ended, by how."),
     Kind("zmqbroker_task_wait_seconds", HISTOGRAM, (), "How long tasks waited until a worker had them in hand."),
@@ -69,7 +69,7 @@ class Reading(NamedTuple):
 
     watched: Watched
     status: Answer | None  # None: it does not answer
-    queues: list[Answer]
+    queues: list[Answer] | None  # None: it does not tell of them, or has not yet
 
 
 class Metrics(Collector):
@@ -118,7 +118,8 @@ def _samples(reading: Reading) -> Iterator[Sample]:
         return
     yield from _of_broker(status)
     yield from _of_sockets(status)
-    yield from _of_queues(reading)
+    if reading.queues is not None:
+        yield from _of_queues(reading.watched, reading.queues)
     if status["store"] is not None:
         yield from _of_store(status["store"])
 
@@ -144,15 +145,15 @@ def _of_sockets(status: Answer) -> Iterator[Sample]:
         yield "zmqbroker_malformed_total", [name], socket["malformed"]
 
 
-def _of_queues(reading: Reading) -> Iterator[Sample]:
+def _of_queues(watched: Watched, queues: list[Answer]) -> Iterator[Sample]:
     """Yield the samples of queues, those without a place of their own as one."""
-    places, tally = reading.watched.places.names, reading.watched.tally
-    for queue in reading.queues:
+    places, tally = watched.places.names, watched.tally
+    for queue in queues:
         if queue["name"] in places:
             yield from _of_queue(queue["name"], [queue], counts_of(queue))
     if tally.others:
-        yield from _of_queue(OTHERS, [queue for queue in reading.queues if queue["name"] not in places], tally.others)
-    bounds = reading.watched.queues.last.get("bounds", [])
+        yield from _of_queue(OTHERS, [queue for queue in queues if queue["name"] not in places], tally.others)
+    bounds = watched.queues.last.get("bounds", [])
     middle = WAITED + len(bounds) + 2
     if tally.total:
         yield "zmqbroker_task_wait_seconds", [], *_histogram(tally.total[WAITED:middle], bounds)

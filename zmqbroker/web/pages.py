@@ -16,9 +16,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from zmqbroker.transport.limited_log import printable
-from zmqbroker.web.asker import Answer, UnansweredError
+from zmqbroker.web.asker import Answer, MisfitError, UnansweredError
 from zmqbroker.web.brokers import Brokers, UnknownError
 from zmqbroker.web.doors import may_see_bodies
+from zmqbroker.web.looking import LOOKED_THROUGH, look_through
 from zmqbroker.web.metrics import Metrics, registry
 from zmqbroker.web.parameters import ALLOWED, BROKER, WALKED, ParameterError, read
 from zmqbroker.web.reading import is_answering, read_all
@@ -42,7 +43,7 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """Return it as JSON."""
-        return json.dumps(content, separators=(",", ":")).encode()
+        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
 def refusal(status: int, text: str, **more: Any) -> Json:
@@ -122,7 +123,7 @@ def answered(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         except UnknownError as error:
             return refusal(404, str(error))
         try:
-            return Json(await handler(request, watched))
+            return _told(request, await handler(request, watched))
         except ParameterError as error:
             return refusal(400, str(error))
         except UnansweredError as error:
@@ -134,6 +135,14 @@ def answered(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
+def _told(request: Request, answer: Answer) -> Json:
+    """Return an answer; raises UnansweredError for one that JSON has no words for, as it has a number that is none."""
+    try:
+        return Json(answer)
+    except ValueError:
+        raise MisfitError(_ask(request)) from None
+
+
 async def question(request: Request, watched: Watched) -> Answer:
     """Return the broker's answer to a question; or a page of a search in all that it has."""
     ask, given = _ask(request), request.query_params.multi_items()
@@ -142,7 +151,10 @@ async def question(request: Request, watched: Watched) -> Answer:
         walk = watched.queues if ask == "queues" else watched.workers
         things = await walk.things()
         return search(ask, things, fields) | {"age": walk.age(monotonic())}
-    answer = await watched.ask(ask, **read(given, ALLOWED[ask]))
+    fields = read(given, ALLOWED[ask])
+    if ask in LOOKED_THROUGH:
+        return await look_through(watched.ask, ask, fields)
+    answer = await watched.ask(ask, **fields)
     if "stored" in answer and not may_see_bodies(request):
         return answer | {"stored": answer["stored"] | {"body": None}}
     return answer

@@ -25,8 +25,12 @@ async def is_answering(brokers: Brokers) -> bool:
 
 
 async def _read(watched: Watched) -> Reading:
+    """Return what a broker tells; one that tells only how it is, is there."""
     try:
         status = await watched.ask("status")
+    except (UnansweredError, ControlError):
+        return Reading(watched, None, None)
+    try:
         return Reading(watched, status, await watched.queues.things(PATIENCE))
     except (UnansweredError, ControlError):
-        return Reading(watched, None, [])
+        return Reading(watched, status, None)

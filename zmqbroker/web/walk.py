@@ -12,6 +12,7 @@ from zmqbroker.web.asker import FRESH, Answer, UnansweredError
 
 PAGE_TAKES = 0.001  # seconds of the broker's
 REST_SHARE = 50  # times as long as a walk takes the broker, none is begun after it
+MOST_PAGES = 10_000  # a broker's own lists end after 50,000 things
 PATIENCE = 8.0  # seconds for a first walk to end: scrapes are given up after 10
 
 Ask = Callable[..., Awaitable[Answer]]
@@ -43,11 +44,12 @@ class Walk:
     async def things(self, patience: float = PATIENCE) -> list[Answer]:
         """Return all things; of the last walk, if a new one takes longer than `patience` seconds.
 
-        Raises UnansweredError where there has been no walk either.
+        Raises UnansweredError where there has been no walk either, or it fails; ControlError where it is refused.
         """
         if self._ended < 0 or monotonic() >= self._ended + self.rest:
             if self._walking is None or self._walking.done():
                 self._walking = asyncio.create_task(self._walk())
+                self._walking.add_done_callback(_hear)
             done, _ = await asyncio.wait([self._walking], timeout=patience)
             if done:
                 self._walking.result()
@@ -68,9 +70,17 @@ class Walk:
         found: list[Answer] = []
         pages, cursor = 0, 0
         while cursor is not None:
-            self.last = await self._ask(self._what, after=cursor)
+            before, self.last = cursor, await self._ask(self._what, after=cursor)
             found += self.last[self._what]
             pages, cursor = pages + 1, self.last["cursor"]
+            if cursor is not None and (cursor <= before or pages == MOST_PAGES):
+                raise UnansweredError(f"the broker's list of {self._what} does not end")
         self._things, self.pages, self._ended = found, pages, monotonic()
         if self._noted is not None:
             self._noted(found)
+
+
+def _hear(walking: "asyncio.Task[None]") -> None:
+    """Hear why a walk has failed, which nobody else does where nobody waits for it any more."""
+    if not walking.cancelled():
+        walking.exception()

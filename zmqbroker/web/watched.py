@@ -16,6 +16,7 @@ from zmqbroker.wire.control import ControlError
 LOOKS_EVERY = 5.0  # seconds
 LOOKS_SHARE = 2  # times as long as a walk is good, looks are apart: nobody may be there who wants to see them
 MOST_PLACES = 1000  # queues that have series of their own
+DRAINING = "draining"  # the state of a broker that is about to end
 OTHERS = "other"  # what all others are called together
 LONGEST_WAIT = 5.0  # seconds for an answer, behind other questions
 
@@ -57,6 +58,16 @@ class Watched:
         if ask == "status":
             self._note_status(answer)
         return answer
+
+    @property
+    def has_drained(self) -> bool:
+        """Whether it was about to end, as it was told to, when it was heard of last."""
+        return self.status is not None and self.status["state"] == DRAINING
+
+    def leave(self) -> None:
+        """Ask no more, as it is gone; what was told of it stays."""
+        self._looking.cancel()
+        self.asker.stop(f"no broker answers at {self.address} any more")
 
     async def close(self) -> None:
         """Ask no more."""
