@@ -9,7 +9,7 @@ MOST_LOOKS = 150  # with one in 5 seconds, there are fewer
 COUNTED = ("waiting", "running", "accepted", "done", "failed")  # of each queue
 COUNTED_IN_ALL = (*COUNTED, "retried")  # of all together
 
-Numbers = tuple[int, ...]  # of COUNTED or COUNTED_IN_ALL
+Numbers = tuple[int | None, ...]  # of COUNTED or COUNTED_IN_ALL
 Series = dict[str, list[int | None]]  # by such names; None: it was not there
 
 
@@ -48,7 +48,7 @@ class History:
 
 
 def _numbers(of: Mapping[str, Any], names: Iterable[str]) -> Numbers:
-    return tuple(of[name] for name in names)
+    return tuple(of.get(name) for name in names)
 
 
 def _series(looks: Iterable[Numbers | None], names: Iterable[str]) -> Series:

@@ -104,16 +104,14 @@ function still(status, history) {
   if (seconds < STILL) {
     return null;
   }
-  const there = `${counted(status.running, "task runs", "tasks run")}, ${number(status.waiting)} wait.`;
+  const there = `${counted(status.running, "task runs", "tasks run")}, ${counted(status.waiting, "waits", "wait")}.`;
   return [
     "still",
     isServed ? "bad" : "warn",
     [
       h("strong", {}, `Nothing has been done for ${span(seconds)}: `),
-      `${there} Tasks take long, or workers hang: see `,
-      h("a", { href: link(["tasks"], { order: "slowest" }) }, "what is in hand for the longest"),
-      " and ",
-      h("a", { href: link(["workers"]) }, "by whom"),
+      `${there} Tasks take that long, or workers hang: see `,
+      h("a", { href: link(["workers"]) }, "who is at what, and for how long"),
       ".",
     ],
   ];
@@ -153,11 +151,16 @@ function retried(status, { ages, total }) {
       worst.map(({ name, attempts }, place) => [
         place ? "; " : null,
         h("a", { href: queueLink(name) }, foreign(name, 60)),
-        ` (${number(attempts.timeout)} timed out, ${number(attempts.lost)} lost with their worker, ${number(attempts.fail)} failed)`,
+        ` (${endings(attempts).join(", ")})`,
       ]),
       worst.length > 0 && ".",
     ],
   ];
+}
+
+function endings({ timeout, lost, fail }) {
+  const said = { "timed out": timeout, "lost with their worker": lost, failed: fail };
+  return Object.entries(said).flatMap(([how, count]) => (count ? `${number(count)} ${how}` : []));
 }
 
 /** Return by how much a count has grown, that begins anew with its broker. */

@@ -30,14 +30,14 @@ export async function ask(what, fields = {}) {
       credentials: "same-origin",
     });
   } catch {
-    throw new Trouble(0, "the server of this page, zmqbroker web, does not answer");
+    throw new Trouble(0, "zmqbroker web has ended, or hangs, or is out of reach");
   }
   const answer = await response.json().catch(() => null);
   if (response.status === 401) {
     location.assign("/login");
   }
   if (answer === null) {
-    throw new Trouble(0, `the server of this page, or one before it, says ${response.status}, and not what was asked for`);
+    throw new Trouble(0, `zmqbroker web, or what stands before it, says ${response.status} and nothing else`);
   }
   if (!response.ok) {
     throw new Trouble(response.status, answer.error ?? `the server says ${response.status}`, { since: answer.since });

@@ -6,6 +6,7 @@ import { h } from "./dom.js";
 import {
   attempt,
   isUnserved,
+  NO_TASKS,
   noneInHand,
   noneSoFar,
   queueBadges,
@@ -33,13 +34,17 @@ export const queue = {
 
   async ask({ broker }, { parts }) {
     const name = parts[1] ?? "default";
-    const [answer, running, waiting, history] = await Promise.all([
+    const [answer, history] = await Promise.all([
       ask("queues", { broker, queue: name }),
-      ask("tasks", { broker, queue: name, state: "running", order: "slowest", most: 10 }),
-      ask("tasks", { broker, queue: name, state: "waiting", most: 10 }),
       ask("history", { broker, queue: name }),
     ]);
-    return { queue: answer.queues[0], bounds: answer.bounds, running, waiting, history, at: performance.now() / 1000 };
+    const [one] = answer.queues;
+    const tasks = { broker, queue: name, most: 10 };
+    const [running, waiting] = await Promise.all([
+      one.running ? ask("tasks", { ...tasks, state: "running", order: "slowest" }) : NO_TASKS,
+      one.waiting ? ask("tasks", { ...tasks, state: "waiting" }) : NO_TASKS,
+    ]);
+    return { queue: one, bounds: answer.bounds, running, waiting, history, at: performance.now() / 1000 };
   },
 
   isTroubled: (answer) => isUnserved(answer.queue),

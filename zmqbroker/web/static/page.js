@@ -186,6 +186,7 @@ async function turn() {
   main.classList.add("stale");
   drawTop();
   shownAt = null;
+  places.freshness.textContent = "";
   await refresh();
   main.querySelector("h1")?.focus({ preventScroll: true });
   scrollTo(0, 0);

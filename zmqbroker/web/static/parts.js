@@ -45,6 +45,8 @@ const FAILURES = (when) => [
   column("Worker", "text"),
 ];
 
+export const NO_TASKS = { tasks: [], cursor: null }; // an answer that need not be asked for
+
 /** Return whether tasks wait in a queue in vain. */
 export const isUnserved = (queue) => queue.waiting > 0 && queue.workers === 0;
 

@@ -5,6 +5,7 @@ import { h } from "./dom.js";
 import {
   inHand,
   isGivenUp,
+  NO_TASKS,
   noneSoFar,
   section,
   taskName,
@@ -32,8 +33,7 @@ export const worker = {
     if (!found.length) {
       throw new Trouble(404, "There is no such worker now: it has left, or is a plain one that has asked for nothing.");
     }
-    const tasks = name === undefined ? null : await ask("tasks", { broker, worker: name, state: "running", most: 20 });
-    return { found, tasks };
+    return { found, tasks: await held(broker, name, found) };
   },
 
   draw({ found, tasks }) {
@@ -48,6 +48,14 @@ export const worker = {
     ];
   },
 };
+
+/** Ask for what a worker has; null: that cannot be told of a plain one. */
+function held(broker, name, found) {
+  if (found.every((one) => one.held < 2)) {
+    return NO_TASKS; // but for what is known to be in hand
+  }
+  return name === undefined ? null : ask("tasks", { broker, worker: name, state: "running", most: 20 });
+}
 
 /** Say what has become of a task that a worker still has in hand, in vain. */
 function givenUp(task, since, place) {
@@ -67,7 +75,7 @@ function heldTable(found, answer) {
   const inHand = found.filter((one) => one.task && !isGivenUp(one)).map((one) => one.task);
   const known = new Set(inHand.map((one) => one.number));
   const rest = answer.tasks.filter((one) => !known.has(one.number));
-  const fields = { worker: endOf(nameOf(found[0])), state: "running" };
+  const fields = { worker: endOf(nameOf(found[0]) ?? ""), state: "running" };
   return tasksTable("held", "What runs there", [...inHand, ...rest], {
     empty: noneSoFar("Nothing runs there.", answer, fields),
   });
