@@ -72,7 +72,7 @@ def test_it_says_that_nothing_is_done_and_what_the_broker_has_given_up(start, se
     sight.see("text=Tasks wait in at least 1,000 queues")
     assert sight.page.title().startswith("! 1 waiting")
     sight.shoot("still")
-    sight.page.unroute_all()
+    sight.page.unroute_all(behavior="ignoreErrors")
     sight.go("#/queue/default", "Queue default")
     sight.see("text=1 task waits here, and no worker is free")
     sight.page.click("text=Its workers")
@@ -105,6 +105,7 @@ def test_a_task_that_has_failed_twice_is_there_twice_and_failures_are_searched(s
 
     client = submit(running, 1, key="twice", detach=True)
     fail(b"first")
+    running.wait_for("failed", 1)
     submit(running, 1, queue="other/one", key="other", tries=1, expires=0.01)
     running.wait_for("expired", 1)
     with ControlSocket(running.broker.control_address, patience=20) as control:
@@ -178,7 +179,7 @@ def fails(start: Callable[..., Running], serve_page: Any, look: Any) -> Any:
     sight.see("text=All is well")
 
     def fail(**answer: Any) -> None:
-        sight.page.unroute_all()
+        sight.page.unroute_all(behavior="ignoreErrors")
         sight.page.route("**/api/status?*", lambda route: route.fulfill(**answer))
 
     return sight, fail
@@ -201,6 +202,6 @@ def test_it_says_who_is_at_fault(fails):
     sight.see("h1:text-is('Queues')")
     sight.see("text=Nothing is known of this yet.")
     sight.shoot("unknown")
-    sight.page.unroute_all()
+    sight.page.unroute_all(behavior="ignoreErrors")
     sight.see("main:not(.stale) [data-key=queues]")
     sight.see("#trouble p", state="detached")
