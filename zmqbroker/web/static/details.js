@@ -130,7 +130,7 @@ function alarm(one) {
   } else if (one.waiting && one.paused) {
     said = ["warn", `${waits}, as the queue is paused.`];
   } else if (one.waiting && !one.idle && !one.running) {
-    said = ["warn", `${waits}, and no worker is free: they are at tasks of other queues, held back, or hang.`];
+    said = ["warn", `${waits}, and none of its workers is free: they are at tasks of other queues, are held back, or hang.`];
   }
   return said && h("p", { class: `alarm ${said[0]}`, "data-key": "alarm" }, h("strong", {}, said[1]));
 }
