@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from browser_support import CHROMIUM, QUIETLY
 from conftest import LOOPBACK, Running
 from helpers import TOP
 from playwright.sync_api import sync_playwright
-from test_page_in_browser import CHROMIUM, QUIETLY
 from web_support import Serving
 
 from zmqbroker import Client, Reject, Worker

@@ -92,7 +92,7 @@ def look_at(target: Address) -> Finding:
         return Finding("the host does not answer")
     except OSError as error:
         return Finding(_describe(error, target))
-    return Finding("something listens there, but does not answer as a broker does", greeting)
+    return Finding("something listens there, but does not answer as a broker does: it hangs, or is none", greeting)
 
 
 def _connect(target: Address) -> socket.socket:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 SPAN = 600.0  # seconds
 MOST_LOOKS = 150  # with one in 5 seconds, there are fewer
-COUNTED = ("waiting", "running", "accepted", "done", "failed")  # of each queue and of all together
+COUNTED = ("waiting", "running", "accepted", "done", "failed")  # of each queue
+COUNTED_IN_ALL = (*COUNTED, "retried")  # of all together
 
-Numbers = tuple[int, ...]  # of COUNTED
-Series = dict[str, list[int | None]]  # by the names of COUNTED; None: it was not there
+Numbers = tuple[int | None, ...]  # of COUNTED or COUNTED_IN_ALL
+Series = dict[str, list[int | None]]  # by such names; None: it was not there
 
 
 class Look(NamedTuple):
@@ -28,8 +29,9 @@ class History:
         self._looks: deque[Look] = deque(maxlen=MOST_LOOKS)
 
     def add(self, now: float, total: Mapping[str, Any], queues: Mapping[str, Mapping[str, Any]]) -> None:
-        """Remember how things are at the instant `now`: the numbers COUNTED, in all and of each queue."""
-        self._looks.append(Look(now, numbers(total), {name: numbers(queue) for name, queue in queues.items()}))
+        """Remember how things are at the instant `now`, in all and with each queue."""
+        each = {name: _numbers(queue, COUNTED) for name, queue in queues.items()}
+        self._looks.append(Look(now, _numbers(total, COUNTED_IN_ALL), each))
         while self._looks[0].at < now - SPAN:
             self._looks.popleft()
 
@@ -45,18 +47,17 @@ class History:
 
     def total(self) -> Series:
         """Return what there was in all at each look."""
-        return _series(look.total for look in self._looks)
+        return _series((look.total for look in self._looks), COUNTED_IN_ALL)
 
     def queue(self, name: str) -> Series:
         """Return what there was of a queue at each look."""
-        return _series(look.queues.get(name) for look in self._looks)
+        return _series((look.queues.get(name) for look in self._looks), COUNTED)
 
 
-def numbers(of: Mapping[str, Any]) -> Numbers:
-    """Return the numbers COUNTED of a queue."""
-    return tuple(of[name] for name in COUNTED)
+def _numbers(of: Mapping[str, Any], names: Iterable[str]) -> Numbers:
+    return tuple(of.get(name) for name in names)
 
 
-def _series(looks: Iterable[Numbers | None]) -> Series:
+def _series(looks: Iterable[Numbers | None], names: Iterable[str]) -> Series:
     rows = list(looks)
-    return {name: [None if row is None else row[place] for row in rows] for place, name in enumerate(COUNTED)}
+    return {name: [None if row is None else row[place] for row in rows] for place, name in enumerate(names)}

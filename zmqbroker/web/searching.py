@@ -17,6 +17,7 @@ SORTS: dict[str, dict[str, Callable[[Answer], Any]]] = {  # by what is sorted, a
         "failed": lambda queue: (-queue["failed"], queue["name"]),
     },
     "workers": {
+        "trouble": lambda worker: (worker["held_back"] is None, -(worker["since"] or 0.0), _name(worker)),
         "longest": lambda worker: (-(worker["since"] or 0.0), _name(worker)),
         "name": lambda worker: _name(worker),
         "failed": lambda worker: (-(worker["failed"] or 0), _name(worker)),

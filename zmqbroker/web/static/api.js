@@ -5,10 +5,11 @@ const WINDOW = 10; // seconds over which a rate is taken
 
 /** What was asked for is not there; `status` is that of HTTP, 0: our own server does not answer. */
 export class Trouble extends Error {
-  constructor(status, text, since = null) {
+  constructor(status, text, { since = null, hint = null } = {}) {
     super(text);
     this.status = status;
     this.since = since; // for how many seconds the broker has not answered; null: that is not why
+    this.hint = hint; // what else helps; null: nothing
   }
 }
 
@@ -29,14 +30,17 @@ export async function ask(what, fields = {}) {
       credentials: "same-origin",
     });
   } catch {
-    throw new Trouble(0, "the server of this page, zmqbroker web, does not answer");
+    throw new Trouble(0, "zmqbroker web has ended, or hangs, or is out of reach");
   }
-  const answer = await response.json().catch(() => ({}));
+  const answer = await response.json().catch(() => null);
   if (response.status === 401) {
     location.assign("/login");
   }
+  if (answer === null) {
+    throw new Trouble(0, `zmqbroker web, or what stands before it, says ${response.status} and nothing else`);
+  }
   if (!response.ok) {
-    throw new Trouble(response.status, answer.error ?? `the server says ${response.status}`, answer.since);
+    throw new Trouble(response.status, answer.error ?? `the server says ${response.status}`, { since: answer.since });
   }
   return answer;
 }

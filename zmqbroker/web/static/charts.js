@@ -8,6 +8,11 @@ const WIDTH = 120;
 const HEIGHT = 24;
 const GAP = 0.5; // above and below the line
 
+/** Return what there was of a queue; null: nothing is known of it. */
+export function seriesOf(history, queue) {
+  return Object.hasOwn(history?.queues ?? {}, queue) ? history.queues[queue] : null;
+}
+
 /** Draw what there was at each look; `ages` are seconds ago, null is: not there. */
 export function levels(ages, values, what) {
   const known = values.filter((value) => value !== null);

@@ -1,41 +1,53 @@
-// A queue's, a worker's and a task's own page.
+// A queue's and a task's own page.
 
 import { ask, Rates, Trouble } from "./api.js";
-import { levels, rates as ratesChart } from "./charts.js";
+import { levels, rates as ratesChart, seriesOf } from "./charts.js";
 import { h } from "./dom.js";
-import { attempt, inHand, queueBadges, tasksTable, tile, whoHas, workerBadges, workerName } from "./parts.js";
+import {
+  attempt,
+  isUnserved,
+  NO_TASKS,
+  noneInHand,
+  noneSoFar,
+  queueBadges,
+  section,
+  taskName,
+  tasksTable,
+  tile,
+  title,
+  whoHas,
+} from "./parts.js";
 import { link, queueLink } from "./routes.js";
 import { badge, facts } from "./tables.js";
-import { brief, clock, counted, foreign, NONE, number, rate, size, span, visible, wholeText } from "./text.js";
+import { brief, clock, counted, foreign, NONE, number, rate, size, span, wholeText } from "./text.js";
+import { visible } from "./visible.js";
 
+const MOVED = "None any more."; // the numbers are of another instant
+const FORGOTTEN =
+  "So it is settled, or there never was one: what is done is known only to a broker with a store, and not for ever. " +
+  "A worker may still be at it, if the broker has given that attempt up.";
+const STYLES = new Map(Object.entries({ running: "good", done: "good", failed: "bad", expired: "bad" }));
 const rates = new Rates();
-
-function title(text, ...more) {
-  return h("div", { class: "title", "data-key": "head" }, h("h1", { tabindex: "-1" }, text), more);
-}
-
-function section(key, heading, ...children) {
-  return h(
-    "section",
-    { "data-key": key, "aria-labelledby": `${key}-heading` },
-    h("div", { class: "heading" }, h("h2", { id: `${key}-heading` }, heading)),
-    children,
-  );
-}
 
 export const queue = {
   title: ({ parts }) => `Queue ${visible(parts[1] ?? "")}`,
 
   async ask({ broker }, { parts }) {
     const name = parts[1] ?? "default";
-    const [answer, running, waiting, history] = await Promise.all([
+    const [answer, history] = await Promise.all([
       ask("queues", { broker, queue: name }),
-      ask("tasks", { broker, queue: name, state: "running", most: 10 }),
-      ask("tasks", { broker, queue: name, state: "waiting", most: 10 }),
       ask("history", { broker, queue: name }),
     ]);
-    return { queue: answer.queues[0], bounds: answer.bounds, running, waiting, history, at: performance.now() / 1000 };
+    const [one] = answer.queues;
+    const tasks = { broker, queue: name, most: 10 };
+    const [running, waiting] = await Promise.all([
+      one.running ? ask("tasks", { ...tasks, state: "running", order: "slowest" }) : NO_TASKS,
+      one.waiting ? ask("tasks", { ...tasks, state: "waiting" }) : NO_TASKS,
+    ]);
+    return { queue: one, bounds: answer.bounds, running, waiting, history, at: performance.now() / 1000 };
   },
+
+  isTroubled: (answer) => isUnserved(answer.queue),
 
   draw({ queue: one, bounds, running, waiting, history, at }, { fields }) {
     const now = rates.note(`${fields.broker} ${one.name}`, at, {
@@ -43,22 +55,19 @@ export const queue = {
       failed: one.failed,
       accepted: one.accepted,
     });
-    const series = history.queues[one.name];
+    const series = seriesOf(history, one.name);
     const settled = ["done", "failed", "cancelled", "expired"].map((name) => `${number(one[name])} ${name}`);
     const ended = Object.entries(one.attempts).map(([name, count]) => `${number(count)} ${name}`);
     return [
       title(["Queue ", foreign(one.name)], queueBadges(one)),
-      one.waiting > 0 &&
-        !one.workers &&
-        h(
-          "p",
-          { class: "alarm bad", "data-key": "alarm" },
-          h(
-            "strong",
-            {},
-            `${counted(one.waiting, "task waits", "tasks wait")} here, and no worker asks from this queue.`,
-          ),
-        ),
+      alarm(one),
+      h(
+        "p",
+        { class: "ways", "data-key": "ways" },
+        h("a", { href: link(["failures"], { queue: one.name }) }, "Its failures"),
+        h("a", { href: link(["workers"], { find: one.name }) }, "Its workers"),
+        h("a", { href: link(["tasks"], { queue: one.name }) }, "Its tasks"),
+      ),
       h(
         "section",
         { class: "tiles", "data-key": "tiles", "aria-label": "Numbers" },
@@ -100,19 +109,37 @@ export const queue = {
           ["In hand", times(one.ran, bounds)],
         ]),
       ),
-      tasksTable("running", "Running", running.tasks, { empty: "Nothing runs.", more: all("running", one, running) }),
+      tasksTable("running", "Running, the longest in hand first", running.tasks, {
+        empty: noneSoFar(noneInHand(one.running), running, { queue: one.name, state: "running", order: "slowest" }),
+        more: all(running, { queue: one.name, state: "running" }),
+      }),
       tasksTable("waiting", "Waiting, the oldest first", waiting.tasks, {
-        empty: "Nothing waits.",
-        more: all("waiting", one, waiting),
+        empty: noneSoFar(one.waiting ? MOVED : "Nothing waits.", waiting, { queue: one.name, state: "waiting" }),
+        more: all(waiting, { queue: one.name, state: "waiting" }),
       }),
     ];
   },
 };
 
-function all(state, one, answer) {
+/** Say why tasks wait, where that is not as it should be; null: it is. */
+function alarm(one) {
+  const waits = `${counted(one.waiting, "task waits", "tasks wait")} here`;
+  let said = null;
+  if (isUnserved(one)) {
+    said = ["bad", `${waits}, and no worker asks from this queue.`];
+  } else if (one.waiting && one.paused) {
+    said = ["warn", `${waits}, as the queue is paused.`];
+  } else if (one.waiting && !one.idle && !one.running) {
+    said = ["warn", `${waits}, and none of its workers is free: they are at tasks of other queues, are held back, or hang.`];
+  }
+  return said && h("p", { class: `alarm ${said[0]}`, "data-key": "alarm" }, h("strong", {}, said[1]));
+}
+
+function all(answer, fields) {
   return (
+    answer.tasks.length > 0 &&
     answer.cursor !== null &&
-    h("p", { class: "more" }, h("a", { href: link(["tasks"], { queue: one.name, state }) }, `All that are ${state}`))
+    h("p", { class: "more" }, h("a", { href: link(["tasks"], fields) }, `All that are ${fields.state}`))
   );
 }
 
@@ -130,76 +157,33 @@ function times({ counts, seconds }, bounds) {
   return `half ${within(0.5)}, 99% ${within(0.99)}, ${brief(seconds / count)} on average`;
 }
 
-export const worker = {
-  title: () => "Worker",
-
-  async ask({ broker, host, pid, address }) {
-    const find = host === undefined ? address : `${host}:${pid}`;
-    const answer = await ask("workers", { broker, find });
-    const isMeant = (one) =>
-      host === undefined
-        ? one.host === null && one.address === address
-        : String(one.pid) === pid && (one.host ?? "").startsWith(host);
-    const process = answer.workers.filter(isMeant);
-    const connection = process.filter((one) => one.address === address);
-    const found = connection.length ? connection : process; // it may have connected anew
-    if (!found.length) {
-      throw new Trouble(404, "There is no such worker now: it has left, or is a plain one that has asked for nothing.");
-    }
-    const tasks = host === undefined ? null : await ask("tasks", { broker, worker: find, state: "running", most: 20 });
-    return { found, tasks };
-  },
-
-  draw({ found, tasks }) {
-    return [
-      title(
-        ["Worker ", workerName(found[0], 200)],
-        found.length > 1 && badge(`${number(found.length)} connections of this process`),
-      ),
-      ...found.map((one, place) => connection(one, place, found.length)),
-      tasks && tasksTable("held", "What it has", tasks.tasks, { empty: "It has no task." }),
-    ];
-  },
-};
-
-function connection(one, place, total) {
-  return section(
-    `connection-${place}`,
-    total > 1 ? `Connection ${place + 1}` : "What is known of it",
-    facts([
-      ["Label", one.label === null ? null : wholeText(one.label)],
-      ["Host", one.host === null ? null : wholeText(one.host)],
-      ["Process", one.pid === null ? null : String(one.pid)],
-      ["Address", foreign(one.address || NONE)],
-      ["Owner", one.owner === null ? null : foreign(one.owner)],
-      [
-        "Asks from",
-        one.queues.map((name, order) => [order ? ", " : null, h("a", { href: queueLink(name) }, foreign(name))]),
-      ],
-      ["In hand", [inHand(one), one.since === null ? null : `, for ${span(one.since)}`]],
-      ["Has", counted(one.held, "task", "tasks")],
-      ["Asks for", counted(one.asks, "more", "more")],
-      ["Done", number(one.done)],
-      ["Failed", number(one.failed)],
-      one.marks ? ["Failed here, done elsewhere", number(one.marks)] : null,
-      one.held_back === null ? null : ["Held back", workerBadges({ ...one, host: "", owner: null })],
-    ]),
-  );
-}
-
 export const task = {
-  title: ({ parts, fields }) => `Task ${visible(parts[1] ?? fields.key ?? "")}`,
+  title: ({ parts, fields }) => `Task ${visible(parts[1] ?? fields.key ?? fields.find ?? "")}`,
 
-  ask({ broker, key, owner }, { parts }) {
-    return parts[1] === undefined ? ask("task", { broker, key, owner }) : ask("task", { broker, number: parts[1] });
+  async ask({ broker, key, owner, find }, { parts }) {
+    try {
+      if (find !== undefined) {
+        return await findTask(broker, find);
+      }
+      return await ask("task", { broker, ...(parts[1] === undefined ? { key, owner } : { number: parts[1] }) });
+    } catch (error) {
+      throw error.status === 404 ? new Trouble(404, error.message, { hint: FORGOTTEN }) : error;
+    }
   },
 
-  draw({ task: live, stored, failure }) {
+  draw({ task: live, stored, failure, other }) {
     const one = live ?? stored ?? failure;
     const state = live ? live.state : one.status;
-    const style = { running: "good", done: "good", failed: "bad", expired: "bad" }[state] ?? "";
     return [
-      title(`Task ${one.number}`, badge(state, style)),
+      title(`Task ${one.number}`, badge(state, STYLES.get(state))),
+      other &&
+        h(
+          "p",
+          { class: "alarm", "data-key": "other" },
+          "Another task has this number as its key: ",
+          taskName(other),
+          ".",
+        ),
       one.reason
         ? h(
             "p",
@@ -245,6 +229,20 @@ export const task = {
   },
 };
 
+/** Return the task that has this number, or else this key; `other` has that as its key where there are both. */
+async function findTask(broker, text) {
+  const [numbered, keyed] = await Promise.allSettled([
+    /^\d+$/.test(text) ? ask("task", { broker, number: text }) : Promise.reject(new Trouble(404, "it is no number")),
+    ask("task", { broker, key: text }),
+  ]);
+  const answers = [numbered, keyed].filter((one) => one.status === "fulfilled").map((one) => one.value);
+  if (!answers.length) {
+    throw keyed.reason;
+  }
+  const [first, other] = answers.map(({ task: live, stored, failure }) => live ?? stored ?? failure);
+  return { ...answers[0], other: other && other.number !== first.number ? other : null };
+}
+
 function moment(age) {
   return `${span(age)} ago, at ${clock(Date.now() - 1000 * age)}`;
 }
@@ -257,5 +255,5 @@ function body(stored) {
       "It is not shown: bodies are for who has logged in with the page's token, and for a page whose identity is an admin's.",
     );
   }
-  return h("pre", { class: "body", tabindex: "0" }, h("bdi", {}, stored.body ? visible(stored.body) : "It is empty."));
+  return h("pre", { class: "body", tabindex: "0" }, h("bdi", {}, stored.body || "It is empty."));
 }

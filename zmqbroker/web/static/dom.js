@@ -1,5 +1,7 @@
 // Elements, made one by one and never of markup: what a task or a worker says is text, whatever is in it.
 
+import { visible } from "./visible.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Make an element. An attribute that is null or false is left out, one that is true is empty; so with children. */
@@ -18,9 +20,8 @@ function fill(element, attributes, children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(
-    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
-  );
+  const said = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  element.append(...said.map((child) => (child instanceof Node ? child : visible(child))));
   return element;
 }
 
@@ -34,11 +35,11 @@ export function redraw(parent, wanted) {
 }
 
 function morph(parent, wanted) {
-  const byKey = new Map([...parent.children].filter(keyOf).map((child) => [keyOf(child), child]));
+  const byKey = keyed(parent.children);
   let next = parent.firstChild;
   for (const made of wanted) {
     const key = keyOf(made);
-    const there = key ? byKey.get(key) : next && !keyOf(next) ? next : null;
+    const there = key ? byKey.get(key)?.shift() : next && !keyOf(next) ? next : null;
     if (!there || there.nodeName !== made.nodeName) {
       parent.insertBefore(made, next);
     } else {
@@ -55,6 +56,18 @@ function morph(parent, wanted) {
     next.remove();
     next = after;
   }
+}
+
+/** Return lists of elements by their keys: several rows may have the same one, as a task that has failed twice. */
+function keyed(elements) {
+  const byKey = new Map();
+  for (const element of elements) {
+    const key = keyOf(element);
+    if (key) {
+      byKey.set(key, [...(byKey.get(key) ?? []), element]);
+    }
+  }
+  return byKey;
 }
 
 function update(there, made) {

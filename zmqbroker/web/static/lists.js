@@ -2,16 +2,18 @@
 
 import { ask, Rates } from "./api.js";
 import { h } from "./dom.js";
-import { failuresTable, found, paging, queuesTable, shown, tasksTable, workersTable } from "./parts.js";
+import { failuresTable, found, paging, queuesTable, shown, tasksTable, title, workersTable } from "./parts.js";
 import { link } from "./routes.js";
 import { badge, column, tableSection } from "./tables.js";
-import { foreign, number, span } from "./text.js";
+import { capped, foreign, MOST_UNSERVED, NONE, number, span } from "./text.js";
 
 const MOST = 50;
 const rates = new Rates();
+const MOST_FAILURES = 1000; // that a broker has
+const MOST_FOUND = 200;
+const SEARCH_EVERY = 10000; // milliseconds between two searches in the last failures
 let kept = { names: "", at: -Infinity, history: null };
-
-const title = (text) => h("div", { class: "title", "data-key": "head" }, h("h1", { tabindex: "-1" }, text));
+let last = { broker: null, at: -Infinity, failures: [] };
 
 function filter(route, ...fields) {
   return h("form", { class: "filter", role: "search", "data-route": route, "data-key": "filter" }, fields);
@@ -105,7 +107,7 @@ export const workers = {
   title: () => "Workers",
 
   ask: ({ broker, find = "", sort = "", after }) =>
-    ask("workers", { broker, find, sort: sort || "longest", after, most: MOST }),
+    ask("workers", { broker, find, sort: sort || "trouble", after, most: MOST }),
 
   draw(answer, { fields }) {
     return [
@@ -114,7 +116,8 @@ export const workers = {
         "workers",
         box("find", "Label, host, address or queue has", fields.find, "wide"),
         choice("sort", "First", fields.sort, [
-          ["", "longest at a task"],
+          ["", "those held back, then longest at a task"],
+          ["longest", "longest at a task"],
           ["name", "by name"],
           ["failed", "most failed"],
         ]),
@@ -176,9 +179,10 @@ export const failures = {
   title: () => "Failures",
 
   async ask({ broker, kept: where, queue, reason, after }) {
-    return where === "store"
-      ? ask("failed", { broker, queue, reason: reason && `*${reason}*`, order: "newest", after, most: MOST })
-      : ask("failures", { broker, after, most: MOST });
+    if (where === "store") {
+      return ask("failed", { broker, queue, reason: reason && `*${reason}*`, order: "newest", after, most: MOST });
+    }
+    return queue || reason ? searched(broker, queue, reason) : ask("failures", { broker, after, most: MOST });
   },
 
   draw(answer, { fields }) {
@@ -192,17 +196,48 @@ export const failures = {
           ["", "the last 1,000 of this run"],
           ["store", "all that the store has"],
         ]),
-        isStored && box("queue", "In the queue", fields.queue),
-        isStored && box("reason", "Reason has", fields.reason, "wide"),
+        box("queue", "In the queue", fields.queue),
+        box("reason", "Reason has", fields.reason, "wide"),
       ),
       failuresTable(ended, {
-        note: `${shown(ended.length, answer.total, "failure", "failures")}`,
+        isStored,
+        note: answer.found
+          ? found(ended.length, answer, "failure", "failures")
+          : shown(ended.length, answer.total, "failure", "failures"),
         empty: answer.cursor === null ? "There are none." : "None so far: see the next page.",
         more: paging(["failures"], withoutAfter(fields), fields.after, answer.cursor),
       }),
     ];
   },
 };
+
+/** Search in the last failures, of which there are so few that all are asked for, though not at each look. */
+async function searched(broker, queue, reason) {
+  if (last.broker !== broker || performance.now() > last.at + SEARCH_EVERY) {
+    last = { broker, at: performance.now(), failures: await allFailures(broker) };
+  }
+  const isMeant = (one) => (!queue || one.queue === queue) && has(one.reason, reason ?? "");
+  const failures = last.failures.filter(isMeant);
+  return {
+    failures: failures.slice(0, MOST_FOUND),
+    found: failures.length,
+    total: last.failures.length,
+    cursor: null,
+    age: (performance.now() - last.at) / 1000,
+  };
+}
+
+async function allFailures(broker) {
+  const all = [];
+  let answer = { cursor: 0 };
+  for (let pages = 0; answer.cursor !== null && pages < MOST_FAILURES / MOST; pages += 1) {
+    answer = await ask("failures", { broker, after: answer.cursor, most: MOST });
+    all.push(...answer.failures);
+  }
+  return all;
+}
+
+const has = (text, part) => text.toLowerCase().includes(part.toLowerCase());
 
 const BROKERS = [
   column("Broker"),
@@ -218,6 +253,8 @@ export const brokers = {
   title: () => "Brokers",
 
   ask: () => ask("brokers"),
+
+  isTroubled: (answer) => answer.brokers.some((one) => one.error || one.unserved),
 
   draw(answer) {
     const rows = answer.brokers.map((one) => ({
@@ -235,7 +272,7 @@ export const brokers = {
         number(one.waiting),
         number(one.running),
         number(one.workers),
-        one.unserved === null ? "–" : `${number(one.unserved)}`,
+        one.unserved === null ? NONE : capped(one.unserved, MOST_UNSERVED, "≥ "),
       ],
     }));
     return [

@@ -1,26 +1,27 @@
 // What an operator wants to see first: what is wrong, how much there is to do, and where.
 
+import { alarmsSection, isTroubled } from "./alarms.js";
 import { ask, Rates } from "./api.js";
 import { levels, rates as ratesChart } from "./charts.js";
 import { h } from "./dom.js";
-import { failuresTable, isUnserved, queuesTable, shown, tasksTable, tile, workersTable } from "./parts.js";
-import { link, queueLink } from "./routes.js";
+import { failuresTable, noneInHand, queuesTable, shown, tasksTable, tile, workersTable } from "./parts.js";
+import { link } from "./routes.js";
 import { badge, facts } from "./tables.js";
 import { brief, counted, foreign, NONE, number, rate, size, span } from "./text.js";
 
 const MOST_WORKERS = 12;
-const MOST_NAMED = 8; // queues in a line of what is wrong
 const HISTORY_EVERY = 5000; // milliseconds
 const rates = new Rates();
 let kept = { broker: null, at: -Infinity, history: null };
 
 export const overview = {
   title: () => "Overview",
+  isTroubled,
 
   async ask({ broker }) {
     const [status, workers] = await Promise.all([
       ask("status", { broker }),
-      ask("workers", { broker, most: MOST_WORKERS }),
+      firstWorkers(broker),
     ]);
     return { status, workers, history: await recent(broker, status.queues) };
   },
@@ -29,7 +30,7 @@ export const overview = {
     const now = speeds(status);
     return [
       head(status),
-      alarms(status),
+      alarmsSection(status, history),
       tiles(status, now, history),
       queuesTable(status.queues, queueSpeeds(status), history, {
         note: shown(status.queues.length, status.total_queues, "queue", "queues"),
@@ -40,7 +41,7 @@ export const overview = {
       h(
         "div",
         { class: "two", "data-key": "two" },
-        tasksTable("slowest", "Slowest running tasks", status.slowest, { empty: "Nothing runs." }),
+        tasksTable("slowest", "Slowest running tasks", status.slowest, { empty: noneInHand(status.running) }),
         failuresTable(status.failures, {
           note:
             status.totals.failed + status.totals.expired
@@ -59,6 +60,12 @@ export const overview = {
   },
 };
 
+/** Ask for those workers that somebody may want to see: for the first that there are, if to look at all takes long. */
+function firstWorkers(broker) {
+  const first = { broker, most: MOST_WORKERS };
+  return ask("workers", { ...first, sort: "trouble" }).catch(() => ask("workers", first));
+}
+
 async function recent(broker, queues) {
   if (kept.broker !== broker || performance.now() > kept.at + HISTORY_EVERY) {
     const history = await ask("history", { broker, queue: queues.map((queue) => queue.name) });
@@ -73,102 +80,9 @@ function head(status) {
     "div",
     { class: "title", "data-key": "head" },
     h("h1", { tabindex: "-1" }, "Overview"),
-    badge(state, state === "serving" ? "good" : "warn"),
-    h("span", { class: "quiet" }, `up ${span(uptime)} · process ${pid} · version ${version}`),
+    badge(foreign(state, 20), state === "serving" ? "good" : "warn"),
+    h("span", { class: "quiet" }, `up ${span(uptime)} · process ${pid} · version `, foreign(version, 30)),
   );
-}
-
-// What is wrong
-
-function alarms(status) {
-  const lines = [unserved(status), low(status.store), paused(status.queues), open(status), refused(status)].filter(
-    Boolean,
-  );
-  return h(
-    "section",
-    { "data-key": "alarms", class: "alarms", "aria-label": "What needs somebody" },
-    lines.length
-      ? h(
-          "ul",
-          {},
-          lines.map(([key, style, said]) => h("li", { class: `alarm ${style}`, "data-key": key }, said)),
-        )
-      : h(
-          "p",
-          { class: "alarm good" },
-          "All is well: no queue waits in vain",
-          status.store && ", the store has room",
-          ".",
-        ),
-  );
-}
-
-function unserved(status) {
-  if (!status.unserved) {
-    return null;
-  }
-  const queues = status.queues.filter(isUnserved).slice(0, MOST_NAMED);
-  const places = counted(status.unserved, "queue", "queues");
-  const more = status.unserved - queues.length;
-  return [
-    "unserved",
-    "bad",
-    [
-      h("strong", {}, `Tasks wait in ${places} that no worker asks from: `),
-      named(queues),
-      more > 0 && ` and ${number(more)} more`,
-    ],
-  ];
-}
-
-function named(queues) {
-  return queues.map((queue, place) => [
-    place ? ", " : null,
-    h("a", { href: queueLink(queue.name) }, foreign(queue.name, 60)),
-    ` (${number(queue.waiting)})`,
-  ]);
-}
-
-function low(store) {
-  if (!store || !(store.refusing || (store.free !== null && store.free < 2 * store.floor))) {
-    return null;
-  }
-  const room = `${size(store.free)} are free on the store's disk, the floor is ${size(store.floor)}`;
-  return store.refusing
-    ? ["store", "bad", [h("strong", {}, "New tasks are not stored: "), `${room}, or it has failed.`]]
-    : ["store", "warn", [h("strong", {}, "The store's disk is nearly full: "), `${room}.`]];
-}
-
-function paused(queues) {
-  const held = queues.filter((queue) => queue.paused && queue.waiting);
-  return held.length
-    ? ["paused", "warn", [h("strong", {}, "Tasks wait in queues that are paused: "), named(held.slice(0, MOST_NAMED))]]
-    : null;
-}
-
-function open(status) {
-  const where = (status.open_to ?? []).join(", ");
-  return where
-    ? ["open", "warn", [h("strong", {}, "No identities are needed: "), `whoever reaches ${where} may do anything.`]]
-    : null;
-}
-
-function refused({ refusals }) {
-  const last = (refusals?.last ?? []).filter((one) => one.age < 3600);
-  if (!last.length) {
-    return null;
-  }
-  const one = last[0];
-  return [
-    "refused",
-    "warn",
-    [
-      h("strong", {}, "Somebody is refused: "),
-      foreign(one.address || "somebody"),
-      ` at ${one.where}, ${counted(one.count, "time", "times")}, ${span(one.age)} ago: `,
-      foreign(one.reason),
-    ],
-  ];
 }
 
 // Numbers

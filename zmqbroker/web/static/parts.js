@@ -1,6 +1,6 @@
 // What several views show: tables of queues, workers, tasks and failures.
 
-import { levels, rates as ratesChart } from "./charts.js";
+import { levels, rates as ratesChart, seriesOf } from "./charts.js";
 import { h } from "./dom.js";
 import { link, namedWorkerLink, queueLink, taskLink, workerLink } from "./routes.js";
 import { badge, column, tableSection } from "./tables.js";
@@ -36,14 +36,16 @@ const TASKS = [
   column("Age", "time"),
   column("Worker", "text"),
 ];
-const FAILURES = [
+const FAILURES = (when) => [
   column("Task", "task"),
   column("Queue", "queue"),
-  column("Ago", "time"),
+  column(when, "time"),
   column("Attempts", "number"),
   column("Reason"),
   column("Worker", "text"),
 ];
+
+export const NO_TASKS = { tasks: [], cursor: null }; // an answer that need not be asked for
 
 /** Return whether tasks wait in a queue in vain. */
 export const isUnserved = (queue) => queue.waiting > 0 && queue.workers === 0;
@@ -62,7 +64,7 @@ export function queueBadges(queue) {
 export function queuesTable(queues, rates, history, options) {
   const rows = queues.map((queue) => {
     const { done, failed } = rates.get(queue.name) ?? {};
-    const series = history?.queues[queue.name];
+    const series = seriesOf(history, queue.name);
     return {
       key: `queue ${queue.name}`,
       style: isUnserved(queue) ? "bad" : queue.paused ? "warn" : null,
@@ -97,24 +99,19 @@ export function workerName(worker, most = 60) {
 
 /** Return a table of workers. */
 export function workersTable(workers, options) {
-  const seen = new Map();
-  const rows = workers.map((worker) => {
-    const id = `${worker.address} ${worker.host} ${worker.pid} ${(worker.label ?? "").slice(0, 100)}`;
-    seen.set(id, (seen.get(id) ?? 0) + 1);
-    return {
-      key: `worker ${id} ${seen.get(id)}`,
-      style: worker.held_back === null ? null : "warn",
-      cells: [
-        [h("a", { href: workerLink(worker) }, workerName(worker)), " ", workerBadges(worker)],
-        [foreign(worker.queues.join(", "), 40)],
-        inHand(worker),
-        span(worker.since),
-        number(Math.max(worker.held - 1, 0)),
-        number(worker.done),
-        number(worker.failed),
-      ],
-    };
-  });
+  const rows = workers.map((worker) => ({
+    key: `worker ${worker.address} ${worker.host} ${worker.pid} ${(worker.label ?? "").slice(0, 100)}`,
+    style: worker.held_back === null && !isGivenUp(worker) ? null : "warn",
+    cells: [
+      [h("a", { href: workerLink(worker) }, workerName(worker)), " ", workerBadges(worker)],
+      [foreign(worker.queues.join(", "), 40)],
+      inHand(worker),
+      span(worker.since),
+      number(Math.max(worker.held - 1, 0)),
+      number(worker.done),
+      number(worker.failed),
+    ],
+  }));
   return tableSection("workers", "Workers", WORKERS, rows, { empty: "No worker is connected.", ...options });
 }
 
@@ -129,10 +126,33 @@ export function workerBadges(worker) {
 
 /** Return what a worker has in hand. */
 export function inHand(worker) {
-  if (worker.task) {
-    return taskName(worker.task);
+  if (!worker.held) {
+    return h("span", { class: "quiet" }, "idle");
   }
-  return worker.held ? "a task that is given up" : h("span", { class: "quiet" }, "idle");
+  return [worker.task ? taskName(worker.task) : "a task", isGivenUp(worker) && [" ", badge("given up", "warn")]];
+}
+
+/** Return whether the broker has given up what a worker has in hand: it is another attempt by now, or settled. */
+export function isGivenUp({ held, task, since }) {
+  return held > 0 && (!task || task.state !== "running" || !task.in_hand || task.since !== since);
+}
+
+/** Say why no task is listed that a worker is at. */
+export function noneInHand(running) {
+  return running
+    ? `None is in hand: ${counted(running, "task lies", "tasks lie")} at workers behind what these have in hand.`
+    : "Nothing runs.";
+}
+
+/** Say that there are none, or that they may be further on, with where that is; `fields` are of the list of tasks. */
+export function noneSoFar(none, answer, fields) {
+  return answer.cursor === null
+    ? none
+    : [
+        "None among the oldest tasks of the broker, as far as was looked: ",
+        h("a", { href: link(["tasks"], { ...fields, after: answer.cursor }) }, "look further"),
+        ".",
+      ];
 }
 
 /** Return what a task is called, and where its page is. */
@@ -176,14 +196,14 @@ export function attempt(task) {
   return task.tries ? `${number(task.attempts)} of ${number(task.tries)}` : number(task.attempts);
 }
 
-/** Return a table of tasks that came to a bad end. */
-export function failuresTable(failures, options) {
+/** Return a table of tasks that came to a bad end; of those in a store it is known how long they are kept. */
+export function failuresTable(failures, { isStored = false, ...options }) {
   const rows = failures.map((failure) => ({
     key: `failure ${failure.number} ${failure.key}`,
     cells: [
       taskName(failure),
       h("a", { href: queueLink(failure.queue) }, foreign(failure.queue, 30)),
-      span(failure.age ?? null),
+      span(isStored ? failure.kept : failure.age),
       number(failure.attempts),
       [
         failure.status !== "failed" && [badge(failure.status, "warn"), " "],
@@ -192,7 +212,9 @@ export function failuresTable(failures, options) {
       failure.worker ? whoHas(failure.worker) : h("span", { class: "quiet" }, NONE),
     ],
   }));
-  return tableSection("failures", "Last failures", FAILURES, rows, { empty: "No task has failed.", ...options });
+  const columns = FAILURES(isStored ? "Kept for" : "Ago");
+  const heading = isStored ? "Failed tasks" : "Last failures";
+  return tableSection("failures", heading, columns, rows, { empty: "No task has failed.", ...options });
 }
 
 /** Return where the next page of a list is, and the first one; null: there is only one page. */
@@ -232,5 +254,20 @@ export function tile(name, value, more, picture) {
     h("p", { class: "value" }, value),
     h("p", { class: "quiet" }, more),
     picture,
+  );
+}
+
+/** Return the heading of a page, and what stands beside it. */
+export function title(text, ...more) {
+  return h("div", { class: "title", "data-key": "head" }, h("h1", { tabindex: "-1" }, text), more);
+}
+
+/** Return a section with a heading. */
+export function section(key, heading, ...children) {
+  return h(
+    "section",
+    { "data-key": key, "aria-labelledby": `${key}-heading` },
+    h("div", { class: "heading" }, h("h2", { id: `${key}-heading` }, heading)),
+    children,
   );
 }

@@ -1,8 +1,10 @@
-// Words and numbers for people, and text from elsewhere made harmless to the eye.
+// Words and numbers for people, and text from elsewhere, cut where it is long.
 
 import { h } from "./dom.js";
+import { visible } from "./visible.js";
 
 export const NONE = "–";
+export const MOST_UNSERVED = 1000; // queues that a broker counts where tasks wait and no worker asks
 const UNITS = [
   [120, 1, "s"],
   [7200, 60, "min"],
@@ -11,8 +13,6 @@ const UNITS = [
 ];
 const SIZES = ["bytes", "kB", "MB", "GB", "TB"];
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
-const SHORT_ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /** Return a whole number with commas; null: there is none. */
 export function number(value) {
@@ -22,6 +22,11 @@ export function number(value) {
 /** Return a number and what it counts. */
 export function counted(value, one, several) {
   return `${number(value)} ${value === 1 ? one : several}`;
+}
+
+/** Return a number that the broker counts no further than `most`. */
+export function capped(value, most, least = "at least ") {
+  return `${value >= most ? least : ""}${number(value)}`;
 }
 
 /** Return a span of seconds in one unit; null: there is none. */
@@ -64,18 +69,6 @@ export function rate(value) {
   return value > 0 && value < 9.95 ? value.toFixed(1) : whole.format(value);
 }
 
-/** Return text on one line in which nothing is hidden: what is not printable is escaped, as in our logs. */
-export function visible(text) {
-  return String(text).replace(UNPRINTABLE, escaped);
-}
-
-function escaped(letter) {
-  const code = letter.codePointAt(0);
-  const digits = code.toString(16);
-  const long = code > 0xffff ? `\\U${digits.padStart(8, "0")}` : `\\u${digits.padStart(4, "0")}`;
-  return SHORT_ESCAPES[letter] ?? (code < 0x100 ? `\\x${digits.padStart(2, "0")}` : long);
-}
-
 /**
  * Return an element with text from elsewhere, whose direction of writing stays inside it.
  *
@@ -96,7 +89,7 @@ export function wholeText(text) {
   return h(
     "bdi",
     { class: text.length > 200 ? "long" : null, tabindex: text.length > 200 ? "0" : null },
-    visible(text),
+    text,
   );
 }
 
