@@ -74,6 +74,12 @@ def test_a_page_that_has_its_own_name_lead_here_gets_nothing(serving, path):
     assert (got.status, list(got.json)) == (421, ["error"])
 
 
+@pytest.mark.parametrize("host", ["x/healthz?", "x/static/style.css#", "x/?"])
+@pytest.mark.parametrize("path", ["/api/brokers", "/metrics"])
+def test_what_is_asked_for_is_not_what_the_host_says(guarded, path, host):
+    assert guarded.get(path, host=host).status == 401
+
+
 @pytest.mark.parametrize("path", ["/api/status", "/api/brokers", "/metrics", "/static/page.js", "/docs"])
 def test_without_the_token_nothing_is_told(guarded, path):
     got = guarded.get(path)

@@ -74,7 +74,7 @@ class Doors:
             return said(421, "this page is for this machine: open it by localhost or 127.0.0.1, or give it a --token")
         if self._token is None:
             return None
-        if request.url.path == LOGIN:
+        if request.scope["path"] == LOGIN:
             return await self._login(request)
         given = _bearer(request)
         if request.cookies.get(COOKIE) and given is None:
@@ -82,11 +82,11 @@ class Doors:
         else:
             is_in = given is not None and self._is_token(given)
         request.scope[HAS_TOKEN] = is_in
-        if is_in or request.url.path in OPEN:
+        if is_in or request.scope["path"] in OPEN:
             return None
         if given is not None:
             return await self._refuse(request)
-        if request.url.path == "/":
+        if request.scope["path"] == "/":
             return RedirectResponse(LOGIN, 303)
         return said(401, "this needs the token: `Authorization: Bearer ...`, or log in", {"www-authenticate": "Bearer"})
 

@@ -171,7 +171,7 @@ async def failed(request: Request, error: Exception) -> Response:
 
 
 def _ask(request: Request) -> str:
-    return request.url.path.rpartition("/")[2]
+    return str(request.scope["path"]).rpartition("/")[2]
 
 
 def _brokers(request: Request) -> Brokers:
