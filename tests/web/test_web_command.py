@@ -1,5 +1,6 @@
 """`zmqbroker web` as a user runs it: what it says at its start, what it refuses, and how it ends."""
 
+import asyncio
 import http.client
 import os
 import re
@@ -14,6 +15,7 @@ from control_commands_support import COMMAND, ENVIRONMENT, Ran, place
 from helpers import PATIENCE, TOP
 
 from zmqbroker.commands.command_lines import parse
+from zmqbroker.web.place import Place, listen
 
 __all__ = ["place"]  # fixtures
 TOKEN = "correct-horse-battery-staple"
@@ -147,6 +149,23 @@ def test_it_listens_on_ipv6(place):
     assert web.address[0] == "::1"
     assert web.get("/healthz") == 200
     assert web.end()[0] == 0
+
+
+def test_a_short_answer_is_not_held_back():
+    """Nagle's algorithm would have each wait for an acknowledgement, 40 ms long."""
+
+    async def accepted(opened: socket.socket) -> int:
+        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            told.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(tell, sock=opened):
+            with socket.create_connection(opened.getsockname(), PATIENCE):
+                return await asyncio.wait_for(told, PATIENCE)
+
+    assert asyncio.run(accepted(listen(Place("127.0.0.1", 0)))) != 0
 
 
 def test_who_trusts_the_network_may_listen_there(place):

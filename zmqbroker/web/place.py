@@ -26,8 +26,8 @@ def parse_place(text: str) -> Place:
 
 def listen(place: Place) -> socket.socket:
     """Return a socket that listens there; raises OSError."""
-    family, kind, _, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
-    opened = socket.socket(family, kind)
+    family, kind, protocol, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
+    opened = socket.socket(family, kind, protocol)  # asyncio has what is TCP by name send without delay
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
