@@ -14,12 +14,11 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from zmqbroker.transport import signals
 from zmqbroker.web.brokers import Brokers
+from zmqbroker.web.connection import LONGEST_WAIT, MOST_CONNECTIONS, Connection
 from zmqbroker.web.doors import Doors
 from zmqbroker.web.pages import failed, routes
 from zmqbroker.web.watched import Connect
 
-MOST_CONNECTIONS = 500
-KEPT_ALIVE = 20.0  # seconds: a scrape may come each 15
 LONGEST_END = 1  # seconds for answers that are on their way
 LEAST_ZIPPED = 2000  # bytes
 
@@ -62,14 +61,14 @@ def serve(app: Starlette, opened: socket.socket, ready: Callable[[Callable[[], N
         uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=int(KEPT_ALIVE),
+            timeout_keep_alive=int(LONGEST_WAIT),
             timeout_graceful_shutdown=LONGEST_END,
         )
     )
