@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
 from control_commands_support import COMMAND, ENVIRONMENT, Ran, place
@@ -76,6 +77,22 @@ def test_it_says_where_it_is_and_ends_quickly_with_connections_open(place, numbe
         assert idle.recv(1000).startswith(b"HTTP/1.1 200")
         half.sendall(b"GET /heal")
         assert web.end(number) == (0, "", "")
+
+
+def test_what_is_on_its_way_at_the_end_is_answered_so_and_no_fault(place):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a broker that hangs
+        web = Web(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        with closing(http.client.HTTPConnection(*web.address, timeout=PATIENCE)) as connection:
+            two = b"".join(
+                b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in (b"/healthz", b"/api/queues")
+            )
+            connection.connect()
+            connection.sock.sendall(two)
+            answers = connection.sock.makefile("rb")
+            for line in iter(answers.readline, b"ok\n"):
+                assert line
+            assert web.end() == (0, "", "")
+            assert answers.readline().startswith(b"HTTP/1.1 503")
 
 
 def test_the_token_is_in_a_file_or_in_the_environment(place, tmp_path):

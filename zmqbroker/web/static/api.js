@@ -33,7 +33,7 @@ export async function ask(what, fields = {}) {
   }
   const answer = await response.json().catch(() => ({}));
   if (response.status === 401) {
-    location.assign("/login");
+    location.reload(); // the login page is in this place
   }
   if (!response.ok) {
     throw new Trouble(response.status, answer.error ?? `the server says ${response.status}`, answer.since);
