@@ -12,6 +12,7 @@ from identity_support import Files, make
 from web_support import PATIENCE, Got, Serve, Serving, serve_page
 
 from zmqbroker import Client, Reject, TaskFailed, Worker
+from zmqbroker.commands.web import LONGEST_TOKEN
 from zmqbroker.web import doors, pages
 from zmqbroker.web.doors import COOKIE, is_own_host
 
@@ -160,6 +161,13 @@ def test_a_wrong_login_is_told_so_and_logged(guarded, caplog):
     assert "wrong" not in caplog.text.replace("a wrong token", "")
 
 
+def test_the_longest_token_can_log_in(serve_page):
+    token = "%" * LONGEST_TOKEN  # each letter of it takes three in a form
+    guarded = serve_page("tcp://127.0.0.1:9", token=token)
+    assert "set-cookie" in log_in(guarded, token).headers
+    assert guarded.get("/api/brokers", authorization=f"Bearer {token}").status == 200
+
+
 def test_a_login_that_is_too_long_is_refused(guarded):
     assert log_in(guarded, "x" * 5000).status == 413
 
@@ -190,6 +198,12 @@ def test_metrics_in_a_form_that_is_none_come_in_another(serving, accept, caplog)
     got = serving.get("/metrics", accept=f"application/openmetrics-text; {accept}")
     assert (got.status, "zmqbroker_up" in got.text) == (200, True)
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("ranges", ["0-1", ",".join(f"{start}-{start}" for start in range(2000, 0, -2)), "9" * 5000])
+def test_a_file_comes_whole(serving, ranges):
+    got = serving.get("/static/style.css", range=f"bytes={ranges}")
+    assert (got.status, got.text) == (200, (doors.STATIC / "style.css").read_text())
 
 
 @pytest.mark.parametrize("path", ["/static/%00", "/static/" + "a" * 5000, "/%00", "/static/..%2f..%2fserver.py"])

@@ -116,12 +116,22 @@ def test_the_token_is_in_a_file_or_in_the_environment(place, tmp_path):
         (["--listen", "127.0.0.1:70000"], "is no HOST:PORT to listen on"),
         (["--listen", "::1:8161"], "is no HOST:PORT to listen on"),
         (["--listen", ":8161"], "is no HOST:PORT to listen on"),
+        (
+            ["--listen", "*:8161"],
+            "is no HOST:PORT to listen on; one looks like 127.0.0.1:8161 or [::1]:8161, or for all",
+        ),
+        (["--listen", "a..b:0"], "is no HOST:PORT to listen on"),
+        (["--listen", "\udcff:0"], "is no HOST:PORT to listen on"),
+        (["--listen", "a\nb:0"], "is no HOST:PORT to listen on"),
+        (["--listen", "[::1]]:0"], "is no HOST:PORT to listen on"),
         (["--listen", "192.0.2.1:0"], "cannot listen on 192.0.2.1:0: "),
         (["--listen", "no.such.host.invalid:0"], "cannot listen on no.such.host.invalid:0: "),
         (["--token", "/nowhere"], "cannot read /nowhere: No such file"),
         (["--identity", "/nowhere"], "only one of two identities is given"),
         (["tcp://localhost"], "'tcp://localhost'"),
         (["localhost:4164"], "is no address of a control socket"),
+        (["inproc://control"], "inproc://control is for who shares a ZeroMQ context"),
+        (["ipc:///" + "a" * 200], "is no address to connect to"),
         (["--colour"], "unrecognized arguments: --colour"),
     ],
 )
@@ -131,7 +141,16 @@ def test_what_makes_no_sense_is_refused_in_a_line(place, arguments, words, capfd
     assert words in said
 
 
-@pytest.mark.parametrize(("text", "mode", "words"), [("short", 0o600, "has no token"), (TOKEN, 0o644, "chmod 600 it")])
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("short", 0o600, "has no token"),
+        (TOKEN, 0o644, "chmod 600 it"),
+        ("x" * 1025, 0o600, "has no token: one is a line of 16 to 1024 characters of ASCII"),
+        ("x" * 5000, 0o600, "has no token"),
+        (TOKEN + " " * 5000 + TOKEN, 0o600, "has no token"),
+    ],
+)
 def test_a_token_that_is_none_is_refused(place, tmp_path, text, mode, words, capfd):
     secret = tmp_path / "token"
     secret.write_text(text)
@@ -140,6 +159,12 @@ def test_a_token_that_is_none_is_refused(place, tmp_path, text, mode, words, cap
     assert (status, said.count("\n")) == (2, 1)
     assert words in said
     assert TOKEN not in said
+
+
+def test_a_token_that_would_be_waited_for_is_refused(place, tmp_path, capfd):
+    os.mkfifo(tmp_path / "token", 0o600)
+    status, said = refused(capfd, "--token", tmp_path / "token")
+    assert (status, said) == (2, f"zmqbroker web: {tmp_path / 'token'} is no regular file\n")
 
 
 def test_an_empty_token_is_none(place, monkeypatch, capfd):

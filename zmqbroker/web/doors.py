@@ -46,6 +46,7 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 BEARER = {"www-authenticate": "Bearer"}
+IGNORED = (b"range",)  # headers: the files are small, and some starlettes fail at many ranges
 HAS_TOKEN = "zmqbroker.has_token"  # in a scope
 
 log = logging.getLogger("zmqbroker")
@@ -67,6 +68,7 @@ class Doors:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["headers"] = [(name, text) for name, text in scope["headers"] if name not in IGNORED]
         request = Request(scope, receive)
         try:
             answer = await self._stopped(request)
