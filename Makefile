@@ -20,7 +20,8 @@ MARKS = not slow
 CONSTRAINTS =
 MOST = tests/wire/test_wire.py tests/transport/test_connection.py tests/transport/test_identity.py \
 	tests/broker/test_broker.py tests/client/test_client.py tests/client/test_link.py \
-	tests/client/test_leave_and_fetch.py tests/worker/test_worker.py tests/commands/test_completion.py
+	tests/client/test_leave_and_fetch.py tests/worker/test_worker.py tests/commands/test_completion.py \
+	tests/web/test_doors.py
 
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 INSTALL = $(PIP) install --no-compile $(CONSTRAINTS)

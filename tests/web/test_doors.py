@@ -1,6 +1,7 @@
 """Who is let in, and what browsers are told of what they get."""
 
 import asyncio
+import socket
 import threading
 from urllib.parse import urlencode
 
@@ -11,7 +12,8 @@ from identity_support import Files, make
 from web_support import PATIENCE, Got, Serve, Serving, serve_page
 
 from zmqbroker import Client, Reject, TaskFailed, Worker
-from zmqbroker.web import doors
+from zmqbroker.commands.web import LONGEST_TOKEN
+from zmqbroker.web import doors, pages
 from zmqbroker.web.doors import COOKIE, is_own_host
 
 __all__ = ["controlled", "serve_page"]  # fixtures
@@ -31,7 +33,7 @@ def guarded(controlled: Running, serve_page: Serve, monkeypatch: pytest.MonkeyPa
 
 def log_in(guarded: Serving, token: str) -> Got:
     form = {"content_type": "application/x-www-form-urlencoded"}
-    return guarded.get("/login", "POST", urlencode({"token": token}), **form)
+    return guarded.get("/", "POST", urlencode({"token": token}), **form)
 
 
 @pytest.mark.parametrize("path", ["/", "/static/style.css", "/api/status", "/api/nothing", "/metrics", "/healthz"])
@@ -61,6 +63,9 @@ def test_each_answer_says_what_a_browser_must_not_do_with_it(serving, path):
         ("localhost.evil.example", False),
         ("127.0.0.1.evil.example", False),
         ("[::1", False),
+        ("[::1].evil.example", False),
+        ("[::1]evil.example:8161", False),
+        ("localhost:8161.evil.example", False),
         ("", False),
     ],
 )
@@ -74,6 +79,12 @@ def test_a_page_that_has_its_own_name_lead_here_gets_nothing(serving, path):
     assert (got.status, list(got.json)) == (421, ["error"])
 
 
+@pytest.mark.parametrize("host", ["x/healthz?", "x/static/style.css#", "x/?"])
+@pytest.mark.parametrize("path", ["/api/brokers", "/metrics"])
+def test_what_is_asked_for_is_not_what_the_host_says(guarded, path, host):
+    assert guarded.get(path, host=host).status == 401
+
+
 @pytest.mark.parametrize("path", ["/api/status", "/api/brokers", "/metrics", "/static/page.js", "/docs"])
 def test_without_the_token_nothing_is_told(guarded, path):
     got = guarded.get(path)
@@ -81,10 +92,12 @@ def test_without_the_token_nothing_is_told(guarded, path):
     assert "this needs the token" in got.json["error"]
 
 
-def test_the_page_leads_to_the_login(guarded):
+def test_the_login_is_in_the_place_of_the_page(guarded):
     got = guarded.get("/")
-    assert (got.status, got.headers["location"]) == (303, "/login")
-    assert [guarded.get(path).status for path in ("/login", "/static/style.css", "/healthz", "/readyz")] == [200] * 4
+    assert (got.status, "location" in got.headers, got.headers["cache-control"]) == (401, False, "no-store")
+    assert "<title>Log in" in got.text
+    assert "action=" not in got.text  # so the form goes to its own address, with what only the browser knows of that
+    assert [guarded.get(path).status for path in ("/static/style.css", "/healthz", "/readyz")] == [200] * 3
 
 
 def test_the_header_lets_in(guarded):
@@ -108,22 +121,95 @@ def test_the_login_gives_a_cookie_that_scripts_and_other_sites_do_not_have(guard
     assert guarded.get("/api/status", cookie=f"{cookie}x").status == 401
 
 
-@pytest.mark.parametrize("cookie", [f"{COOKIE}=", f"{COOKIE}={TOKEN}", f"{COOKIE}=%ff", f"{COOKIE}=\xe9", "other=1"])
-def test_another_cookie_does_not_let_in(guarded, cookie):
-    assert guarded.get("/api/status", cookie=cookie).status == 401
+@pytest.mark.parametrize("value", ["", TOKEN, "%ff", "\xe9"])
+def test_another_cookie_does_not_let_in(guarded, value):
+    assert guarded.get("/api/status", cookie=f"{COOKIE}_{guarded.port}={value}").status == 401
+
+
+def test_a_wrong_cookie_is_refused_as_a_wrong_token_is(guarded, monkeypatch, caplog):
+    wrong = f"{COOKIE}_{guarded.port}=wrong"
+    got = guarded.get("/api/status", cookie=wrong)
+    assert (got.status, got.json["error"]) == (401, "this is not the cookie")
+    assert "a wrong cookie came from 127.0.0.1" in caplog.text
+    monkeypatch.setattr(doors, "MOST_WRONG", 0)
+    assert guarded.get("/api/status", cookie=wrong).status == 429
+
+
+def test_who_has_an_old_cookie_is_at_the_login_at_once(guarded, monkeypatch, caplog):
+    monkeypatch.setattr(doors, "MOST_WRONG", 0)
+    got = guarded.get("/", cookie=f"{COOKIE}_{guarded.port}=old")
+    assert (got.status, "<title>Log in" in got.text) == (401, True)
+    assert "a wrong cookie came from 127.0.0.1" in caplog.text
+
+
+def test_pages_on_one_host_do_not_put_each_other_out(guarded, controlled, serve_page):
+    other = serve_page(controlled.broker.control_address, token=TOKEN[::-1])
+    cookies = [
+        log_in(one, token).headers["set-cookie"].split(";")[0]
+        for one, token in ((guarded, TOKEN), (other, TOKEN[::-1]))
+    ]
+    assert len({cookie.partition("=")[0] for cookie in cookies}) == 2
+    assert [one.get("/api/status", cookie="; ".join(cookies)).status for one in (guarded, other)] == [200, 200]
 
 
 def test_a_wrong_login_is_told_so_and_logged(guarded, caplog):
     got = log_in(guarded, "wrong")
-    assert (got.status, got.headers["location"]) == (303, "/login?wrong")
+    assert (got.status, got.headers["location"]) == (303, "/?wrong")
+    assert "This is not the token." in guarded.get("/?wrong").text
     assert "set-cookie" not in got.headers
     assert "a wrong token came from 127.0.0.1" in caplog.text
     assert "wrong" not in caplog.text.replace("a wrong token", "")
 
 
+def test_the_longest_token_can_log_in(serve_page):
+    token = "%" * LONGEST_TOKEN  # each letter of it takes three in a form
+    guarded = serve_page("tcp://127.0.0.1:9", token=token)
+    assert "set-cookie" in log_in(guarded, token).headers
+    assert guarded.get("/api/brokers", authorization=f"Bearer {token}").status == 200
+
+
 def test_a_login_that_is_too_long_is_refused(guarded):
     assert log_in(guarded, "x" * 5000).status == 413
-    assert guarded.get("/login", "DELETE").status == 405
+
+
+def test_a_login_that_is_cut_off_is_nobodys_fault(guarded, caplog):
+    with socket.create_connection(("127.0.0.1", guarded.port), PATIENCE) as peer:
+        peer.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+        assert peer.recv(1000).startswith(b"HTTP/1.1 100")  # it is being read
+    guarded.stop()
+    assert "Traceback" not in caplog.text
+
+
+def test_a_fault_of_the_pages_own_is_logged_at_a_limited_rate_and_has_the_headers_too(serving, monkeypatch, caplog):
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(pages, "may_see_bodies", fail)
+    for _ in range(3):
+        got = serving.get("/api/brokers")
+        assert (got.status, got.headers["x-frame-options"]) == (500, "DENY")
+        assert "this is a fault of the page itself" in got.json["error"]
+    assert caplog.text.count("Traceback") == 1
+    assert "a fault in the answer to /api/brokers" in caplog.text
+
+
+@pytest.mark.parametrize("accept", ["version=abc", "version=1.0.0; escaping=no", "version=", "version=\xb2"])
+def test_metrics_in_a_form_that_is_none_come_in_another(serving, accept, caplog):
+    got = serving.get("/metrics", accept=f"application/openmetrics-text; {accept}")
+    assert (got.status, "zmqbroker_up" in got.text) == (200, True)
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("ranges", ["0-1", ",".join(f"{start}-{start}" for start in range(2000, 0, -2)), "9" * 5000])
+def test_a_file_comes_whole(serving, ranges):
+    got = serving.get("/static/style.css", range=f"bytes={ranges}")
+    assert (got.status, got.text) == (200, (doors.STATIC / "style.css").read_text())
+
+
+@pytest.mark.parametrize("path", ["/static/%00", "/static/" + "a" * 5000, "/%00", "/static/..%2f..%2fserver.py"])
+def test_there_is_no_file_of_a_name_that_none_can_have(serving, path, caplog):
+    assert serving.get(path).status == 404
+    assert "Traceback" not in caplog.text
 
 
 def test_many_wrong_tokens_are_turned_away_at_once_and_the_right_one_is_not(guarded, monkeypatch):
@@ -144,7 +230,7 @@ def test_a_wrong_token_is_answered_slowly():
 
         door = doors.Doors(None, TOKEN, checks_host=False)  # type: ignore[arg-type]
         request = Request({"type": "http", "headers": [], "client": ("10.0.0.9", 1)})
-        assert (await door._refuse(request)).status_code == 401
+        assert (await door._refuse(request, "token")).status_code == 401
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doors.asyncio, "sleep", sleep)

@@ -14,6 +14,7 @@ from zmqbroker.web import brokers, looking
 from zmqbroker.web.asker import FRESH
 
 __all__ = ["controlled", "place", "serve_page"]  # fixtures
+LONG = "%F0%9F%98%80" * 1000  # letters of which each takes 12 bytes in a question
 
 
 @pytest.fixture
@@ -55,6 +56,8 @@ def test_fields_go_with_the_question(serving, controlled):
         ("/api/tasks?most=1&most=2", 400, "most is given twice"),
         ("/api/tasks?state=done", 400, "state must be one of"),
         ("/api/tasks?worker=" + "x" * 1001, 400, "worker has 1000 characters at most"),
+        (f"/api/tasks?queue={LONG}&worker={LONG}", 400, "this is more than a broker can be asked"),
+        (f"/api/task?key={LONG}", 404, "there is no"),
         ("/api/queues?find=a&most=0", 400, "most must be from 1"),
         ("/api/queues?sort=colour", 400, "sort must be one of"),
         ("/api/task", 404, "say which task"),

@@ -1,5 +1,6 @@
 """`zmqbroker web` as a user runs it: what it says at its start, what it refuses, and how it ends."""
 
+import asyncio
 import http.client
 import os
 import re
@@ -8,12 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
 from control_commands_support import COMMAND, ENVIRONMENT, Ran, place
 from helpers import PATIENCE, TOP
 
 from zmqbroker.commands.command_lines import parse
+from zmqbroker.web.place import Place, listen
 
 __all__ = ["place"]  # fixtures
 TOKEN = "correct-horse-battery-staple"
@@ -76,6 +79,22 @@ def test_it_says_where_it_is_and_ends_quickly_with_connections_open(place, numbe
         assert web.end(number) == (0, "", "")
 
 
+def test_what_is_on_its_way_at_the_end_is_answered_so_and_no_fault(place):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a broker that hangs
+        web = Web(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        with closing(http.client.HTTPConnection(*web.address, timeout=PATIENCE)) as connection:
+            two = b"".join(
+                b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in (b"/healthz", b"/api/queues")
+            )
+            connection.connect()
+            connection.sock.sendall(two)
+            answers = connection.sock.makefile("rb")
+            for line in iter(answers.readline, b"ok\n"):
+                assert line
+            assert web.end() == (0, "", "")
+            assert answers.readline().startswith(b"HTTP/1.1 503")
+
+
 def test_the_token_is_in_a_file_or_in_the_environment(place, tmp_path):
     secret = tmp_path / "token"
     secret.write_text(f"{TOKEN}\n")
@@ -97,12 +116,22 @@ def test_the_token_is_in_a_file_or_in_the_environment(place, tmp_path):
         (["--listen", "127.0.0.1:70000"], "is no HOST:PORT to listen on"),
         (["--listen", "::1:8161"], "is no HOST:PORT to listen on"),
         (["--listen", ":8161"], "is no HOST:PORT to listen on"),
+        (
+            ["--listen", "*:8161"],
+            "is no HOST:PORT to listen on; one looks like 127.0.0.1:8161 or [::1]:8161, or for all",
+        ),
+        (["--listen", "a..b:0"], "is no HOST:PORT to listen on"),
+        (["--listen", "\udcff:0"], "is no HOST:PORT to listen on"),
+        (["--listen", "a\nb:0"], "is no HOST:PORT to listen on"),
+        (["--listen", "[::1]]:0"], "is no HOST:PORT to listen on"),
         (["--listen", "192.0.2.1:0"], "cannot listen on 192.0.2.1:0: "),
         (["--listen", "no.such.host.invalid:0"], "cannot listen on no.such.host.invalid:0: "),
         (["--token", "/nowhere"], "cannot read /nowhere: No such file"),
         (["--identity", "/nowhere"], "only one of two identities is given"),
         (["tcp://localhost"], "'tcp://localhost'"),
         (["localhost:4164"], "is no address of a control socket"),
+        (["inproc://control"], "inproc://control is for who shares a ZeroMQ context"),
+        (["ipc:///" + "a" * 200], "is no address to connect to"),
         (["--colour"], "unrecognized arguments: --colour"),
     ],
 )
@@ -112,7 +141,16 @@ def test_what_makes_no_sense_is_refused_in_a_line(place, arguments, words, capfd
     assert words in said
 
 
-@pytest.mark.parametrize(("text", "mode", "words"), [("short", 0o600, "has no token"), (TOKEN, 0o644, "chmod 600 it")])
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("short", 0o600, "has no token"),
+        (TOKEN, 0o644, "chmod 600 it"),
+        ("x" * 1025, 0o600, "has no token: one is a line of 16 to 1024 characters of ASCII"),
+        ("x" * 5000, 0o600, "has no token"),
+        (TOKEN + " " * 5000 + TOKEN, 0o600, "has no token"),
+    ],
+)
 def test_a_token_that_is_none_is_refused(place, tmp_path, text, mode, words, capfd):
     secret = tmp_path / "token"
     secret.write_text(text)
@@ -121,6 +159,12 @@ def test_a_token_that_is_none_is_refused(place, tmp_path, text, mode, words, cap
     assert (status, said.count("\n")) == (2, 1)
     assert words in said
     assert TOKEN not in said
+
+
+def test_a_token_that_would_be_waited_for_is_refused(place, tmp_path, capfd):
+    os.mkfifo(tmp_path / "token", 0o600)
+    status, said = refused(capfd, "--token", tmp_path / "token")
+    assert (status, said) == (2, f"zmqbroker web: {tmp_path / 'token'} is no regular file\n")
 
 
 def test_an_empty_token_is_none(place, monkeypatch, capfd):
@@ -147,6 +191,23 @@ def test_it_listens_on_ipv6(place):
     assert web.address[0] == "::1"
     assert web.get("/healthz") == 200
     assert web.end()[0] == 0
+
+
+def test_a_short_answer_is_not_held_back():
+    """Nagle's algorithm would have each wait for an acknowledgement, 40 ms long."""
+
+    async def accepted(opened: socket.socket) -> int:
+        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            told.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(tell, sock=opened):
+            with socket.create_connection(opened.getsockname(), PATIENCE):
+                return await asyncio.wait_for(told, PATIENCE)
+
+    assert asyncio.run(accepted(listen(Place("127.0.0.1", 0)))) != 0
 
 
 def test_who_trusts_the_network_may_listen_there(place):

@@ -3,12 +3,13 @@
 import argparse
 import logging
 import os
+import stat
 from functools import partial
 
 from zmqbroker.commands import streams
 from zmqbroker.commands.asking import complain, control_socket
 from zmqbroker.commands.options import add_identity
-from zmqbroker.transport.addresses import EXAMPLE, parse
+from zmqbroker.transport.addresses import EXAMPLE, IPC, is_surely_one, parse, refuse_inproc
 from zmqbroker.transport.identity import check_privacy, credentials
 from zmqbroker.transport.stderr_log import log_to_stderr
 from zmqbroker.web.asker import PATIENCE
@@ -17,7 +18,7 @@ from zmqbroker.web.place import is_loopback, listen, parse_place, url
 ENDED = 0  # exit status
 LISTEN = "127.0.0.1:8161"
 TOKEN = "ZMQBROKER_WEB_TOKEN"  # the name of a variable
-SHORTEST_TOKEN = 16  # characters
+SHORTEST_TOKEN, LONGEST_TOKEN = 16, 1024  # characters
 NOT_INSTALLED = 'this needs more than is installed: pip install "zmqbroker[web]"'
 EXIT_STATUS = """\
 It asks by the control socket, as `zmqbroker status` does, and changes nothing. Exit status: 0 when it is ended by a
@@ -37,8 +38,8 @@ def add_web_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--token",
         metavar="FILE",
-        help=f"a file with a secret of at least {SHORTEST_TOKEN} characters that whoever looks has to give (default: "
-        f"what {TOKEN} says, else none)",
+        help=f"a file with a secret of {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters, which whoever looks has to give "
+        f"(default: what {TOKEN} says, else none)",
     )
     add(
         "--trust-the-network",
@@ -61,8 +62,7 @@ def web(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         token = _token(options.token)
         at = parse_place(options.listen)
         for address in options.controls:
-            if not parse(address).transport:
-                raise ValueError(f"{address!r} is no address of a control socket; {EXAMPLE}")
+            _check_control(options, address)
         credentials(options.identity, options.broker_identity)
         opened = listen(at)
     except ValueError as error:
@@ -90,6 +90,16 @@ def web(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return ENDED
 
 
+def _check_control(options: argparse.Namespace, address: str) -> None:
+    """Raise ValueError for what cannot be the address of a control socket."""
+    refuse_inproc(address)
+    target = parse(address)
+    if not target.transport:
+        raise ValueError(f"{address!r} is no address of a control socket; {EXAMPLE}")
+    if target.transport == IPC and not is_surely_one(target):
+        control_socket(options, address).close()  # ZeroMQ knows how long a path may be
+
+
 def _token(path: str | None) -> str | None:
     """Return the token that a file has, or the environment; None: there is none. Raises ValueError for a bad one."""
     if path is None:
@@ -98,17 +108,25 @@ def _token(path: str | None) -> str | None:
             return None
     else:
         token, where = _read(path), path
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
-        raise ValueError(f"{where} has no token: one is a line of at least {SHORTEST_TOKEN} characters of ASCII")
+    if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN or not token.isascii() or not token.isprintable():
+        wanted = f"a line of {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters of ASCII"
+        raise ValueError(f"{where} has no token: one is {wanted}")
     return token
 
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="ascii", errors="replace", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
-            token = file.read(4096).strip()
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"{path} is no regular file")
+            token = file.read().strip()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     check_privacy(path, status)
     return token
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe too, which else waits for who writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -102,7 +102,7 @@ def _parse_tcp(text: str, rest: str) -> Address:
             f"{text!r} is no address to connect to: its port must be a number from 1 to {LAST_PORT}; {EXAMPLE}"
         )
     number = is_numeric(host)
-    if not number and not _is_name(host):
+    if not number and not is_name(host):
         raise ValueError(f"{text!r} is no address to connect to: it names no host; {EXAMPLE}")
     return Address(text, TCP, host, int(port), source + semicolon, not number)
 
@@ -116,7 +116,7 @@ def is_numeric(host: str) -> bool:
     return True
 
 
-def _is_name(host: str) -> bool:
+def is_name(host: str) -> bool:
     """Tell whether a host could be a name at all."""
     try:
         host.encode("idna")  # as getaddrinfo does

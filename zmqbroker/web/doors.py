@@ -3,30 +3,32 @@
 On loopback without a token, whoever is on this machine may look; a page of somebody else's, to which a name of its own
 leads here (DNS rebinding), may not: it has a name in `Host`, and only `localhost` and numbers are answered. With a
 token, who does not bring it, in a header or in the cookie that the login page gives for it, gets nothing but that page
-and whether this process and a broker are well.
+and whether this process and a broker are well. The login page is in the place of the page itself, and sends its form
+there: so an address stays what it is, also after its `#`, of which only a browser knows.
 """
 
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
+import re
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from urllib.parse import parse_qs
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from zmqbroker.transport.addresses import is_numeric, is_port
 from zmqbroker.transport.limited_log import LimitedLog
 
 OPEN = ("/healthz", "/readyz", "/static/style.css", "/static/icon.svg")
-LOGIN = "/login"
+PAGE = "/"
 STATIC = Path(__file__).parent / "static"
-COOKIE = "zmqbroker_web"
+COOKIE = "zmqbroker_web"  # and the port
 COOKIE_KEPT = 30 * 86_400  # seconds
 LARGEST_LOGIN = 4096  # bytes
 WRONG_TAKES = 0.5  # seconds until a wrong token is answered
@@ -43,6 +45,8 @@ HEADERS = {
     "cache-control": "no-cache",  # a file of the page is asked for again: it belongs to the version that runs
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+BEARER = {"www-authenticate": "Bearer"}
+IGNORED = (b"range",)  # headers: the files are small, and some starlettes fail at many ranges
 HAS_TOKEN = "zmqbroker.has_token"  # in a scope
 
 log = logging.getLogger("zmqbroker")
@@ -64,38 +68,50 @@ class Doors:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["headers"] = [(name, text) for name, text in scope["headers"] if name not in IGNORED]
         request = Request(scope, receive)
-        answer = await self._stopped(request)
-        await (answer or self._app)(scope, receive, partial(_send, send))
+        try:
+            answer = await self._stopped(request)
+            await (answer or self._app)(scope, receive, partial(_send, send))
+        except ClientDisconnect:
+            pass  # there is nobody to be answered
+        except asyncio.CancelledError:
+            await said(503, "the page ends")(scope, receive, partial(_send, send))
+        except Exception as error:  # which has been answered
+            self._log.tell("fault", f"a fault in the answer to {scope['path']}", monotonic(), error)
 
     async def _stopped(self, request: Request) -> Response | None:
         """Return what is said to who is not let through; None: nothing."""
+        path = request.scope["path"]
         if self._checks_host and not is_own_host(request.headers.get("host", "")):
             return said(421, "this page is for this machine: open it by localhost or 127.0.0.1, or give it a --token")
+        if "\0" in path:
+            return said(404, "not found")  # no file can be looked for by such a name
         if self._token is None:
             return None
-        if request.url.path == LOGIN:
+        if path == PAGE and request.method == "POST":
             return await self._login(request)
-        given = _bearer(request)
-        if request.cookies.get(COOKIE) and given is None:
-            is_in = hmac.compare_digest(request.cookies[COOKIE].encode(), self._cookie().encode())
-        else:
-            is_in = given is not None and self._is_token(given)
+        token, cookie = _bearer(request), request.cookies.get(_cookie_name(request)) or None
+        is_in = self._is_token(token) if token is not None else self._is_cookie(cookie)
         request.scope[HAS_TOKEN] = is_in
-        if is_in or request.url.path in OPEN:
+        if is_in or path in OPEN:
             return None
-        if given is not None:
-            return await self._refuse(request)
-        if request.url.path == "/":
-            return RedirectResponse(LOGIN, 303)
-        return said(401, "this needs the token: `Authorization: Bearer ...`, or log in", {"www-authenticate": "Bearer"})
+        if token is not None:
+            return await self._refuse(request, "token")
+        if path == PAGE:
+            return self._login_page(request, cookie)
+        if cookie is not None:
+            return await self._refuse(request, "cookie")
+        return said(401, "this needs the token: `Authorization: Bearer ...`, or log in", BEARER)
+
+    def _login_page(self, request: Request, cookie: str | None) -> Response:
+        """Return the login page, at once: a cookie of a token of yesterday's is nobody's fault."""
+        if cookie is not None:
+            self._note(request, "cookie")
+        page = "wrong.html" if "wrong" in request.query_params else "login.html"
+        return FileResponse(STATIC / page, 401, headers={"cache-control": "no-store", **BEARER})
 
     async def _login(self, request: Request) -> Response:
-        if request.method in ("GET", "HEAD"):
-            page = "wrong.html" if "wrong" in request.query_params else "login.html"
-            return FileResponse(STATIC / page, headers={"cache-control": "no-store"})
-        if request.method != "POST":
-            return said(405, "method not allowed", {"allow": "GET, HEAD, POST"})
         body = b""
         async for piece in request.stream():
             body += piece
@@ -103,16 +119,15 @@ class Doors:
                 return said(413, "that is too long for a token")
         given = parse_qs(body.decode("ascii", "replace"), encoding="utf-8").get("token", [""])[0]
         if not self._is_token(given.strip()):
-            refused = await self._refuse(request)
-            return refused if refused.status_code != 401 else RedirectResponse(f"{LOGIN}?wrong", 303)
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(COOKIE, self._cookie(), COOKIE_KEPT, httponly=True, samesite="strict")
+            refused = await self._refuse(request, "token")
+            return refused if refused.status_code != 401 else RedirectResponse(f"{PAGE}?wrong", 303)
+        answer = RedirectResponse(PAGE, 303)
+        answer.set_cookie(_cookie_name(request), self._cookie(), COOKIE_KEPT, httponly=True, samesite="strict")
         return answer
 
-    async def _refuse(self, request: Request) -> Response:
-        """Take note of a wrong token, and answer it slowly."""
-        where = request.client.host if request.client is not None else "somebody"
-        self._log.tell("token", f"a wrong token came from {where}", monotonic())
+    async def _refuse(self, request: Request, what: str) -> Response:
+        """Take note of a wrong token, or cookie, and answer it slowly."""
+        self._note(request, what)
         if self._waiting >= MOST_WRONG:
             return said(429, "too many wrong tokens come", {"retry-after": "1"})
         self._waiting += 1
@@ -120,10 +135,17 @@ class Doors:
             await asyncio.sleep(WRONG_TAKES)
         finally:
             self._waiting -= 1
-        return said(401, "this is not the token", {"www-authenticate": "Bearer"})
+        return said(401, f"this is not the {what}", BEARER)
+
+    def _note(self, request: Request, what: str) -> None:
+        where = request.client.host if request.client is not None else "somebody"
+        self._log.tell(what, f"a wrong {what} came from {where}", monotonic())
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(errors="replace"), (self._token or "").encode())
+
+    def _is_cookie(self, given: str | None) -> bool:
+        return given is not None and hmac.compare_digest(given.encode(), self._cookie().encode())
 
     def _cookie(self) -> str:
         """Return what is in the cookie of who has given the token: it does not tell the token, and changes with it."""
@@ -137,20 +159,24 @@ def may_see_bodies(request: Request) -> bool:
 
 def is_own_host(host: str) -> bool:
     """Tell whether a Host header has `localhost` or a number: no name that may lead anywhere."""
-    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-    if name.lower() == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    found = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d*)?", host)
+    name = found[1].strip("[]") if found else ""
+    return name.lower() == "localhost" or is_numeric(name)
 
 
 def said(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     """Return an answer that says in a line what is wrong."""
     body = json.dumps({"error": text}).encode()
     return Response(body, status, {"cache-control": "no-store", **(headers or {})}, "application/json")
+
+
+def _cookie_name(request: Request) -> str:
+    """Return what the cookie is called, with the port that the browser sees: cookies are one host's, whatever the port.
+
+    So several pages on a host do not put each other out.
+    """
+    port = request.headers.get("host", "").rpartition(":")[2]
+    return f"{COOKIE}_{port}" if is_port(port) else COOKIE
 
 
 def _bearer(request: Request) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -86,9 +87,17 @@ async def metrics(request: Request) -> Response:
     """Return the metrics, in the form that is asked for."""
     watched = _brokers(request)
     made = registry(Metrics(await read_all(watched), watched.are_told_apart))
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    encode, content_type = _encoder(request.headers.get("accept", ""))
     text = await run_in_threadpool(encode, made)  # which takes a while, where there are a thousand queues
     return Response(text, headers={"content-type": content_type, **NO_STORE})
+
+
+def _encoder(accepted: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """Return what writes metrics in the form that is asked for, and what that is called."""
+    try:
+        return choose_encoder(accepted)
+    except (TypeError, ValueError):  # for a version that is no number
+        return choose_encoder("")
 
 
 async def brokers(request: Request) -> Response:
@@ -183,7 +192,7 @@ async def failed(request: Request, error: Exception) -> Response:
 
 
 def _ask(request: Request) -> str:
-    return request.url.path.rpartition("/")[2]
+    return str(request.scope["path"]).rpartition("/")[2]
 
 
 def _brokers(request: Request) -> Brokers:

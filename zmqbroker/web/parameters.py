@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
+from zmqbroker.wire.control import LARGEST_QUESTION, write
+
 LARGEST = 2**63 - 1
 LONGEST = 1000  # characters of a text
+ROOM = 100  # bytes that a question takes without its fields
 WHOLE = ("after", "most", "number")
 LISTS = "after", "most"
 ALLOWED = {  # by what is asked for; besides `broker`
@@ -36,6 +39,8 @@ def read(given: Iterable[tuple[str, str]], allowed: Iterable[str]) -> dict[str, 
             raise ParameterError(f"{name} is given twice")
         fields[name] = _whole(name, text) if name in WHOLE else _text(name, text)
     fields.pop(BROKER, None)
+    if len(write(fields)) + ROOM > LARGEST_QUESTION:
+        raise ParameterError("this is more than a broker can be asked: it takes shorter texts")
     return fields
 
 

@@ -4,7 +4,11 @@ import ipaddress
 import socket
 from typing import NamedTuple
 
+from zmqbroker.transport.addresses import is_name, is_numeric, is_port
+
 BACKLOG = 128
+ANY = "0"  # a port
+EXAMPLE = "one looks like 127.0.0.1:8161 or [::1]:8161, or for all addresses 0.0.0.0:8161 or [::]:8161"
 
 
 class Place(NamedTuple):
@@ -16,18 +20,19 @@ class Place(NamedTuple):
 
 def parse_place(text: str) -> Place:
     """Take HOST:PORT apart, or [HOST]:PORT; raises ValueError."""
-    host, colon, port = text.rpartition(":")
+    host, _, port = text.rpartition(":")
     is_bracketed = host.startswith("[") and host.endswith("]")
-    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535
-    if not colon or not is_port or not host.strip("[]") or (":" in host and not is_bracketed):
-        raise ValueError(f"{text!r} is no HOST:PORT to listen on; one looks like 127.0.0.1:8161 or [::1]:8161")
-    return Place(host.removeprefix("[").removesuffix("]") if is_bracketed else host, int(port))
+    name = host[1:-1] if is_bracketed else host
+    is_host = is_numeric(name) if ":" in name else is_name(name) and name != "*"
+    if not is_host or (":" in name and not is_bracketed) or not (is_port(port) or port == ANY):
+        raise ValueError(f"{text!r} is no HOST:PORT to listen on; {EXAMPLE}")
+    return Place(name, int(port))
 
 
 def listen(place: Place) -> socket.socket:
     """Return a socket that listens there; raises OSError."""
-    family, kind, _, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
-    opened = socket.socket(family, kind)
+    family, kind, protocol, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
+    opened = socket.socket(family, kind, protocol)  # asyncio has what is TCP by name send without delay
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)

@@ -11,20 +11,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
 
 from zmqbroker.transport import signals
 from zmqbroker.web.brokers import Brokers
+from zmqbroker.web.connection import LONGEST_WAIT, MOST_CONNECTIONS, Connection
 from zmqbroker.web.doors import Doors
 from zmqbroker.web.pages import failed, routes
 from zmqbroker.web.watched import Connect
 
-MOST_CONNECTIONS = 500
-KEPT_ALIVE = 20.0  # seconds: a scrape may come each 15
 LONGEST_END = 1  # seconds for answers that are on their way
 LEAST_ZIPPED = 2000  # bytes
+ERRORS = "uvicorn.error"  # the name of a logger
 
 
-def application(addresses: Sequence[str], connect: Connect, token: str | None, checks_host: bool) -> Starlette:
+def application(addresses: Sequence[str], connect: Connect, token: str | None, checks_host: bool) -> Doors:
     """Return what answers: of the brokers at these control addresses; none: of all that are found."""
 
     @asynccontextmanager
@@ -35,41 +36,44 @@ def application(addresses: Sequence[str], connect: Connect, token: str | None, c
         finally:
             await app.state.brokers.close()
 
-    return Starlette(
+    inside = Starlette(
         routes=routes(),
         lifespan=watch,
-        middleware=[
-            Middleware(Doors, token=token, checks_host=checks_host),
-            Middleware(GZipMiddleware, minimum_size=LEAST_ZIPPED, compresslevel=4),
-        ],
+        middleware=[Middleware(GZipMiddleware, minimum_size=LEAST_ZIPPED, compresslevel=4)],
         exception_handlers={HTTPException: failed, Exception: failed},
     )
+    return Doors(inside, token, checks_host)
 
 
 class Server(uvicorn.Server):
-    """A server that leaves signals to whoever runs it."""
+    """A server that leaves signals to whoever runs it, and ends without a word."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave them alone."""
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; what is cut off by that is no fault."""
+        logging.getLogger(ERRORS).setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
-def serve(app: Starlette, opened: socket.socket, ready: Callable[[Callable[[], None]], None]) -> None:
+
+def serve(app: ASGIApp, opened: socket.socket, ready: Callable[[Callable[[], None]], None]) -> None:
     """Answer at a socket until it ends; `ready` is given what has it end, before it begins."""
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger(ERRORS).setLevel(logging.ERROR)
     server = Server(
         uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=int(KEPT_ALIVE),
+            timeout_keep_alive=int(LONGEST_WAIT),
             timeout_graceful_shutdown=LONGEST_END,
         )
     )

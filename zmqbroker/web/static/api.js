@@ -34,7 +34,7 @@ export async function ask(what, fields = {}) {
   }
   const answer = await response.json().catch(() => null);
   if (response.status === 401) {
-    location.assign("/login");
+    location.reload(); // the login page is in this place
   }
   if (answer === null) {
     throw new Trouble(0, `zmqbroker web, or what stands before it, says ${response.status} and nothing else`);
