@@ -220,7 +220,11 @@ def test_without_its_libraries_it_says_what_to_install(tmp_path):
     (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError('no uvicorn', name='uvicorn')\n")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{TOP}"}
     ran = subprocess.run(
-        [sys.executable, "-m", "zmqbroker", "web"], env=environment, capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-m", "zmqbroker", "web", "--listen", "127.0.0.1:0"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == 'zmqbroker web: this needs more than is installed: pip install "zmqbroker[web]"\n'

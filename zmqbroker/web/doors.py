@@ -122,7 +122,8 @@ class Doors:
             refused = await self._refuse(request, "token")
             return refused if refused.status_code != 401 else RedirectResponse(f"{PAGE}?wrong", 303)
         answer = RedirectResponse(PAGE, 303)
-        answer.set_cookie(_cookie_name(request), self._cookie(), COOKIE_KEPT, httponly=True, samesite="strict")
+        # lax: a link in an alert, which is on another site, is to open the page; nothing is changed by that
+        answer.set_cookie(_cookie_name(request), self._cookie(), COOKIE_KEPT, httponly=True, samesite="lax")
         return answer
 
     async def _refuse(self, request: Request, what: str) -> Response:
