@@ -15,6 +15,7 @@ from zmqbroker import Client, Reject, TaskFailed, Worker
 from zmqbroker.commands.web import LONGEST_TOKEN
 from zmqbroker.web import doors, pages
 from zmqbroker.web.doors import COOKIE, is_own_host
+from zmqbroker.web.pages import STATIC
 
 __all__ = ["controlled", "serve_page"]  # fixtures
 TOKEN = "correct-horse-battery-staple"
@@ -155,7 +156,8 @@ def test_pages_on_one_host_do_not_put_each_other_out(guarded, controlled, serve_
 def test_a_wrong_login_is_told_so_and_logged(guarded, caplog):
     got = log_in(guarded, "wrong")
     assert (got.status, got.headers["location"]) == (303, "/?wrong")
-    assert "This is not the token." in guarded.get("/?wrong").text
+    told = '<p role="alert" class="alarm bad">This is not the token.</p>'
+    assert (told in guarded.get("/?wrong").text, told in guarded.get("/").text) == (True, False)
     assert "set-cookie" not in got.headers
     assert "a wrong token came from 127.0.0.1" in caplog.text
     assert "wrong" not in caplog.text.replace("a wrong token", "")
@@ -203,7 +205,7 @@ def test_metrics_in_a_form_that_is_none_come_in_another(serving, accept, caplog)
 @pytest.mark.parametrize("ranges", ["0-1", ",".join(f"{start}-{start}" for start in range(2000, 0, -2)), "9" * 5000])
 def test_a_file_comes_whole(serving, ranges):
     got = serving.get("/static/style.css", range=f"bytes={ranges}")
-    assert (got.status, got.text) == (200, (doors.STATIC / "style.css").read_text())
+    assert (got.status, got.text) == (200, (STATIC / "style.css").read_text())
 
 
 @pytest.mark.parametrize("path", ["/static/%00", "/static/" + "a" * 5000, "/%00", "/static/..%2f..%2fserver.py"])

@@ -55,11 +55,3 @@ def test_a_page_has_nothing_inline_and_names_files_that_are_there(path):
 def test_the_style_loads_nothing():
     text = (STATIC / "style.css").read_text()
     assert not re.findall(r"url\(|@import", text)
-
-
-def test_a_wrong_token_is_told_on_a_page_that_is_else_the_login():
-    login, wrong = ((STATIC / name).read_text() for name in ("login.html", "wrong.html"))
-    told = '    <p role="alert" class="alarm bad">This is not the token.</p>\n'
-    assert told in wrong
-    without = wrong.replace(told, "").replace(' aria-invalid="true"', "").replace("Wrong token", "Log in")
-    assert without == login

@@ -19,7 +19,7 @@ from time import monotonic
 from urllib.parse import parse_qs
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zmqbroker.transport.addresses import is_numeric, is_port
@@ -27,7 +27,9 @@ from zmqbroker.transport.limited_log import LimitedLog
 
 OPEN = ("/healthz", "/readyz", "/static/style.css", "/static/icon.svg")
 PAGE = "/"
-STATIC = Path(__file__).parent / "static"
+LOGIN = (Path(__file__).parent / "static" / "login.html").read_text(encoding="utf-8")
+AFTER_WRONG = LOGIN.replace('class="alarm bad" hidden', 'class="alarm bad"')  # it says that the token was not right
+WRONG = "wrong"  # a parameter that asks for it
 COOKIE = "zmqbroker_web"  # and the port
 COOKIE_KEPT = 30 * 86_400  # seconds
 LARGEST_LOGIN = 4096  # bytes
@@ -108,8 +110,8 @@ class Doors:
         """Return the login page, at once: a cookie of a token of yesterday's is nobody's fault."""
         if cookie is not None:
             self._note(request, "cookie")
-        page = "wrong.html" if "wrong" in request.query_params else "login.html"
-        return FileResponse(STATIC / page, 401, headers={"cache-control": "no-store", **BEARER})
+        page = AFTER_WRONG if WRONG in request.query_params else LOGIN
+        return HTMLResponse(page, 401, headers={"cache-control": "no-store", **BEARER})
 
     async def _login(self, request: Request) -> Response:
         body = b""
@@ -120,7 +122,7 @@ class Doors:
         given = parse_qs(body.decode("ascii", "replace"), encoding="utf-8").get("token", [""])[0]
         if not self._is_token(given.strip()):
             refused = await self._refuse(request, "token")
-            return refused if refused.status_code != 401 else RedirectResponse(f"{PAGE}?wrong", 303)
+            return refused if refused.status_code != 401 else RedirectResponse(f"{PAGE}?{WRONG}", 303)
         answer = RedirectResponse(PAGE, 303)
         # lax: a link in an alert, which is on another site, is to open the page; nothing is changed by that
         answer.set_cookie(_cookie_name(request), self._cookie(), COOKIE_KEPT, httponly=True, samesite="lax")
