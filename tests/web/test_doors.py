@@ -9,7 +9,7 @@ import pytest
 from conftest import Running
 from control_support import controlled, submit
 from identity_support import Files, make
-from web_support import PATIENCE, Got, Serve, Serving, serve_page
+from web_support import IMPATIENT, PATIENCE, Got, Serve, Serving, serve_page
 
 from zmqbroker import Client, Reject, TaskFailed, Worker
 from zmqbroker.commands.web import LONGEST_TOKEN
@@ -165,7 +165,7 @@ def test_a_wrong_login_is_told_so_and_logged(guarded, caplog):
 
 def test_the_longest_token_can_log_in(serve_page):
     token = "%" * LONGEST_TOKEN  # each letter of it takes three in a form
-    guarded = serve_page("tcp://127.0.0.1:9", token=token)
+    guarded = serve_page("tcp://127.0.0.1:9", token=token, patience=IMPATIENT)
     assert "set-cookie" in log_in(guarded, token).headers
     assert guarded.get("/api/brokers", authorization=f"Bearer {token}").status == 200
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 
 import pytest
-from web_support import PATIENCE, Serve, Serving, serve_page, until
+from web_support import IMPATIENT, PATIENCE, Serve, Serving, serve_page, until
 
 from zmqbroker.web import connection, doors
 
@@ -21,7 +21,7 @@ NOBODY = "tcp://127.0.0.1:9"  # a broker that is not there
 
 @pytest.fixture
 def serving(serve_page: Serve) -> Serving:
-    return serve_page(NOBODY, token=TOKEN)
+    return serve_page(NOBODY, token=TOKEN, patience=IMPATIENT)
 
 
 @pytest.fixture
