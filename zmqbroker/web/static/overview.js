@@ -4,7 +4,17 @@ import { alarmsSection, isTroubled } from "./alarms.js";
 import { ask, Rates } from "./api.js";
 import { levels, rates as ratesChart } from "./charts.js";
 import { h } from "./dom.js";
-import { failuresTable, noneInHand, queuesTable, shown, tasksTable, tile, workersTable } from "./parts.js";
+import {
+  failuresTable,
+  noneInHand,
+  queuesTable,
+  section,
+  shown,
+  tasksTable,
+  tile,
+  title,
+  workersTable,
+} from "./parts.js";
 import { link } from "./routes.js";
 import { badge, facts } from "./tables.js";
 import { brief, counted, foreign, NONE, number, rate, size, span } from "./text.js";
@@ -76,10 +86,8 @@ async function recent(broker, queues) {
 
 function head(status) {
   const { pid, uptime, version, state } = status;
-  return h(
-    "div",
-    { class: "title", "data-key": "head" },
-    h("h1", { tabindex: "-1" }, "Overview"),
+  return title(
+    "Overview",
     badge(foreign(state, 20), state === "serving" ? "good" : "warn"),
     h("span", { class: "quiet" }, `up ${span(uptime)} · process ${pid} · version `, foreign(version, 30)),
   );
@@ -175,10 +183,9 @@ function broker(status, now) {
   const odd = ["cancelled", "expired", "retried", "late", "lost", "undeliverable"].map(
     (name) => `${number(totals[name])} ${name}`,
   );
-  return h(
-    "section",
-    { "data-key": "broker", "aria-labelledby": "broker-heading" },
-    h("div", { class: "heading" }, h("h2", { id: "broker-heading" }, "Broker")),
+  return section(
+    "broker",
+    "Broker",
     facts([
       ...came,
       ["Since its start", `${number(totals.accepted)} accepted, ${odd.join(", ")}`],

@@ -5,6 +5,7 @@ import { h, redraw } from "./dom.js";
 import { queue, task } from "./details.js";
 import { brokers, failures, queues, tasks, workers } from "./lists.js";
 import { overview } from "./overview.js";
+import { title } from "./parts.js";
 import { here, link } from "./routes.js";
 import { clock, foreign, number } from "./text.js";
 import { worker } from "./worker.js";
@@ -149,7 +150,7 @@ function blamed(error) {
 
 function replace(heading, ...said) {
   redraw(main, [
-    h("div", { class: "title", "data-key": "head" }, h("h1", { tabindex: "-1" }, heading)),
+    title(heading),
     ...said.map((each) => each && h("div", {}, each)),
     h("p", {}, h("a", { href: link([]) }, "Overview")),
   ]);
