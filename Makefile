@@ -4,6 +4,7 @@
 # make test-all  what `make test` does; then, on the other CPythons of VERSIONS that there are: on the oldest and the newest
 #                all but what makes no difference, with what is CPython's own; on those between what matters most
 # make test-oldest  what matters most, with the oldest of what pyproject.toml allows
+# make newest    says which CPython of VERSIONS is the newest here
 # make check     format, lint and types
 # make bench     the benchmarks; ARGS goes to them
 # make bench-peers  the same work through other systems; ARGS="--install" installs what is missing
@@ -32,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 TOO_OLD = "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."
 
-.PHONY: demo test test-slow test-all test-oldest check bench bench-peers dist clean
+.PHONY: demo test test-slow test-all test-oldest newest check bench bench-peers dist clean
 
 demo: $(VENV)/with-pyzmq
 	@$(VENV)/bin/python tests/demo.py
@@ -59,6 +60,9 @@ bench-peers: $(VENV)/with-bench
 AS_VERSION = PYTHON=python$$version VENV_OPTIONS=--without-pip \
 	PIP="$(abspath $(VENV))/bin/python -m pip --quiet --disable-pip-version-check --python \$$(VENV)/bin/python"
 IS_HERE = python$$version -c 'import ensurepip, venv, zlib' 2>/dev/null
+
+newest:
+	@here=python3; for version in $(VERSIONS); do if $(IS_HERE); then here=python$$version; fi; done; echo $$here
 
 test-all: test $(VENV)/with-pip
 	@here=$$(for version in $(VERSIONS); do \
